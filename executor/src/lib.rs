@@ -1,1 +1,11 @@
-//! Placeholder.
+//! The incremental engine: deltas, operators, state, epochs and snapshots.
+//!
+//! This crate knows nothing of Kafka, message formats, the wire protocol or SQL text.
+
+pub mod delta;
+pub mod error;
+pub mod operator;
+pub mod source;
+
+pub use delta::Delta;
+pub use error::ExecutorError;
