@@ -4,7 +4,6 @@
 
 pub mod delta;
 pub mod error;
-pub mod operator;
 pub mod source;
 
 pub use delta::Delta;
