@@ -2,7 +2,9 @@
 //!
 //! This crate knows nothing of Kafka, message formats, the wire protocol or SQL text.
 
+pub mod api;
 pub mod delta;
+pub mod engine;
 pub mod error;
 pub mod source;
 
