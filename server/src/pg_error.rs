@@ -44,7 +44,10 @@ impl PgError {
 
     /// An error that ends the connection.
     pub fn fatal(state: SqlState, message: impl Into<String>) -> PgError {
-        PgError { severity: Severity::Fatal, ..PgError::new(state, message) }
+        PgError {
+            severity: Severity::Fatal,
+            ..PgError::new(state, message)
+        }
     }
 
     pub fn with_detail(mut self, detail: impl Into<String>) -> PgError {
@@ -63,7 +66,10 @@ impl PgError {
     }
 
     pub fn cancelled() -> PgError {
-        PgError::new(SqlState::QueryCanceled, "canceling statement due to user request")
+        PgError::new(
+            SqlState::QueryCanceled,
+            "canceling statement due to user request",
+        )
     }
 }
 
@@ -97,7 +103,11 @@ impl Notice {
     }
 
     pub fn warning(state: SqlState, message: impl Into<String>) -> Notice {
-        Notice { level: NoticeLevel::Warning, state, ..Notice::notice(message) }
+        Notice {
+            level: NoticeLevel::Warning,
+            state,
+            ..Notice::notice(message)
+        }
     }
 
     pub fn with_hint(mut self, hint: impl Into<String>) -> Notice {
@@ -130,19 +140,28 @@ impl From<PlanError> for PgError {
                     SqlState::FeatureNotSupported,
                     format!("{feature} is not supported"),
                 );
-                if hint.is_empty() { error } else { error.with_hint(hint) }
+                if hint.is_empty() {
+                    error
+                } else {
+                    error.with_hint(hint)
+                }
             }
-            PlanError::InvalidOption { .. } => PgError::new(SqlState::InvalidParameterValue, message),
+            PlanError::InvalidOption { .. } => {
+                PgError::new(SqlState::InvalidParameterValue, message)
+            }
             PlanError::InvalidDefinition { hint, .. } => {
                 let error = PgError::new(SqlState::InvalidObjectDefinition, message);
                 PgError { hint, ..error }
             }
             PlanError::Grouping { .. } => PgError::new(SqlState::GroupingError, message),
             PlanError::Ambiguous { .. } => PgError::new(SqlState::AmbiguousColumn, message),
-            PlanError::DependentObjects { dependents, .. } => dependents_error(message, &dependents),
-            PlanError::WrongObjectKind { hint, .. } => {
-                PgError { hint, ..PgError::new(SqlState::WrongObjectType, message) }
+            PlanError::DependentObjects { dependents, .. } => {
+                dependents_error(message, &dependents)
             }
+            PlanError::WrongObjectKind { hint, .. } => PgError {
+                hint,
+                ..PgError::new(SqlState::WrongObjectType, message)
+            },
             PlanError::Evaluation { .. } => evaluation_error(message),
             PlanError::Internal(_) => PgError::new(SqlState::InternalError, message),
         }
@@ -152,7 +171,11 @@ impl From<PlanError> for PgError {
 fn dependents_error(message: String, dependents: &[String]) -> PgError {
     let error = PgError::new(SqlState::DependentObjectsStillExist, message)
         .with_hint("Use DROP ... CASCADE to drop the dependent objects too.");
-    if dependents.is_empty() { error } else { error.with_detail(dependents.join("\n")) }
+    if dependents.is_empty() {
+        error
+    } else {
+        error.with_detail(dependents.join("\n"))
+    }
 }
 
 fn undefined_state(kind: UndefinedKind) -> SqlState {
@@ -349,7 +372,10 @@ fn evaluation_error(message: String) -> PgError {
         SqlState::CardinalityViolation
     } else if lower.contains("timestamp") || lower.contains("date") || lower.contains("interval") {
         SqlState::InvalidDatetimeFormat
-    } else if lower.contains("cannot cast") || lower.contains("parse") || lower.contains("invalid input") {
+    } else if lower.contains("cannot cast")
+        || lower.contains("parse")
+        || lower.contains("invalid input")
+    {
         SqlState::InvalidTextRepresentation
     } else {
         SqlState::DataException
@@ -365,7 +391,10 @@ mod tests {
     fn errors_of_every_layer_keep_their_meaning_through_wrapping() {
         let divide = DataFusionError::ArrowError(Box::new(ArrowError::DivideByZero), None);
         let cases: Vec<(PgError, SqlState)> = vec![
-            (divide.context("while projecting").into(), SqlState::DivisionByZero),
+            (
+                divide.context("while projecting").into(),
+                SqlState::DivisionByZero,
+            ),
             (
                 DataFusionError::External(Box::new(ExecutorError::Conflict)).into(),
                 SqlState::SerializationFailure,
@@ -374,13 +403,17 @@ mod tests {
                 DataFusionError::External(Box::new(PgError::cancelled())).into(),
                 SqlState::QueryCanceled,
             ),
-            (DataFusionError::ResourcesExhausted("pool".into()).into(), SqlState::OutOfMemory),
+            (
+                DataFusionError::ResourcesExhausted("pool".into()).into(),
+                SqlState::OutOfMemory,
+            ),
             (
                 DataFusionError::Plan("table 'a.b.c' not found".into()).into(),
                 SqlState::UndefinedTable,
             ),
             (
-                ArrowError::CastError("Cannot cast string 'x' to value of Int32 type".into()).into(),
+                ArrowError::CastError("Cannot cast string 'x' to value of Int32 type".into())
+                    .into(),
                 SqlState::InvalidTextRepresentation,
             ),
             (
@@ -392,7 +425,10 @@ mod tests {
                 .into(),
                 SqlState::UndefinedColumn,
             ),
-            (ExecutorError::Storage("IO error: No space left on device".into()).into(), SqlState::DiskFull),
+            (
+                ExecutorError::Storage("IO error: No space left on device".into()).into(),
+                SqlState::DiskFull,
+            ),
         ];
         for (error, state) in cases {
             assert_eq!(error.state, state, "{error:?}");

@@ -55,7 +55,11 @@ impl Outlet {
 pub enum ServerMessage {
     Notice(Notice),
     /// `NOTIFY` to a client that listens. `pid` is the notifying session's.
-    Notification { pid: i32, channel: String, payload: String },
+    Notification {
+        pid: i32,
+        channel: String,
+        payload: String,
+    },
 }
 
 /// What ReadyForQuery reports.
@@ -132,7 +136,13 @@ pub trait SqlSession: Send {
     fn time_zone(&self) -> SessionTimeZone;
 
     /// A named statement was prepared by the Parse message: SQL's `EXECUTE` and `DEALLOCATE` share its namespace.
-    fn statement_prepared(&mut self, _name: &str, _statement: &Self::Statement, _shape: &StatementShape) {}
+    fn statement_prepared(
+        &mut self,
+        _name: &str,
+        _statement: &Self::Statement,
+        _shape: &StatementShape,
+    ) {
+    }
 
     /// A named prepared statement was closed by the Close message.
     fn statement_closed(&mut self, _name: &str) {}
@@ -148,9 +158,15 @@ pub enum Execution {
     /// A statement without rows, complete: `CREATE TABLE`, `INSERT 0 3`.
     Command { tag: String },
     /// Rows, sent as they come.
-    Rows { stream: SendableRecordBatchStream, tag: RowTag },
+    Rows {
+        stream: SendableRecordBatchStream,
+        tag: RowTag,
+    },
     /// `COPY ... TO STDOUT`.
-    CopyOut { stream: SendableRecordBatchStream, options: CopyOptions },
+    CopyOut {
+        stream: SendableRecordBatchStream,
+        options: CopyOptions,
+    },
 }
 
 /// The command tag of a statement with rows.
