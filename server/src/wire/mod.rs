@@ -28,3 +28,6 @@ pub mod time_zone;
 pub use auth::{AuthMethod, ScramCredentials};
 pub use cancel::CancelRegistry;
 pub use listener::{Listener, ListenerConfig};
+
+#[cfg(test)]
+mod tests;
