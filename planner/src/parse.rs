@@ -44,12 +44,12 @@ pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>> {
 
 /// An expression, as definitions keep them: defaults, checks, generated columns.
 pub fn parse_expression(text: &str) -> Result<ast::Expr> {
-    parse_whole(text, Input::expression)
+    parse_whole(text, |input| input.expression())
 }
 
 /// A query, as definitions of views keep it.
 pub fn parse_query(text: &str) -> Result<Box<ast::Query>> {
-    parse_whole(text, Input::query)
+    parse_whole(text, |input| input.query())
 }
 
 fn parse_piece(sql: &str, piece: Piece) -> Result<ParsedStatement> {

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use sqlparser::tokenizer::Token;
+
 use super::columns::{Owner, column_list, duplicate_column};
 use super::input::Input;
 use super::options::{options, with_options};
@@ -15,7 +17,7 @@ use crate::types::SqlType;
 pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
     let if_not_exists = input.if_not_exists();
     let name = input.object_name("a source name")?;
-    let list = if input.is_at_token(&sqlparser::tokenizer::Token::LParen) {
+    let list = if input.is_at_token(&Token::LParen) {
         column_list(input, Owner::Source)?
     } else {
         Default::default()
@@ -62,13 +64,11 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
 /// What stands behind INCLUDE: `what [type] [AS name]`.
 fn include(input: &mut Input) -> Result<ColumnDef> {
     let (include, data_type, default_name) = if input.accept(&["KEY"]) {
-        let data_type = match () {
-            () if input.accept(&["BYTEA"]) => SqlType::Bytea,
-            () => {
-                let _ = input.accept(&["VARCHAR"]) || input.accept(&["TEXT"]);
-                SqlType::Text { max_length: None }
-            }
-        };
+        let is_bytes = input.accept(&["BYTEA"]);
+        if !is_bytes && !input.accept(&["VARCHAR"]) {
+            input.accept(&["TEXT"]);
+        }
+        let data_type = if is_bytes { SqlType::Bytea } else { SqlType::Text { max_length: None } };
         (Include::Key, data_type, "_key".to_string())
     } else if input.accept(&["PARTITION"]) {
         (Include::Partition, SqlType::Integer, "_partition".to_string())
@@ -81,7 +81,7 @@ fn include(input: &mut Input) -> Result<ColumnDef> {
     } else if input.accept(&["HEADERS"]) {
         (Include::Headers, headers_type(), "_headers".to_string())
     } else if input.accept(&["HEADER"]) {
-        if input.is_at(&["AS"]) || !matches!(input.token(0), sqlparser::tokenizer::Token::SingleQuotedString(_)) {
+        if input.is_at(&["AS"]) || !matches!(input.token(0), Token::SingleQuotedString(_)) {
             (Include::Headers, headers_type(), "_headers".to_string())
         } else {
             let key = input.string("a header's name")?;
@@ -131,7 +131,7 @@ fn format_encode(input: &mut Input) -> Result<(Format, Encode, BTreeMap<String, 
         "native" => Encode::Native,
         other => return Err(unknown("ENCODE", other, "JSON, AVRO, PROTOBUF, CSV, BYTES")),
     };
-    let is_open = input.is_at_token(&sqlparser::tokenizer::Token::LParen);
+    let is_open = input.is_at_token(&Token::LParen);
     let encode_options = if is_open { options(input)? } else { BTreeMap::new() };
     Ok((format, encode, encode_options))
 }
