@@ -9,6 +9,8 @@ pub mod describe;
 pub mod error;
 pub mod explain;
 pub mod fingerprint;
+#[cfg(test)]
+mod fixture;
 pub mod functions;
 pub mod lower;
 pub mod names;
