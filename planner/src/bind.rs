@@ -11,10 +11,13 @@ use datafusion::datasource::provider_as_source;
 use datafusion::execution::SessionState;
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
-use datafusion::logical_expr::planner::{ContextProvider, ExprPlanner, RelationPlanner, TypePlanner};
+use datafusion::logical_expr::planner::{
+    ContextProvider, ExprPlanner, RelationPlanner, TypePlanner,
+};
 use datafusion::logical_expr::simplify::SimplifyContext;
 use datafusion::logical_expr::{
-    AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource, WindowUDF,
+    AggregateUDF, Cast, Expr, ExprSchemable, HigherOrderUDF, LogicalPlan, ScalarUDF, TableSource,
+    WindowUDF,
 };
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::physical_expr::create_physical_expr;
@@ -54,7 +57,12 @@ pub struct Binder<'a> {
 impl<'a> Binder<'a> {
     /// `state` is of [`crate::session::session_state_builder`].
     pub fn new(relations: &'a dyn Relations, state: &'a SessionState) -> Self {
-        Binder { relations, state, text: SourceText::default(), parameter_types: Vec::new() }
+        Binder {
+            relations,
+            state,
+            text: SourceText::default(),
+            parameter_types: Vec::new(),
+        }
     }
 
     /// The statement's text, for positions in errors.
@@ -87,7 +95,11 @@ impl<'a> Binder<'a> {
 
     /// Binds what [`Self::expand`] gave.
     pub fn bind_expanded(&self, expanded: Qualified) -> Result<BoundQuery> {
-        let Qualified { query, columns, relations } = expanded;
+        let Qualified {
+            query,
+            columns,
+            relations,
+        } = expanded;
         let sources = relations
             .values()
             .filter_map(|relation| match &relation.body {
@@ -98,21 +110,39 @@ impl<'a> Binder<'a> {
                 RelationBody::View { .. } => None,
             })
             .collect();
-        let provider = Provider { state: self.state, sources };
+        let provider = Provider {
+            state: self.state,
+            sources,
+        };
         let mut context =
             PlannerContext::new().with_prepare_param_data_types(self.parameter_types.clone());
         let plan = SqlToRel::new(&provider)
-            .sql_statement_to_plan_with_context(ast::Statement::Query(Box::new(query)), &mut context)
+            .sql_statement_to_plan_with_context(
+                ast::Statement::Query(Box::new(query)),
+                &mut context,
+            )
             .map_err(|error| plan_error(error, self.text))?;
-        Ok(BoundQuery { plan, columns, relations: relations.into_values().collect() })
+        Ok(BoundQuery {
+            plan,
+            columns,
+            relations: relations.into_values().collect(),
+        })
     }
 
     /// An expression over the columns of `schema`, coerced and checked, as DataFusion's expression. With `target` it is
     /// cast to that type, as an assignment does.
-    pub fn bind_logical(&self, expr: &ast::Expr, schema: &DFSchema, target: Option<&SqlType>) -> Result<Expr> {
+    pub fn bind_logical(
+        &self,
+        expr: &ast::Expr,
+        schema: &DFSchema,
+        target: Option<&SqlType>,
+    ) -> Result<Expr> {
         let mut expr = expr.clone();
         rewrite_expressions(&mut expr);
-        let provider = Provider { state: self.state, sources: HashMap::new() };
+        let provider = Provider {
+            state: self.state,
+            sources: HashMap::new(),
+        };
         let mut context =
             PlannerContext::new().with_prepare_param_data_types(self.parameter_types.clone());
         let bound = SqlToRel::new(&provider).sql_to_expr(expr, schema, &mut context);
@@ -130,11 +160,18 @@ impl<'a> Binder<'a> {
             let expr = guard_expr(check_expr(expr, schema)?.data, schema)?.data;
             simplifier.simplify(expr)
         };
-        bound.and_then(finish).map_err(|error| plan_error(error, self.text))
+        bound
+            .and_then(finish)
+            .map_err(|error| plan_error(error, self.text))
     }
 
     /// An expression over the columns of `schema`, ready to run. See [`Self::bind_logical`].
-    pub fn bind_expr(&self, expr: &ast::Expr, schema: &DFSchema, target: Option<&SqlType>) -> Result<BoundExpr> {
+    pub fn bind_expr(
+        &self,
+        expr: &ast::Expr,
+        schema: &DFSchema,
+        target: Option<&SqlType>,
+    ) -> Result<BoundExpr> {
         let logical = self.bind_logical(expr, schema, target)?;
         bound_expr(logical, schema).map_err(|error| plan_error(error, self.text))
     }
@@ -180,7 +217,13 @@ pub fn bound_expr(logical: Expr, schema: &DFSchema) -> DfResult<BoundExpr> {
     )?;
     let is_fallible = is_fallible(&logical, schema);
     let (data_type, nullable) = (logical.get_type(schema)?, logical.nullable(schema)?);
-    Ok(BoundExpr { logical, physical, data_type, nullable, is_fallible })
+    Ok(BoundExpr {
+        logical,
+        physical,
+        data_type,
+        nullable,
+        is_fallible,
+    })
 }
 
 struct NoRelations;
@@ -200,29 +243,49 @@ struct Provider<'a> {
 
 impl ContextProvider for Provider<'_> {
     fn get_table_source(&self, name: TableReference) -> DfResult<Arc<dyn TableSource>> {
-        let key = (name.schema().unwrap_or_default().to_string(), name.table().to_string());
-        self.sources.get(&key).cloned().ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
+        let key = (
+            name.schema().unwrap_or_default().to_string(),
+            name.table().to_string(),
+        );
+        self.sources
+            .get(&key)
+            .cloned()
+            .ok_or_else(|| plan_datafusion_err!("table '{name}' not found"))
     }
 
-    fn get_table_function_source(&self, name: &str, args: Vec<Expr>) -> DfResult<Arc<dyn TableSource>> {
+    fn get_table_function_source(
+        &self,
+        name: &str,
+        args: Vec<Expr>,
+    ) -> DfResult<Arc<dyn TableSource>> {
         let function = self
             .state
             .table_functions()
             .get(name)
             .ok_or_else(|| plan_datafusion_err!("table function '{name}' not found"))?;
-        let context =
-            SimplifyContext::builder().with_config_options(Arc::clone(self.state.config_options())).build();
+        let context = SimplifyContext::builder()
+            .with_config_options(Arc::clone(self.state.config_options()))
+            .build();
         let simplifier = ExprSimplifier::new(context);
         let schema = DFSchema::empty();
         let args = args
             .into_iter()
-            .map(|arg| simplifier.coerce(arg, &schema).and_then(|arg| simplifier.simplify(arg)))
+            .map(|arg| {
+                simplifier
+                    .coerce(arg, &schema)
+                    .and_then(|arg| simplifier.simplify(arg))
+            })
             .collect::<DfResult<Vec<_>>>()?;
-        let provider = function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
+        let provider =
+            function.create_table_provider_with_args(TableFunctionArgs::new(&args, self.state))?;
         Ok(provider_as_source(provider))
     }
 
-    fn create_cte_work_table(&self, name: &str, schema: arrow::datatypes::SchemaRef) -> DfResult<Arc<dyn TableSource>> {
+    fn create_cte_work_table(
+        &self,
+        name: &str,
+        schema: arrow::datatypes::SchemaRef,
+    ) -> DfResult<Arc<dyn TableSource>> {
         let table = datafusion::datasource::cte_worktable::CteWorkTable::new(name, schema);
         Ok(provider_as_source(Arc::new(table)))
     }
@@ -268,7 +331,11 @@ impl ContextProvider for Provider<'_> {
     }
 
     fn higher_order_function_names(&self) -> Vec<String> {
-        self.state.higher_order_functions().keys().cloned().collect()
+        self.state
+            .higher_order_functions()
+            .keys()
+            .cloned()
+            .collect()
     }
 
     fn udaf_names(&self) -> Vec<String> {

@@ -18,7 +18,11 @@ impl SourceText<'_> {
     fn position(&self, at: Location) -> Option<usize> {
         let text = self.0.filter(|_| at.line > 0 && at.column > 0)?;
         let mut lines = text.split_inclusive('\n');
-        let before: usize = lines.by_ref().take(at.line as usize - 1).map(|line| line.chars().count()).sum();
+        let before: usize = lines
+            .by_ref()
+            .take(at.line as usize - 1)
+            .map(|line| line.chars().count())
+            .sum();
         let line = lines.next()?;
         (at.column as usize <= line.chars().count()).then_some(before + at.column as usize)
     }
@@ -29,29 +33,41 @@ pub fn plan_error(error: DataFusionError, text: SourceText<'_>) -> PlanError {
     let position = error
         .diagnostic()
         .and_then(|diagnostic| diagnostic.span)
-        .and_then(|span| text.position(Location { line: span.start.line, column: span.start.column }));
+        .and_then(|span| {
+            text.position(Location {
+                line: span.start.line,
+                column: span.start.column,
+            })
+        });
     classify(&error, position)
 }
 
 fn classify(error: &DataFusionError, position: Option<usize>) -> PlanError {
     match error {
-        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => classify(inner, position),
+        DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
+            classify(inner, position)
+        }
         DataFusionError::Shared(inner) => classify(inner, position),
         DataFusionError::Collection(errors) => match errors.first() {
             Some(first) => classify(first, position),
             None => PlanError::Internal("no error".to_string()),
         },
         DataFusionError::SchemaError(schema, _) => schema_error(schema, position),
-        DataFusionError::SQL(parse, _) => {
-            PlanError::Syntax { message: parse.to_string(), position }
-        }
+        DataFusionError::SQL(parse, _) => PlanError::Syntax {
+            message: parse.to_string(),
+            position,
+        },
         DataFusionError::NotImplemented(message) => PlanError::Unsupported {
             feature: without_prefix(message),
             hint: "DataFusion, which plans queries, does not have it".to_string(),
         },
         DataFusionError::Internal(message) => PlanError::Internal(message.clone()),
-        DataFusionError::ArrowError(arrow, _) => PlanError::Evaluation { message: arrow.to_string() },
-        DataFusionError::Execution(message) => PlanError::Evaluation { message: without_prefix(message) },
+        DataFusionError::ArrowError(arrow, _) => PlanError::Evaluation {
+            message: arrow.to_string(),
+        },
+        DataFusionError::Execution(message) => PlanError::Evaluation {
+            message: without_prefix(message),
+        },
         DataFusionError::Plan(message) => plan_message(message, position),
         other => PlanError::Internal(other.strip_backtrace()),
     }
@@ -68,14 +84,17 @@ fn schema_error(error: &SchemaError, position: Option<usize>) -> PlanError {
                 Some(table) => format!("column {}.{} does not exist", table.table(), field.name),
                 None => format!("column \"{}\" does not exist", field.name),
             };
-            PlanError::Undefined { kind: UndefinedKind::Column, message, position }
+            PlanError::Undefined {
+                kind: UndefinedKind::Column,
+                message,
+                position,
+            }
         }
-        SchemaError::AmbiguousReference { field } => {
-            PlanError::Ambiguous { message: format!("column reference \"{}\" is ambiguous", field.name) }
-        }
-        SchemaError::DuplicateQualifiedField { name, .. } | SchemaError::DuplicateUnqualifiedField { name } => {
-            duplicate(name)
-        }
+        SchemaError::AmbiguousReference { field } => PlanError::Ambiguous {
+            message: format!("column reference \"{}\" is ambiguous", field.name),
+        },
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => duplicate(name),
     }
 }
 
@@ -114,7 +133,9 @@ fn plan_message(message: &str, position: Option<usize>) -> PlanError {
         return PlanError::Grouping { message };
     }
     if first_line.contains("Ambiguous reference") || first_line.contains("ambiguous") {
-        return PlanError::Ambiguous { message: first_line.to_string() };
+        return PlanError::Ambiguous {
+            message: first_line.to_string(),
+        };
     }
     const TYPES: &[&str] = &[
         "Cannot coerce",
@@ -129,9 +150,15 @@ fn plan_message(message: &str, position: Option<usize>) -> PlanError {
         "cannot cast",
     ];
     if TYPES.iter().any(|start| message.contains(start)) {
-        return PlanError::TypeMismatch { message: first_line.to_string(), position };
+        return PlanError::TypeMismatch {
+            message: first_line.to_string(),
+            position,
+        };
     }
-    PlanError::InvalidDefinition { message: first_line.to_string(), hint: None }
+    PlanError::InvalidDefinition {
+        message: first_line.to_string(),
+        hint: None,
+    }
 }
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
@@ -142,7 +169,9 @@ fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {
 
 fn without_prefix(message: &str) -> String {
     let message = message.split("\n\nbacktrace:").next().unwrap_or_default();
-    message.trim_start_matches("Error during planning: ").to_string()
+    message
+        .trim_start_matches("Error during planning: ")
+        .to_string()
 }
 
 #[cfg(test)]

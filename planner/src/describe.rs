@@ -15,19 +15,33 @@ pub fn describe(expr: &Expr) -> String {
         Expr::Column(column) => column.name.clone(),
         Expr::Literal(value, _) => literal(value),
         Expr::BinaryExpr(binary) => {
-            format!("{} {} {}", operand(&binary.left), symbol(binary.op), operand(&binary.right))
+            format!(
+                "{} {} {}",
+                operand(&binary.left),
+                symbol(binary.op),
+                operand(&binary.right)
+            )
         }
         Expr::ScalarFunction(function) => {
-            if let (Some(symbol), [left, right]) =
-                (CheckedArithmetic::symbol(function.name()), function.args.as_slice())
-            {
+            if let (Some(symbol), [left, right]) = (
+                CheckedArithmetic::symbol(function.name()),
+                function.args.as_slice(),
+            ) {
                 return format!("{} {symbol} {}", operand(left), operand(right));
             }
             format!("{}({})", function.name(), list(&function.args))
         }
         Expr::AggregateFunction(call) => aggregate(call),
-        Expr::Cast(cast) => format!("{}::{}", operand(&cast.expr), SqlType::of_field(&cast.field)),
-        Expr::TryCast(cast) => format!("try_cast({} as {})", describe(&cast.expr), SqlType::of_field(&cast.field)),
+        Expr::Cast(cast) => format!(
+            "{}::{}",
+            operand(&cast.expr),
+            SqlType::of_field(&cast.field)
+        ),
+        Expr::TryCast(cast) => format!(
+            "try_cast({} as {})",
+            describe(&cast.expr),
+            SqlType::of_field(&cast.field)
+        ),
         Expr::Case(case) => {
             let mut text = "CASE".to_string();
             if let Some(operand) = &case.expr {
@@ -59,14 +73,33 @@ pub fn describe(expr: &Expr) -> String {
             operand(&between.high)
         ),
         Expr::InList(of) => {
-            format!("{} {}IN ({})", operand(&of.expr), not(of.negated), list(&of.list))
+            format!(
+                "{} {}IN ({})",
+                operand(&of.expr),
+                not(of.negated),
+                list(&of.list)
+            )
         }
         Expr::Like(like) => {
-            let word = if like.case_insensitive { "ILIKE" } else { "LIKE" };
-            format!("{} {}{word} {}", operand(&like.expr), not(like.negated), operand(&like.pattern))
+            let word = if like.case_insensitive {
+                "ILIKE"
+            } else {
+                "LIKE"
+            };
+            format!(
+                "{} {}{word} {}",
+                operand(&like.expr),
+                not(like.negated),
+                operand(&like.pattern)
+            )
         }
         Expr::SimilarTo(like) => {
-            format!("{} {}SIMILAR TO {}", operand(&like.expr), not(like.negated), operand(&like.pattern))
+            format!(
+                "{} {}SIMILAR TO {}",
+                operand(&like.expr),
+                not(like.negated),
+                operand(&like.pattern)
+            )
         }
         other => other.to_string(),
     }
@@ -82,10 +115,26 @@ fn aggregate(call: &datafusion::logical_expr::expr::AggregateFunction) -> String
     let is_star = call.func.name() == "count"
         && !params.distinct
         && matches!(params.args.as_slice(), [Expr::Literal(value, _)] if !value.is_null());
-    let args = if is_star { "*".to_string() } else { list(&params.args) };
-    let mut text = format!("{}({}{args}", call.func.name(), if params.distinct { "DISTINCT " } else { "" });
+    let args = if is_star {
+        "*".to_string()
+    } else {
+        list(&params.args)
+    };
+    let mut text = format!(
+        "{}({}{args}",
+        call.func.name(),
+        if params.distinct { "DISTINCT " } else { "" }
+    );
     if !params.order_by.is_empty() {
-        text += &format!(" ORDER BY {}", params.order_by.iter().map(sort).collect::<Vec<_>>().join(", "));
+        text += &format!(
+            " ORDER BY {}",
+            params
+                .order_by
+                .iter()
+                .map(sort)
+                .collect::<Vec<_>>()
+                .join(", ")
+        );
     }
     text += ")";
     if let Some(filter) = &params.filter {
@@ -130,7 +179,9 @@ fn symbol(operator: Operator) -> String {
 fn literal(value: &ScalarValue) -> String {
     match value {
         value if value.is_null() => "NULL".to_string(),
-        ScalarValue::Utf8(Some(text)) | ScalarValue::LargeUtf8(Some(text)) | ScalarValue::Utf8View(Some(text)) => {
+        ScalarValue::Utf8(Some(text))
+        | ScalarValue::LargeUtf8(Some(text))
+        | ScalarValue::Utf8View(Some(text)) => {
             format!("'{}'", text.replace('\'', "''"))
         }
         ScalarValue::Decimal128(Some(unscaled), _, scale) => decimal(*unscaled, *scale),
@@ -144,7 +195,11 @@ fn decimal(unscaled: i128, scale: i8) -> String {
     let sign = if unscaled < 0 { "-" } else { "" };
     let digits = format!("{:0>width$}", unscaled.unsigned_abs(), width = scale + 1);
     let (whole, fraction) = digits.split_at(digits.len() - scale);
-    if scale == 0 { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") }
+    if scale == 0 {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{fraction}")
+    }
 }
 
 fn interval_text(interval: arrow::datatypes::IntervalMonthDayNano) -> String {

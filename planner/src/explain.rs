@@ -22,7 +22,10 @@ pub fn explain(plan: &StreamPlan) -> Vec<String> {
     let mut lines = vec![materialize];
     let mut tables = 0;
     explain_node(root, 1, &mut tables, &mut lines);
-    lines.push(format!("State tables: {tables}, fingerprint {:016x}", plan.fingerprint));
+    lines.push(format!(
+        "State tables: {tables}, fingerprint {:016x}",
+        plan.fingerprint
+    ));
     lines
 }
 
@@ -38,7 +41,11 @@ fn explain_node(node: &PlanNode, depth: usize, tables: &mut u32, lines: &mut Vec
         line += " append-only";
     }
     if !properties.watermark_columns.is_empty() {
-        let _ = write!(line, " watermark=({})", names(node, &properties.watermark_columns));
+        let _ = write!(
+            line,
+            " watermark=({})",
+            names(node, &properties.watermark_columns)
+        );
     }
     let owned = node.op.state_tables();
     if owned > 0 {
@@ -65,7 +72,11 @@ fn details(node: &PlanNode) -> String {
         PlanOp::UnionAll => String::new(),
         PlanOp::Aggregate { group_by, calls } => {
             let keys: Vec<String> = group_by.iter().map(|key| describe(&key.logical)).collect();
-            let mut text = if group_by.is_empty() { String::new() } else { format!(" by=({})", keys.join(", ")) };
+            let mut text = if group_by.is_empty() {
+                String::new()
+            } else {
+                format!(" by=({})", keys.join(", "))
+            };
             for call in calls {
                 let strategy = match call.strategy {
                     AggregateStrategy::Linear => "linear",
@@ -86,13 +97,20 @@ fn projected(node: &PlanNode, exprs: &[BoundExpr]) -> String {
         .zip(node.schema.fields())
         .map(|(expr, field)| {
             let text = describe(&expr.logical);
-            if text == *field.name() { text } else { format!("{text} AS {}", field.name()) }
+            if text == *field.name() {
+                text
+            } else {
+                format!("{text} AS {}", field.name())
+            }
         })
         .collect();
     items.join(", ")
 }
 
 fn names(node: &PlanNode, columns: &[usize]) -> String {
-    let names: Vec<&str> = columns.iter().map(|c| node.schema.field(*c).name().as_str()).collect();
+    let names: Vec<&str> = columns
+        .iter()
+        .map(|c| node.schema.field(*c).name().as_str())
+        .collect();
     names.join(", ")
 }

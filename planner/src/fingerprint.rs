@@ -25,9 +25,19 @@ pub fn fingerprint(root: &PlanNode) -> u64 {
 fn layout_text(root: &PlanNode) -> String {
     let mut text = format!("layout {LAYOUT}\n");
     state_text(root, &mut text);
-    let columns: Vec<String> = root.schema.fields().iter().map(|f| type_text(f.data_type())).collect();
+    let columns: Vec<String> = root
+        .schema
+        .fields()
+        .iter()
+        .map(|f| type_text(f.data_type()))
+        .collect();
     // Writing to a String can not fail.
-    let _ = writeln!(text, "rows ({}) key {:?}", columns.join(", "), root.properties.stream_key);
+    let _ = writeln!(
+        text,
+        "rows ({}) key {:?}",
+        columns.join(", "),
+        root.properties.stream_key
+    );
     text
 }
 
@@ -57,7 +67,14 @@ fn call_text(call: &AggregateCall) -> String {
     let order: Vec<String> = call
         .order_by
         .iter()
-        .map(|(expr, options)| format!("{} {} {}", expr_text(expr), options.descending, options.nulls_first))
+        .map(|(expr, options)| {
+            format!(
+                "{} {} {}",
+                expr_text(expr),
+                options.descending,
+                options.nulls_first
+            )
+        })
         .collect();
     format!(
         "{:?} {}{}({}) order ({}) ignore nulls {} -> {}",
@@ -72,7 +89,11 @@ fn call_text(call: &AggregateCall) -> String {
 }
 
 fn expr_text(expr: &BoundExpr) -> String {
-    format!("{}: {}", describe(&expr.logical), type_text(&expr.data_type))
+    format!(
+        "{}: {}",
+        describe(&expr.logical),
+        type_text(&expr.data_type)
+    )
 }
 
 fn type_text(data_type: &DataType) -> String {
@@ -81,7 +102,9 @@ fn type_text(data_type: &DataType) -> String {
 
 /// FNV-1a, 64 bits (Fowler, Noll, Vo).
 fn fnv1a(bytes: &[u8]) -> u64 {
-    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
 }
 
 #[cfg(test)]

@@ -91,7 +91,9 @@ pub fn strategy(
     is_ordered: bool,
     is_append_only: bool,
 ) -> Option<AggregateStrategy> {
-    let index = AGGREGATES.binary_search_by_key(&name, |(name, _)| name).ok()?;
+    let index = AGGREGATES
+        .binary_search_by_key(&name, |(name, _)| name)
+        .ok()?;
     let maintenance = AGGREGATES[index].1;
     if is_distinct {
         return Some(AggregateStrategy::Multiset);
@@ -99,7 +101,9 @@ pub fn strategy(
     Some(match maintenance {
         Maintenance::Linear => AggregateStrategy::Linear,
         Maintenance::Mergeable if is_append_only => AggregateStrategy::Mergeable,
-        Maintenance::MergeableIfOrdered if is_append_only && is_ordered => AggregateStrategy::Mergeable,
+        Maintenance::MergeableIfOrdered if is_append_only && is_ordered => {
+            AggregateStrategy::Mergeable
+        }
         Maintenance::Mergeable | Maintenance::MergeableIfOrdered | Maintenance::Multiset => {
             AggregateStrategy::Multiset
         }
@@ -134,7 +138,11 @@ mod tests {
             ("first_value", false, false, true, Multiset),
             ("array_agg", false, true, true, Multiset),
         ] {
-            assert_eq!(strategy(name, distinct, ordered, append_only), Some(expected), "{name}");
+            assert_eq!(
+                strategy(name, distinct, ordered, append_only),
+                Some(expected),
+                "{name}"
+            );
         }
     }
 }

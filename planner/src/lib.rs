@@ -11,6 +11,8 @@ pub mod dialect;
 pub mod error;
 pub mod explain;
 pub mod fingerprint;
+#[cfg(test)]
+mod fixture;
 pub mod functions;
 pub mod identifier;
 pub mod lower;

@@ -14,9 +14,17 @@ pub fn fold(ident: &Ident) -> String {
 /// An identifier that means exactly `name`, quoted if it would be folded or taken for a keyword otherwise.
 pub fn ident(name: &str) -> Ident {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && ALL_KEYWORDS.binary_search(&name.to_ascii_uppercase().as_str()).is_err();
-    if is_plain { Ident::new(name) } else { Ident::with_quote('"', name) }
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+        && ALL_KEYWORDS
+            .binary_search(&name.to_ascii_uppercase().as_str())
+            .is_err();
+    if is_plain {
+        Ident::new(name)
+    } else {
+        Ident::with_quote('"', name)
+    }
 }
 
 #[cfg(test)]
@@ -34,7 +42,11 @@ mod tests {
             ("a\"b", "\"a\"\"b\""),
         ] {
             assert_eq!(ident(name).to_string(), expected);
-            let reparsed = Ident { value: name.into(), quote_style: ident(name).quote_style, span: Ident::new("").span };
+            let reparsed = Ident {
+                value: name.into(),
+                quote_style: ident(name).quote_style,
+                span: Ident::new("").span,
+            };
             assert_eq!(fold(&reparsed), name);
         }
     }

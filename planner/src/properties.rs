@@ -22,10 +22,15 @@ pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
     let place = |index: usize| columns.iter().position(|c| *c == index);
     let keyed = |key: &[usize]| key.iter().map(|k| place(*k)).collect::<Option<Vec<_>>>();
     let watermark = |declared: &[ColumnDef], watermark: &Option<WatermarkDef>| -> Vec<usize> {
-        let column = watermark.as_ref().and_then(|w| declared.iter().position(|c| c.name == w.column));
+        let column = watermark
+            .as_ref()
+            .and_then(|w| declared.iter().position(|c| c.name == w.column));
         column.and_then(place).into_iter().collect()
     };
-    let mut lineage = Lineage { windowed: vec![false; columns.len()], unbounded: Vec::new() };
+    let mut lineage = Lineage {
+        windowed: vec![false; columns.len()],
+        unbounded: Vec::new(),
+    };
     let properties = match &object.kind {
         ObjectKind::Source(source) => {
             lineage.unbounded.push(object.name.to_string());
@@ -38,7 +43,11 @@ pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
         }
         ObjectKind::Table(table) => Properties {
             append_only: table.append_only,
-            stream_key: if table.primary_key.is_empty() { None } else { keyed(&table.primary_key) },
+            stream_key: if table.primary_key.is_empty() {
+                None
+            } else {
+                keyed(&table.primary_key)
+            },
             watermark_columns: watermark(&table.columns, &table.watermark),
             ..Properties::default()
         },
@@ -54,8 +63,17 @@ pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
 
 /// Constant rows.
 pub fn of_values(columns: usize) -> (Properties, Lineage) {
-    let properties = Properties { append_only: true, ..Properties::default() };
-    (properties, Lineage { windowed: vec![false; columns], unbounded: Vec::new() })
+    let properties = Properties {
+        append_only: true,
+        ..Properties::default()
+    };
+    (
+        properties,
+        Lineage {
+            windowed: vec![false; columns],
+            unbounded: Vec::new(),
+        },
+    )
 }
 
 /// A projection; `index` finds a column of the input.
@@ -67,26 +85,51 @@ pub fn of_project(
 ) -> (Properties, Lineage) {
     let plain: Vec<Option<usize>> = exprs.iter().map(|expr| index(unaliased(expr))).collect();
     let stream_key = input.stream_key.as_ref().and_then(|key| {
-        key.iter().map(|k| plain.iter().position(|column| *column == Some(*k))).collect::<Option<Vec<_>>>()
+        key.iter()
+            .map(|k| plain.iter().position(|column| *column == Some(*k)))
+            .collect::<Option<Vec<_>>>()
     });
     let watermark_columns = (0..exprs.len())
-        .filter(|i| follows(&exprs[*i], &|e| index(e).is_some_and(|c| input.watermark_columns.contains(&c))))
+        .filter(|i| {
+            follows(&exprs[*i], &|e| {
+                index(e).is_some_and(|c| input.watermark_columns.contains(&c))
+            })
+        })
         .collect();
     let windowed = exprs
         .iter()
         .map(|expr| {
-            is_window(expr) || follows(expr, &|e| index(e).is_some_and(|c| lineage.windowed.get(c) == Some(&true)))
+            is_window(expr)
+                || follows(expr, &|e| {
+                    index(e).is_some_and(|c| lineage.windowed.get(c) == Some(&true))
+                })
         })
         .collect();
-    let properties = Properties { append_only: input.append_only, stream_key, watermark_columns, grows: Vec::new() };
-    (properties, Lineage { windowed, unbounded: lineage.unbounded.clone() })
+    let properties = Properties {
+        append_only: input.append_only,
+        stream_key,
+        watermark_columns,
+        grows: Vec::new(),
+    };
+    (
+        properties,
+        Lineage {
+            windowed,
+            unbounded: lineage.unbounded.clone(),
+        },
+    )
 }
 
 /// Unnesting repeats rows, so no key stays.
 pub fn of_unnest(columns: &[usize], input: &Properties) -> Properties {
     Properties {
         append_only: input.append_only,
-        watermark_columns: input.watermark_columns.iter().copied().filter(|c| !columns.contains(c)).collect(),
+        watermark_columns: input
+            .watermark_columns
+            .iter()
+            .copied()
+            .filter(|c| !columns.contains(c))
+            .collect(),
         ..Properties::default()
     }
 }
@@ -96,18 +139,35 @@ pub fn of_union(inputs: &[(&Properties, &Lineage)], columns: usize) -> (Properti
     let all = |test: &dyn Fn(&Properties, &Lineage) -> bool| inputs.iter().all(|(p, l)| test(p, l));
     let properties = Properties {
         append_only: all(&|p, _| p.append_only),
-        watermark_columns: (0..columns).filter(|c| all(&|p, _| p.watermark_columns.contains(c))).collect(),
+        watermark_columns: (0..columns)
+            .filter(|c| all(&|p, _| p.watermark_columns.contains(c)))
+            .collect(),
         ..Properties::default()
     };
-    let mut unbounded: Vec<String> = inputs.iter().flat_map(|(_, l)| l.unbounded.clone()).collect();
+    let mut unbounded: Vec<String> = inputs
+        .iter()
+        .flat_map(|(_, l)| l.unbounded.clone())
+        .collect();
     unbounded.sort();
     unbounded.dedup();
-    let windowed = (0..columns).map(|c| all(&|_, l| l.windowed.get(c) == Some(&true))).collect();
-    (properties, Lineage { windowed, unbounded })
+    let windowed = (0..columns)
+        .map(|c| all(&|_, l| l.windowed.get(c) == Some(&true)))
+        .collect();
+    (
+        properties,
+        Lineage {
+            windowed,
+            unbounded,
+        },
+    )
 }
 
 /// Groups. `keys` are the group columns' properties as if projected, `calls` how many aggregates follow.
-pub fn of_aggregate(keys: (Properties, Lineage), groups: usize, calls: usize) -> (Properties, Lineage) {
+pub fn of_aggregate(
+    keys: (Properties, Lineage),
+    groups: usize,
+    calls: usize,
+) -> (Properties, Lineage) {
     let (keys, mut lineage) = keys;
     lineage.windowed.resize(groups + calls, false);
     let properties = Properties {
@@ -142,10 +202,16 @@ fn follows(expr: &Expr, is_base: &dyn Fn(&Expr) -> bool) -> bool {
                 && follows(&binary.left, is_base)
         }
         Expr::ScalarFunction(function) => match function.name() {
-            WindowStart::NAME => function.args.first().is_some_and(|time| follows(time, is_base)),
+            WindowStart::NAME => function
+                .args
+                .first()
+                .is_some_and(|time| follows(time, is_base)),
             "date_trunc" | "date_bin" => {
                 matches!(function.args.first(), Some(Expr::Literal(..)))
-                    && function.args.get(1).is_some_and(|time| follows(time, is_base))
+                    && function
+                        .args
+                        .get(1)
+                        .is_some_and(|time| follows(time, is_base))
             }
             _ => false,
         },
@@ -158,7 +224,9 @@ fn is_window(expr: &Expr) -> bool {
     match expr {
         Expr::Alias(alias) => is_window(&alias.expr),
         Expr::Cast(cast) => is_window(&cast.expr),
-        Expr::BinaryExpr(binary) => matches!(*binary.right, Expr::Literal(..)) && is_window(&binary.left),
+        Expr::BinaryExpr(binary) => {
+            matches!(*binary.right, Expr::Literal(..)) && is_window(&binary.left)
+        }
         Expr::ScalarFunction(function) => matches!(
             function.name(),
             WindowStart::NAME | WindowStarts::NAME | CumulateEnds::NAME | "date_trunc" | "date_bin"

@@ -42,11 +42,17 @@ pub enum RelationBody {
 
 impl Relation {
     /// The relation of a catalog object; `source` makes the access to its rows, given their schema.
-    pub fn of_object(object: &Object, source: impl FnOnce(SchemaRef) -> Arc<dyn TableSource>) -> Relation {
+    pub fn of_object(
+        object: &Object,
+        source: impl FnOnce(SchemaRef) -> Arc<dyn TableSource>,
+    ) -> Relation {
         let body = match &object.kind {
             ObjectKind::Source(def) if def.columns.iter().any(|c| c.generated.is_some()) => {
                 let text = |c: &crate::catalog::ColumnDef| {
-                    let generated = c.generated.as_ref().map(|e| format!("CAST(({e}) AS {})", c.data_type));
+                    let generated = c
+                        .generated
+                        .as_ref()
+                        .map(|e| format!("CAST(({e}) AS {})", c.data_type));
                     (c.name.clone(), generated)
                 };
                 RelationBody::Generated {
@@ -62,21 +68,34 @@ impl Relation {
                 query: view.query.clone(),
             },
         };
-        Relation { id: Some(object.id), name: object.name.clone(), body }
+        Relation {
+            id: Some(object.id),
+            name: object.name.clone(),
+            body,
+        }
     }
 
     /// The names of its columns.
     pub fn columns(&self) -> Vec<String> {
         match &self.body {
-            RelationBody::Rows(source) => source.schema().fields().iter().map(|f| f.name().clone()).collect(),
-            RelationBody::Generated { columns, .. } => columns.iter().map(|(name, _)| name.clone()).collect(),
+            RelationBody::Rows(source) => source
+                .schema()
+                .fields()
+                .iter()
+                .map(|f| f.name().clone())
+                .collect(),
+            RelationBody::Generated { columns, .. } => {
+                columns.iter().map(|(name, _)| name.clone()).collect()
+            }
             RelationBody::View { columns, .. } => columns.clone(),
         }
     }
 
     /// The SELECT that computes the generated columns; `None` where there are none.
     pub(crate) fn generated_sql(&self) -> Option<String> {
-        let RelationBody::Generated { columns, .. } = &self.body else { return None };
+        let RelationBody::Generated { columns, .. } = &self.body else {
+            return None;
+        };
         let items: Vec<String> = columns
             .iter()
             .map(|(name, generated)| match generated {
@@ -84,7 +103,11 @@ impl Relation {
                 None => ident(name).to_string(),
             })
             .collect();
-        Some(format!("SELECT {} FROM {}", items.join(", "), qualified_sql(&self.name)))
+        Some(format!(
+            "SELECT {} FROM {}",
+            items.join(", "),
+            qualified_sql(&self.name)
+        ))
     }
 }
 
@@ -109,12 +132,18 @@ pub struct CatalogRelations<'a> {
 impl<'a> CatalogRelations<'a> {
     /// Names without a schema are looked for in `public`.
     pub fn new(catalog: &'a Catalog) -> Self {
-        CatalogRelations { catalog, search_path: &[DEFAULT_SCHEMA] }
+        CatalogRelations {
+            catalog,
+            search_path: &[DEFAULT_SCHEMA],
+        }
     }
 
     /// Names without a schema are looked for in `search_path`, in that order.
     pub fn with_search_path(catalog: &'a Catalog, search_path: &'a [&'a str]) -> Self {
-        CatalogRelations { catalog, search_path }
+        CatalogRelations {
+            catalog,
+            search_path,
+        }
     }
 }
 

@@ -31,7 +31,9 @@ pub fn session_config(time_zone: &str) -> SessionConfig {
 
 /// A builder with Rivermark's functions, types and rules; the server adds its runtime (memory pool) before building.
 pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
-    let mut builder = SessionStateBuilder::new().with_config(config).with_default_features();
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features();
     if let Some(scalars) = builder.scalar_functions() {
         scalars.extend(functions::scalar_functions());
     }
@@ -41,7 +43,11 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_optimizer_rules(batch_optimizer_rules())
         .with_physical_optimizer_rules(
             // It would merge a filter that can fail into the one that guards it.
-            PhysicalOptimizer::new().rules.into_iter().filter(|r| !r.name().starts_with("FilterPushdown")).collect(),
+            PhysicalOptimizer::new()
+                .rules
+                .into_iter()
+                .filter(|r| !r.name().starts_with("FilterPushdown"))
+                .collect(),
         )
 }
 
@@ -66,7 +72,11 @@ fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
         .rules
         .into_iter()
         .map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
-            if rule.name() == "push_down_filter" { Arc::new(GuardedPushDownFilter::default()) } else { rule }
+            if rule.name() == "push_down_filter" {
+                Arc::new(GuardedPushDownFilter::default())
+            } else {
+                rule
+            }
         })
         .collect()
 }

@@ -40,19 +40,27 @@ pub fn sql_type(data_type: &SqlDataType) -> Result<Option<SqlType>> {
         | SqlDataType::Double(_)
         | SqlDataType::DoublePrecision
         | SqlDataType::Float8 => SqlType::Double,
-        SqlDataType::Numeric(info) | SqlDataType::Decimal(info) | SqlDataType::Dec(info) => numeric(info)?,
+        SqlDataType::Numeric(info) | SqlDataType::Decimal(info) | SqlDataType::Dec(info) => {
+            numeric(info)?
+        }
         SqlDataType::Varchar(length)
         | SqlDataType::Nvarchar(length)
         | SqlDataType::CharacterVarying(length)
         | SqlDataType::CharVarying(length)
         | SqlDataType::Char(length)
-        | SqlDataType::Character(length) => SqlType::Text { max_length: max_length(length.as_ref()) },
+        | SqlDataType::Character(length) => SqlType::Text {
+            max_length: max_length(length.as_ref()),
+        },
         SqlDataType::Text | SqlDataType::String(_) => SqlType::Text { max_length: None },
         SqlDataType::Bytea => SqlType::Bytea,
         SqlDataType::Date => SqlType::Date,
         SqlDataType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => SqlType::Time,
-        SqlDataType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => SqlType::Timestamp,
-        SqlDataType::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => SqlType::Timestamptz,
+        SqlDataType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            SqlType::Timestamp
+        }
+        SqlDataType::Timestamp(_, TimezoneInfo::Tz | TimezoneInfo::WithTimeZone) => {
+            SqlType::Timestamptz
+        }
         SqlDataType::Interval { .. } => SqlType::Interval,
         SqlDataType::Uuid => SqlType::Uuid,
         SqlDataType::JSON => SqlType::Json,
@@ -68,7 +76,10 @@ pub fn sql_type(data_type: &SqlDataType) -> Result<Option<SqlType>> {
         SqlDataType::Struct(fields, _) => {
             let mut members = Vec::with_capacity(fields.len());
             for (i, field) in fields.iter().enumerate() {
-                let name = field.field_name.as_ref().map_or_else(|| format!("f{}", i + 1), crate::names::fold);
+                let name = field
+                    .field_name
+                    .as_ref()
+                    .map_or_else(|| format!("f{}", i + 1), crate::names::fold);
                 match sql_type(&field.field_type)? {
                     Some(member) => members.push((name, member)),
                     None => return Ok(None),
@@ -96,7 +107,10 @@ fn numeric(info: &ExactNumberInfo) -> Result<SqlType> {
     if scale < 0 || scale > precision as i64 {
         return Err(out_of_range("scale", precision));
     }
-    Ok(SqlType::Numeric { precision: precision as u8, scale: scale as i8 })
+    Ok(SqlType::Numeric {
+        precision: precision as u8,
+        scale: scale as i8,
+    })
 }
 
 fn max_length(length: Option<&CharacterLength>) -> Option<u32> {

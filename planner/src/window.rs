@@ -6,7 +6,9 @@
 //! CUMULATE(rel, ts, step, size [, offset])  over unnest(rm_cumulate_ends(ts, step, size, offset))
 //! ```
 
-use arrow::compute::kernels::cast_utils::{IntervalParseConfig, parse_interval_month_day_nano_config, IntervalUnit};
+use arrow::compute::kernels::cast_utils::{
+    IntervalParseConfig, IntervalUnit, parse_interval_month_day_nano_config,
+};
 use sqlparser::ast::{Expr, Interval, Value, ValueWithSpan};
 
 use crate::error::{PlanError, Result};
@@ -71,15 +73,23 @@ impl WindowCall {
     /// Checks the arguments that follow the relation; `columns` are the relation's.
     pub fn parse(kind: WindowKind, args: &[&Expr], columns: &[String]) -> Result<WindowCall> {
         let lengths = if kind == WindowKind::Tumble { 1 } else { 2 };
-        let Some((time, rest)) = args.split_first().filter(|(_, r)| r.len() == lengths || r.len() == lengths + 1)
+        let Some((time, rest)) = args
+            .split_first()
+            .filter(|(_, r)| r.len() == lengths || r.len() == lengths + 1)
         else {
-            return Err(invalid(format!("{} has the wrong number of arguments", kind.name()), kind.usage()));
+            return Err(invalid(
+                format!("{} has the wrong number of arguments", kind.name()),
+                kind.usage(),
+            ));
         };
         let time = match time {
             Expr::Identifier(name) => fold(name),
             Expr::CompoundIdentifier(parts) => parts.last().map(fold).unwrap_or_default(),
             other => {
-                return Err(invalid(format!("{} needs the name of a column, not {other}", kind.name()), kind.usage()));
+                return Err(invalid(
+                    format!("{} needs the name of a column, not {other}", kind.name()),
+                    kind.usage(),
+                ));
             }
         };
         if !columns.contains(&time) {
@@ -89,30 +99,57 @@ impl WindowCall {
                 position: None,
             });
         }
-        if let Some(taken) = WINDOW_COLUMNS.iter().find(|name| columns.iter().any(|c| c == *name)) {
+        if let Some(taken) = WINDOW_COLUMNS
+            .iter()
+            .find(|name| columns.iter().any(|c| c == *name))
+        {
             return Err(PlanError::Duplicate {
                 kind: crate::error::UndefinedKind::Column,
-                message: format!("column \"{taken}\" exists already in the relation of {}", kind.name()),
+                message: format!(
+                    "column \"{taken}\" exists already in the relation of {}",
+                    kind.name()
+                ),
             });
         }
-        let lengths_us = rest.iter().map(|e| microseconds(e, kind)).collect::<Result<Vec<_>>>()?;
+        let lengths_us = rest
+            .iter()
+            .map(|e| microseconds(e, kind))
+            .collect::<Result<Vec<_>>>()?;
         let (positive, offset) = lengths_us.split_at(lengths);
         if positive.iter().any(|length| *length <= 0) {
-            return Err(invalid(format!("the lengths of {} must be positive", kind.name()), kind.usage()));
+            return Err(invalid(
+                format!("the lengths of {} must be positive", kind.name()),
+                kind.usage(),
+            ));
         }
         let (step, size) = (positive[0], positive[lengths - 1]);
         if kind == WindowKind::Cumulate && size % step != 0 {
-            return Err(invalid("the size of CUMULATE must be a multiple of its step".to_string(), kind.usage()));
+            return Err(invalid(
+                "the size of CUMULATE must be a multiple of its step".to_string(),
+                kind.usage(),
+            ));
         }
-        Ok(WindowCall { kind, time, step, size, offset: offset.first().copied().unwrap_or(0) })
+        Ok(WindowCall {
+            kind,
+            time,
+            step,
+            size,
+            offset: offset.first().copied().unwrap_or(0),
+        })
     }
 
     /// The SELECT that the call stands for, over `relation` (SQL text of a FROM item without alias).
     pub fn to_sql(&self, relation: &str, columns: &[String]) -> String {
-        let WindowCall { step, size, offset, .. } = self;
+        let WindowCall {
+            step, size, offset, ..
+        } = self;
         let time = ident(&self.time);
         let list = |table: &str| {
-            columns.iter().map(|c| format!("{table}.{}", ident(c))).collect::<Vec<_>>().join(", ")
+            columns
+                .iter()
+                .map(|c| format!("{table}.{}", ident(c)))
+                .collect::<Vec<_>>()
+                .join(", ")
         };
         let interval = |micros: &i64| format!("INTERVAL '{micros} microseconds'");
         let start = format!("rm_window_start(t.{time}, {size}, {offset})");
@@ -140,24 +177,39 @@ impl WindowCall {
 }
 
 fn invalid(message: String, usage: &str) -> PlanError {
-    PlanError::InvalidDefinition { message, hint: Some(format!("usage: {usage}")) }
+    PlanError::InvalidDefinition {
+        message,
+        hint: Some(format!("usage: {usage}")),
+    }
 }
 
 /// A constant interval in microseconds; a day is 24 hours.
 fn microseconds(expr: &Expr, kind: WindowKind) -> Result<i64> {
-    let text = interval_text(expr)
-        .ok_or_else(|| invalid(format!("{} needs constant intervals, not {expr}", kind.name()), kind.usage()))?;
-    let interval = parse_interval_month_day_nano_config(&text, IntervalParseConfig::new(IntervalUnit::Second))
-        .map_err(|_| PlanError::Evaluation { message: format!("invalid input syntax for type interval: \"{text}\"") })?;
+    let text = interval_text(expr).ok_or_else(|| {
+        invalid(
+            format!("{} needs constant intervals, not {expr}", kind.name()),
+            kind.usage(),
+        )
+    })?;
+    let interval =
+        parse_interval_month_day_nano_config(&text, IntervalParseConfig::new(IntervalUnit::Second))
+            .map_err(|_| PlanError::Evaluation {
+                message: format!("invalid input syntax for type interval: \"{text}\""),
+            })?;
     if interval.months != 0 {
         return Err(PlanError::Unsupported {
             feature: format!("a {} of months or years", kind.name()),
             hint: "their lengths differ; group by date_trunc('month', ts) instead".to_string(),
         });
     }
-    let out_of_range = || PlanError::Evaluation { message: format!("interval out of range: \"{text}\"") };
+    let out_of_range = || PlanError::Evaluation {
+        message: format!("interval out of range: \"{text}\""),
+    };
     if interval.nanoseconds % 1_000 != 0 {
-        return Err(invalid("window lengths are at least a microsecond".to_string(), kind.usage()));
+        return Err(invalid(
+            "window lengths are at least a microsecond".to_string(),
+            kind.usage(),
+        ));
     }
     i64::from(interval.days)
         .checked_mul(86_400_000_000)
@@ -167,7 +219,12 @@ fn microseconds(expr: &Expr, kind: WindowKind) -> Result<i64> {
 
 fn interval_text(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Interval(Interval { value, leading_field, last_field: None, .. }) => {
+        Expr::Interval(Interval {
+            value,
+            leading_field,
+            last_field: None,
+            ..
+        }) => {
             let value = literal_text(value)?;
             Some(match leading_field {
                 Some(field) => format!("{value} {field}"),
@@ -175,21 +232,30 @@ fn interval_text(expr: &Expr) -> Option<String> {
             })
         }
         Expr::Nested(inner) => interval_text(inner),
-        Expr::Cast { expr, data_type: sqlparser::ast::DataType::Interval { .. }, .. } => literal_text(expr),
+        Expr::Cast {
+            expr,
+            data_type: sqlparser::ast::DataType::Interval { .. },
+            ..
+        } => literal_text(expr),
         Expr::TypedString(typed) => typed.value.clone().into_string(),
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text), .. }) => Some(text.clone()),
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text),
+            ..
+        }) => Some(text.clone()),
         _ => None,
     }
 }
 
 fn literal_text(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Value(ValueWithSpan { value: Value::SingleQuotedString(text) | Value::Number(text, _), .. }) => {
-            Some(text.clone())
-        }
-        Expr::UnaryOp { op: sqlparser::ast::UnaryOperator::Minus, expr } => {
-            literal_text(expr).map(|text| format!("-{text}"))
-        }
+        Expr::Value(ValueWithSpan {
+            value: Value::SingleQuotedString(text) | Value::Number(text, _),
+            ..
+        }) => Some(text.clone()),
+        Expr::UnaryOp {
+            op: sqlparser::ast::UnaryOperator::Minus,
+            expr,
+        } => literal_text(expr).map(|text| format!("-{text}")),
         _ => None,
     }
 }
@@ -202,7 +268,11 @@ mod tests {
     use super::*;
 
     fn parse(text: &str) -> Expr {
-        Parser::new(&PostgreSqlDialect {}).try_with_sql(text).unwrap().parse_expr().unwrap()
+        Parser::new(&PostgreSqlDialect {})
+            .try_with_sql(text)
+            .unwrap()
+            .parse_expr()
+            .unwrap()
     }
 
     #[test]
@@ -213,9 +283,15 @@ mod tests {
             ("INTERVAL '1 day 2 hours'", Ok(93_600_000_000)),
             ("'5 ms'", Ok(5_000)),
             ("'5 ms'::interval", Ok(5_000)),
-            ("INTERVAL '1 month'", Err("a TUMBLE of months or years is not supported")),
+            (
+                "INTERVAL '1 month'",
+                Err("a TUMBLE of months or years is not supported"),
+            ),
             ("5", Err("TUMBLE needs constant intervals, not 5")),
-            ("INTERVAL 'soon'", Err("invalid input syntax for type interval: \"soon\"")),
+            (
+                "INTERVAL 'soon'",
+                Err("invalid input syntax for type interval: \"soon\""),
+            ),
         ] {
             match (microseconds(&parse(text), WindowKind::Tumble), expected) {
                 (Ok(found), Ok(expected)) => assert_eq!(found, expected, "{text}"),
@@ -231,14 +307,35 @@ mod tests {
     fn calls_are_checked() {
         let columns = ["k".to_string(), "ts".to_string()];
         for (kind, args, expected) in [
-            (WindowKind::Tumble, vec!["ts"], "TUMBLE has the wrong number of arguments"),
-            (WindowKind::Tumble, vec!["nope", "INTERVAL '1 s'"], "column \"nope\" does not exist"),
-            (WindowKind::Tumble, vec!["ts", "INTERVAL '0 s'"], "the lengths of TUMBLE must be positive"),
-            (WindowKind::Hop, vec!["ts", "INTERVAL '-1 s'", "INTERVAL '1 s'"], "the lengths of HOP must be positive"),
-            (WindowKind::Cumulate, vec!["ts", "INTERVAL '2 s'", "INTERVAL '3 s'"], "the size of CUMULATE must be"),
+            (
+                WindowKind::Tumble,
+                vec!["ts"],
+                "TUMBLE has the wrong number of arguments",
+            ),
+            (
+                WindowKind::Tumble,
+                vec!["nope", "INTERVAL '1 s'"],
+                "column \"nope\" does not exist",
+            ),
+            (
+                WindowKind::Tumble,
+                vec!["ts", "INTERVAL '0 s'"],
+                "the lengths of TUMBLE must be positive",
+            ),
+            (
+                WindowKind::Hop,
+                vec!["ts", "INTERVAL '-1 s'", "INTERVAL '1 s'"],
+                "the lengths of HOP must be positive",
+            ),
+            (
+                WindowKind::Cumulate,
+                vec!["ts", "INTERVAL '2 s'", "INTERVAL '3 s'"],
+                "the size of CUMULATE must be",
+            ),
         ] {
             let args: Vec<Expr> = args.into_iter().map(parse).collect();
-            let found = WindowCall::parse(kind, &args.iter().collect::<Vec<_>>(), &columns).unwrap_err();
+            let found =
+                WindowCall::parse(kind, &args.iter().collect::<Vec<_>>(), &columns).unwrap_err();
             assert!(found.to_string().starts_with(expected), "{found}");
         }
     }

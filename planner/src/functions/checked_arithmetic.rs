@@ -23,7 +23,10 @@ pub struct CheckedArithmetic {
 impl CheckedArithmetic {
     /// All operators that can overflow; division has DataFusion's own, which fails.
     pub fn all() -> Vec<Arc<ScalarUDF>> {
-        [Operator::Plus, Operator::Minus, Operator::Multiply].into_iter().filter_map(Self::of).collect()
+        [Operator::Plus, Operator::Minus, Operator::Multiply]
+            .into_iter()
+            .filter_map(Self::of)
+            .collect()
     }
 
     /// The checked form of `operator`, if it can overflow.
@@ -35,7 +38,11 @@ impl CheckedArithmetic {
             _ => return None,
         };
         let signature = Signature::any(2, Volatility::Immutable);
-        Some(Arc::new(ScalarUDF::from(CheckedArithmetic { operator, name, signature })))
+        Some(Arc::new(ScalarUDF::from(CheckedArithmetic {
+            operator,
+            name,
+            signature,
+        })))
     }
 
     /// The operator that function `name` stands for, to print it as it was written.
@@ -61,12 +68,16 @@ impl ScalarUDFImpl for CheckedArithmetic {
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
             [left, right] if left == right && left.is_integer() => Ok(left.clone()),
-            _ => plan_err!("{} takes two integers of one type, not {arguments:?}", self.name),
+            _ => plan_err!(
+                "{} takes two integers of one type, not {arguments:?}",
+                self.name
+            ),
         }
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let kernel: fn(&dyn Datum, &dyn Datum) -> Result<ArrayRef, ArrowError> = match self.operator {
+        let kernel: fn(&dyn Datum, &dyn Datum) -> Result<ArrayRef, ArrowError> = match self.operator
+        {
             Operator::Plus => add,
             Operator::Minus => sub,
             _ => mul,

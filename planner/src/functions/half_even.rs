@@ -6,7 +6,9 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray};
 use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 
 /// `rm_round_half_even(float) -> float`.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -16,7 +18,9 @@ pub struct RoundHalfEven {
 
 impl Default for RoundHalfEven {
     fn default() -> Self {
-        RoundHalfEven { signature: Signature::any(1, Volatility::Immutable) }
+        RoundHalfEven {
+            signature: Signature::any(1, Volatility::Immutable),
+        }
     }
 }
 
@@ -40,13 +44,21 @@ impl ScalarUDFImpl for RoundHalfEven {
         let is_scalar = matches!(args.args[0], ColumnarValue::Scalar(_));
         let values = args.args[0].to_array(1)?;
         let rounded: ArrayRef = match values.data_type() {
-            DataType::Float32 => {
-                Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even))
-            }
-            _ => Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)),
+            DataType::Float32 => Arc::new(
+                values
+                    .as_primitive::<Float32Type>()
+                    .unary::<_, Float32Type>(f32::round_ties_even),
+            ),
+            _ => Arc::new(
+                values
+                    .as_primitive::<Float64Type>()
+                    .unary::<_, Float64Type>(f64::round_ties_even),
+            ),
         };
         if is_scalar {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&rounded, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &rounded, 0,
+            )?));
         }
         Ok(ColumnarValue::Array(rounded))
     }

@@ -11,7 +11,9 @@ use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
 use chrono::{DateTime, LocalResult, Offset, TimeDelta, TimeZone as _};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 
 /// See the module.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -21,7 +23,9 @@ pub struct TimeZone {
 
 impl Default for TimeZone {
     fn default() -> Self {
-        TimeZone { signature: Signature::user_defined(Volatility::Immutable) }
+        TimeZone {
+            signature: Signature::user_defined(Volatility::Immutable),
+        }
     }
 }
 
@@ -36,13 +40,23 @@ impl ScalarUDFImpl for TimeZone {
 
     fn coerce_types(&self, arguments: &[DataType]) -> Result<Vec<DataType>> {
         match arguments {
-            [DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, DataType::Timestamp(_, zone)] => {
+            [
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
+                DataType::Timestamp(_, zone),
+            ] => {
                 let zone = zone.as_ref().map(|_| "UTC".into());
-                Ok(vec![DataType::Utf8, DataType::Timestamp(TimeUnit::Microsecond, zone)])
+                Ok(vec![
+                    DataType::Utf8,
+                    DataType::Timestamp(TimeUnit::Microsecond, zone),
+                ])
             }
-            [DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View, DataType::Date32] => {
-                Ok(vec![DataType::Utf8, DataType::Timestamp(TimeUnit::Microsecond, None)])
-            }
+            [
+                DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View,
+                DataType::Date32,
+            ] => Ok(vec![
+                DataType::Utf8,
+                DataType::Timestamp(TimeUnit::Microsecond, None),
+            ]),
             _ => plan_err!("AT TIME ZONE takes a timestamp and the name of a zone"),
         }
     }
@@ -56,12 +70,18 @@ impl ScalarUDFImpl for TimeZone {
     }
 
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let is_scalar = args.args.iter().all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        let is_scalar = args
+            .args
+            .iter()
+            .all(|a| matches!(a, ColumnarValue::Scalar(_)));
         let rows = if is_scalar { 1 } else { args.number_rows };
         let zones = args.args[0].to_array(rows)?;
         let times = args.args[1].to_array(rows)?;
         let is_instant = matches!(times.data_type(), DataType::Timestamp(_, Some(_)));
-        let (zones, times) = (zones.as_string::<i32>(), times.as_primitive::<TimestampMicrosecondType>());
+        let (zones, times) = (
+            zones.as_string::<i32>(),
+            times.as_primitive::<TimestampMicrosecondType>(),
+        );
 
         let mut parsed: Option<(String, Tz)> = None;
         let mut result = Vec::with_capacity(rows);
@@ -76,28 +96,47 @@ impl ScalarUDFImpl for TimeZone {
                 _ => parse_zone(name)?,
             };
             parsed = Some((name.to_string(), zone));
-            let shifted = if is_instant { to_local(times.value(i), zone) } else { to_instant(times.value(i), zone) };
-            result.push(Some(shifted.ok_or_else(|| exec_datafusion_err!("timestamp out of range"))?));
+            let shifted = if is_instant {
+                to_local(times.value(i), zone)
+            } else {
+                to_instant(times.value(i), zone)
+            };
+            result.push(Some(
+                shifted.ok_or_else(|| exec_datafusion_err!("timestamp out of range"))?,
+            ));
         }
         let result = TimestampMicrosecondArray::from(result);
-        let result = if is_instant { result } else { result.with_timezone("UTC") };
+        let result = if is_instant {
+            result
+        } else {
+            result.with_timezone("UTC")
+        };
         let result: ArrayRef = Arc::new(result);
         if is_scalar {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &result, 0,
+            )?));
         }
         Ok(ColumnarValue::Array(result))
     }
 }
 
 fn parse_zone(name: &str) -> Result<Tz> {
-    let canonical = if name.eq_ignore_ascii_case("utc") || name.eq_ignore_ascii_case("z") { "UTC" } else { name };
+    let canonical = if name.eq_ignore_ascii_case("utc") || name.eq_ignore_ascii_case("z") {
+        "UTC"
+    } else {
+        name
+    };
     Tz::from_str(canonical).map_err(|_| exec_datafusion_err!("time zone \"{name}\" not recognized"))
 }
 
 /// Local microseconds of an instant.
 fn to_local(micros: i64, zone: Tz) -> Option<i64> {
     let instant = DateTime::from_timestamp_micros(micros)?.naive_utc();
-    let offset = zone.offset_from_utc_datetime(&instant).fix().local_minus_utc();
+    let offset = zone
+        .offset_from_utc_datetime(&instant)
+        .fix()
+        .local_minus_utc();
     micros.checked_add(i64::from(offset) * 1_000_000)
 }
 
@@ -121,7 +160,11 @@ mod tests {
     #[test]
     fn clock_changes() {
         let berlin = parse_zone("Europe/Berlin").unwrap();
-        let us = |text: &str| DateTime::parse_from_rfc3339(text).unwrap().timestamp_micros();
+        let us = |text: &str| {
+            DateTime::parse_from_rfc3339(text)
+                .unwrap()
+                .timestamp_micros()
+        };
         for (local, instant) in [
             ("2026-01-01T12:00:00Z", "2026-01-01T11:00:00Z"),
             ("2026-07-01T12:00:00Z", "2026-07-01T10:00:00Z"),
@@ -130,6 +173,9 @@ mod tests {
         ] {
             assert_eq!(to_instant(us(local), berlin), Some(us(instant)), "{local}");
         }
-        assert_eq!(to_local(us("2026-07-01T10:00:00Z"), berlin), Some(us("2026-07-01T12:00:00Z")));
+        assert_eq!(
+            to_local(us("2026-07-01T10:00:00Z"), berlin),
+            Some(us("2026-07-01T12:00:00Z"))
+        );
     }
 }

@@ -10,12 +10,16 @@ use arrow::array::{Array, ArrayRef, AsArray, ListArray, TimestampMicrosecondArra
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Int64Type, TimeUnit, TimestampMicrosecondType};
 use datafusion::common::{Result, ScalarValue, plan_err};
-use datafusion::logical_expr::{ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
+};
 
 /// The latest aligned instant that is not after `micros`.
 fn floor_to(micros: i64, step: i64, offset: i64) -> Option<i64> {
     let shifted = micros.checked_sub(offset)?;
-    shifted.checked_sub(shifted.rem_euclid(step))?.checked_add(offset)
+    shifted
+        .checked_sub(shifted.rem_euclid(step))?
+        .checked_add(offset)
 }
 
 /// Starts of all windows that contain `micros`, ascending.
@@ -32,7 +36,13 @@ fn starts_of(micros: i64, slide: i64, size: i64, offset: i64, starts: &mut Vec<i
 }
 
 /// Ends of the growing windows that contain `micros`, ascending: every `step` from the time to the window's end.
-fn cumulate_ends_of(micros: i64, step: i64, size: i64, offset: i64, ends: &mut Vec<i64>) -> Option<()> {
+fn cumulate_ends_of(
+    micros: i64,
+    step: i64,
+    size: i64,
+    offset: i64,
+    ends: &mut Vec<i64>,
+) -> Option<()> {
     let start = floor_to(micros, size, offset)?;
     let last = start.checked_add(size)?;
     let mut end = floor_to(micros, step, start)?.checked_add(step)?;
@@ -66,7 +76,10 @@ fn arguments_of(args: &ScalarFunctionArgs) -> Result<(ArrayRef, Vec<i64>)> {
         let array = argument.to_array(1)?;
         lengths.push(array.as_primitive::<Int64Type>().value(0));
     }
-    if lengths[..lengths.len() - 1].iter().any(|length| *length <= 0) {
+    if lengths[..lengths.len() - 1]
+        .iter()
+        .any(|length| *length <= 0)
+    {
         return plan_err!("window lengths must be positive");
     }
     Ok((times, lengths))
@@ -74,13 +87,18 @@ fn arguments_of(args: &ScalarFunctionArgs) -> Result<(ArrayRef, Vec<i64>)> {
 
 fn as_scalar_if(is_scalar: bool, result: ArrayRef) -> Result<ColumnarValue> {
     if is_scalar {
-        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&result, 0)?));
+        return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+            &result, 0,
+        )?));
     }
     Ok(ColumnarValue::Array(result))
 }
 
 /// Lists of timestamps, one per row, made by `fill(time, &mut list)`.
-fn lists(times: &ArrayRef, mut fill: impl FnMut(i64, &mut Vec<i64>) -> Option<()>) -> Result<ArrayRef> {
+fn lists(
+    times: &ArrayRef,
+    mut fill: impl FnMut(i64, &mut Vec<i64>) -> Option<()>,
+) -> Result<ArrayRef> {
     let element = Arc::new(Field::new("item", times.data_type().clone(), true));
     let times = times.as_primitive::<TimestampMicrosecondType>();
     let mut values = Vec::new();
@@ -178,7 +196,9 @@ impl WindowStart {
 
     fn evaluate(times: &ArrayRef, lengths: &[i64]) -> Result<ArrayRef> {
         let times = times.as_primitive::<TimestampMicrosecondType>();
-        let starts = times.unary_opt::<_, TimestampMicrosecondType>(|time| floor_to(time, lengths[0], lengths[1]));
+        let starts = times.unary_opt::<_, TimestampMicrosecondType>(|time| {
+            floor_to(time, lengths[0], lengths[1])
+        });
         Ok(Arc::new(starts.with_timezone_opt(times.timezone())))
     }
 }
@@ -189,7 +209,9 @@ impl WindowStarts {
     }
 
     fn evaluate(times: &ArrayRef, lengths: &[i64]) -> Result<ArrayRef> {
-        lists(times, |time, starts| starts_of(time, lengths[0], lengths[1], lengths[2], starts))
+        lists(times, |time, starts| {
+            starts_of(time, lengths[0], lengths[1], lengths[2], starts)
+        })
     }
 }
 
@@ -199,7 +221,9 @@ impl CumulateEnds {
     }
 
     fn evaluate(times: &ArrayRef, lengths: &[i64]) -> Result<ArrayRef> {
-        lists(times, |time, ends| cumulate_ends_of(time, lengths[0], lengths[1], lengths[2], ends))
+        lists(times, |time, ends| {
+            cumulate_ends_of(time, lengths[0], lengths[1], lengths[2], ends)
+        })
     }
 }
 
@@ -209,7 +233,10 @@ mod tests {
 
     /// Every window over a small range, found by trying all starts.
     fn naive_starts(time: i64, slide: i64, size: i64, offset: i64) -> Vec<i64> {
-        (-200..200).map(|k| k * slide + offset).filter(|start| *start <= time && time < start + size).collect()
+        (-200..200)
+            .map(|k| k * slide + offset)
+            .filter(|start| *start <= time && time < start + size)
+            .collect()
     }
 
     #[test]
@@ -220,7 +247,11 @@ mod tests {
                     for time in -40..40 {
                         let mut starts = Vec::new();
                         starts_of(time, slide, size, offset, &mut starts).unwrap();
-                        assert_eq!(starts, naive_starts(time, slide, size, offset), "{time} {slide} {size} {offset}");
+                        assert_eq!(
+                            starts,
+                            naive_starts(time, slide, size, offset),
+                            "{time} {slide} {size} {offset}"
+                        );
                         let tumble = floor_to(time, size, offset).unwrap();
                         assert_eq!(vec![tumble], naive_starts(time, size, size, offset));
                     }
@@ -231,9 +262,14 @@ mod tests {
 
     #[test]
     fn cumulate_grows_to_the_whole_window() {
-        for (time, expected) in
-            [(0, vec![2, 4, 6]), (1, vec![2, 4, 6]), (2, vec![4, 6]), (5, vec![6]), (-1, vec![0]), (-6, vec![-4, -2, 0])]
-        {
+        for (time, expected) in [
+            (0, vec![2, 4, 6]),
+            (1, vec![2, 4, 6]),
+            (2, vec![4, 6]),
+            (5, vec![6]),
+            (-1, vec![0]),
+            (-6, vec![-4, -2, 0]),
+        ] {
             let mut ends = Vec::new();
             cumulate_ends_of(time, 2, 6, 0, &mut ends).unwrap();
             assert_eq!(ends, expected, "{time}");
@@ -244,6 +280,9 @@ mod tests {
     fn extremes_have_no_window() {
         assert_eq!(floor_to(i64::MIN, 10, 0), None);
         assert_eq!(starts_of(i64::MIN + 5, 10, 100, 0, &mut Vec::new()), None);
-        assert_eq!(cumulate_ends_of(i64::MAX, 10, 100, 0, &mut Vec::new()), None);
+        assert_eq!(
+            cumulate_ends_of(i64::MAX, 10, 100, 0, &mut Vec::new()),
+            None
+        );
     }
 }

@@ -17,14 +17,23 @@ use crate::properties::{self, Lineage, unaliased};
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Lowered> {
-        if aggregate.group_expr.iter().any(|expr| matches!(expr, Expr::GroupingSet(_))) {
+        if aggregate
+            .group_expr
+            .iter()
+            .any(|expr| matches!(expr, Expr::GroupingSet(_)))
+        {
             return Err(PlanError::Unsupported {
                 feature: "GROUPING SETS, ROLLUP or CUBE in a materialized view".to_string(),
                 hint: "write one SELECT per grouping and combine them with UNION ALL".to_string(),
             });
         }
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
-        self.group(&aggregate.input, &aggregate.group_expr, &aggregate.aggr_expr, schema)
+        self.group(
+            &aggregate.input,
+            &aggregate.group_expr,
+            &aggregate.aggr_expr,
+            schema,
+        )
     }
 
     /// Groups `input` by `keys`; without `calls` it is DISTINCT.
@@ -38,17 +47,25 @@ impl Lowering<'_> {
         let lowered = self.lower(input)?;
         let from = input.schema();
         let (known, lineage) = (&lowered.node.properties, &lowered.lineage);
-        let group_by = keys.iter().map(|key| bound(key, from)).collect::<Result<Vec<_>>>()?;
+        let group_by = keys
+            .iter()
+            .map(|key| bound(key, from))
+            .collect::<Result<Vec<_>>>()?;
         let calls = calls
             .iter()
             .map(|expr| call(expr, from, known.append_only))
             .collect::<Result<Vec<AggregateCall>>>()?;
-        let projected = properties::of_project(keys, known, lineage, &|expr| column_index(expr, from));
+        let projected =
+            properties::of_project(keys, known, lineage, &|expr| column_index(expr, from));
         let grows = growing(keys, &calls, &projected.1);
-        let (mut properties, lineage) = properties::of_aggregate(projected, keys.len(), calls.len());
+        let (mut properties, lineage) =
+            properties::of_aggregate(projected, keys.len(), calls.len());
         properties.grows = grows;
         let op = PlanOp::Aggregate { group_by, calls };
-        Ok(Lowered { node: node_of(op, vec![lowered.node], schema, properties), lineage })
+        Ok(Lowered {
+            node: node_of(op, vec![lowered.node], schema, properties),
+            lineage,
+        })
     }
 }
 
@@ -57,25 +74,42 @@ fn call(expr: &Expr, from: &DFSchema, is_append_only: bool) -> Result<AggregateC
         return Err(PlanError::Internal(format!("not an aggregate: {expr}")));
     };
     let name = func.name().to_lowercase();
-    let strategy = functions::strategy(&name, params.distinct, !params.order_by.is_empty(), is_append_only)
-        .ok_or_else(|| PlanError::Unsupported {
-            feature: format!("the aggregate {name}() in a materialized view"),
-            hint: "it is not known how to keep it up to date; use it in the query that reads the view".to_string(),
-        })?;
+    let strategy = functions::strategy(
+        &name,
+        params.distinct,
+        !params.order_by.is_empty(),
+        is_append_only,
+    )
+    .ok_or_else(|| PlanError::Unsupported {
+        feature: format!("the aggregate {name}() in a materialized view"),
+        hint: "it is not known how to keep it up to date; use it in the query that reads the view"
+            .to_string(),
+    })?;
     let order_by = params
         .order_by
         .iter()
         .map(|sort| {
-            let options = SortOptions { descending: !sort.asc, nulls_first: sort.nulls_first };
+            let options = SortOptions {
+                descending: !sort.asc,
+                nulls_first: sort.nulls_first,
+            };
             Ok((bound(&sort.expr, from)?, options))
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(AggregateCall {
         name,
         function: Arc::clone(func),
-        args: params.args.iter().map(|arg| bound(arg, from)).collect::<Result<Vec<_>>>()?,
+        args: params
+            .args
+            .iter()
+            .map(|arg| bound(arg, from))
+            .collect::<Result<Vec<_>>>()?,
         distinct: params.distinct,
-        filter: params.filter.as_ref().map(|filter| bound(filter, from)).transpose()?,
+        filter: params
+            .filter
+            .as_ref()
+            .map(|filter| bound(filter, from))
+            .transpose()?,
         order_by,
         ignore_nulls: params.null_treatment == Some(NullTreatment::IgnoreNulls),
         strategy,
@@ -98,7 +132,10 @@ fn growing(keys: &[Expr], calls: &[AggregateCall], lineage: &Lineage) -> Vec<Str
             list(keys)
         ));
     }
-    for call in calls.iter().filter(|call| call.strategy == AggregateStrategy::Multiset) {
+    for call in calls
+        .iter()
+        .filter(|call| call.strategy == AggregateStrategy::Multiset)
+    {
         sentences.push(format!(
             "{} keeps every distinct value of source {of} that it has seen; group by a window (TUMBLE, HOP) to bound it",
             call.display

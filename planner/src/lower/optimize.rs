@@ -22,7 +22,9 @@ use crate::rewrite::guard::GuardedPushDownFilter;
 
 /// Analyses and optimises a view's plan.
 pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
-    let analyzed = state.analyzer().execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let analyzed = state
+        .analyzer()
+        .execute_and_check(plan, state.config_options(), |_, _| {})?;
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),

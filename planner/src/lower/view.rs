@@ -59,19 +59,34 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let state = session_state(view.time_zone);
     let (bound, plan) = bind(catalog, view, true)?;
     refuse_volatile(&plan)?;
-    let optimized = optimize(plan, &state).map_err(|error| plan_error(error, SourceText(view.text)))?;
+    let optimized =
+        optimize(plan, &state).map_err(|error| plan_error(error, SourceText(view.text)))?;
 
-    let mut lowering = Lowering { catalog, notices: Vec::new() };
+    let mut lowering = Lowering {
+        catalog,
+        notices: Vec::new(),
+    };
     let Lowered { node: root, .. } = lowering.lower(&optimized)?;
     let mut notices = lowering.notices;
     collect_growing(&root, &mut notices);
     notices.dedup();
     let fingerprint = fingerprint(&root);
-    Ok(PlannedView { view: bound, plan: StreamPlan { root, notices, fingerprint } })
+    Ok(PlannedView {
+        view: bound,
+        plan: StreamPlan {
+            root,
+            notices,
+            fingerprint,
+        },
+    })
 }
 
 /// The definition, and the plan with the view's own column names and types.
-fn bind(catalog: &Catalog, view: ViewQuery<'_>, is_materialized: bool) -> Result<(BoundView, LogicalPlan)> {
+fn bind(
+    catalog: &Catalog,
+    view: ViewQuery<'_>,
+    is_materialized: bool,
+) -> Result<(BoundView, LogicalPlan)> {
     let state = session_state(view.time_zone);
     let relations = CatalogRelations::new(catalog);
     let mut binder = Binder::new(&relations, &state);
@@ -114,11 +129,26 @@ fn bind(catalog: &Catalog, view: ViewQuery<'_>, is_materialized: bool) -> Result
             let expr = Expr::from((qualifier, field));
             let stored = column.data_type.arrow();
             // what is stored has one of SQL's types: no unsigned integers, durations or untyped NULLs
-            if stored == *field.data_type() { expr } else { cast(expr, stored) }.alias(column.name.clone())
+            if stored == *field.data_type() {
+                expr
+            } else {
+                cast(expr, stored)
+            }
+            .alias(column.name.clone())
         })
         .collect();
-    let plan = LogicalPlanBuilder::from(plan).project(exprs).and_then(|p| p.build()).map_err(fail)?;
-    Ok((BoundView { columns, bound_sql, depends_on }, plan))
+    let plan = LogicalPlanBuilder::from(plan)
+        .project(exprs)
+        .and_then(|p| p.build())
+        .map_err(fail)?;
+    Ok((
+        BoundView {
+            columns,
+            bound_sql,
+            depends_on,
+        },
+        plan,
+    ))
 }
 
 /// The query with the columns that `CREATE VIEW v (a, b)` names.
@@ -136,8 +166,15 @@ fn renamed(qualified: Qualified, names: &[String]) -> Result<Qualified> {
     columns[..names.len()].clone_from_slice(names);
     let list: Vec<String> = columns.iter().map(|c| ident(c).to_string()).collect();
     let list = list.join(", ");
-    let query = parse_query(&format!("SELECT {list} FROM ({}) AS q ({list})", qualified.query))?;
-    Ok(Qualified { query, columns, relations: qualified.relations })
+    let query = parse_query(&format!(
+        "SELECT {list} FROM ({}) AS q ({list})",
+        qualified.query
+    ))?;
+    Ok(Qualified {
+        query,
+        columns,
+        relations: qualified.relations,
+    })
 }
 
 fn refuse_duplicates(columns: &[String]) -> Result<()> {
@@ -146,7 +183,9 @@ fn refuse_duplicates(columns: &[String]) -> Result<()> {
         None => Ok(()),
         Some(twice) => Err(PlanError::Duplicate {
             kind: UndefinedKind::Column,
-            message: format!("column \"{twice}\" specified more than once; give each column of the view its own name with AS"),
+            message: format!(
+                "column \"{twice}\" specified more than once; give each column of the view its own name with AS"
+            ),
         }),
     }
 }

@@ -9,9 +9,7 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{
-    Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast,
-};
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::functions::{CheckedArithmetic, RoundHalfEven};
@@ -35,7 +33,8 @@ impl AnalyzerRule for CheckedEvaluation {
             let names = NamePreserver::new(&plan);
             plan.map_expressions(|expr| {
                 let name = names.save(&expr);
-                check_expr(expr, &schema).map(|checked| checked.update_data(|expr| name.restore(expr)))
+                check_expr(expr, &schema)
+                    .map(|checked| checked.update_data(|expr| name.restore(expr)))
             })?
             .map_data(LogicalPlan::recompute_schema)
         })?;
@@ -50,7 +49,10 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             let is_integer = binary.left.get_type(schema).is_ok_and(|t| t.is_integer())
                 && binary.right.get_type(schema).is_ok_and(|t| t.is_integer());
             match CheckedArithmetic::of(binary.op).filter(|_| is_integer) {
-                Some(function) => Ok(Transformed::yes(call(function, vec![*binary.left, *binary.right]))),
+                Some(function) => Ok(Transformed::yes(call(
+                    function,
+                    vec![*binary.left, *binary.right],
+                ))),
                 None => Ok(Transformed::no(Expr::BinaryExpr(binary))),
             }
         }
@@ -66,14 +68,22 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() => {
             let rounded = match expr.get_type(schema)? {
-                DataType::Float32 | DataType::Float64 => {
-                    call(ScalarUDF::from(RoundHalfEven::default()).into(), vec![*expr])
+                DataType::Float32 | DataType::Float64 => call(
+                    ScalarUDF::from(RoundHalfEven::default()).into(),
+                    vec![*expr],
+                ),
+                DataType::Decimal128(_, scale) if scale > 0 => {
+                    cast(*expr, DataType::Decimal128(38, 0))
                 }
-                DataType::Decimal128(_, scale) if scale > 0 => cast(*expr, DataType::Decimal128(38, 0)),
-                DataType::Decimal256(_, scale) if scale > 0 => cast(*expr, DataType::Decimal256(76, 0)),
+                DataType::Decimal256(_, scale) if scale > 0 => {
+                    cast(*expr, DataType::Decimal256(76, 0))
+                }
                 _ => return Ok(Transformed::no(Expr::Cast(Cast { expr, field }))),
             };
-            Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(rounded), field })))
+            Ok(Transformed::yes(Expr::Cast(Cast {
+                expr: Box::new(rounded),
+                field,
+            })))
         }
         other => Ok(Transformed::no(other)),
     })

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments, ObjectName, Value,
-    ValueWithSpan, VisitMut, VisitorMut,
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    ObjectName, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
 use crate::names::ident;
@@ -26,7 +26,10 @@ pub fn call(name: &str, args: Vec<Expr>) -> Expr {
         parameters: FunctionArguments::None,
         args: FunctionArguments::List(FunctionArgumentList {
             duplicate_treatment: None,
-            args: args.into_iter().map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg))).collect(),
+            args: args
+                .into_iter()
+                .map(|arg| FunctionArg::Unnamed(FunctionArgExpr::Expr(arg)))
+                .collect(),
             clauses: Vec::new(),
         }),
         filter: None,
@@ -43,12 +46,18 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         match expr {
-            Expr::Value(ValueWithSpan { value: Value::Number(number, _), .. }) => {
+            Expr::Value(ValueWithSpan {
+                value: Value::Number(number, _),
+                ..
+            }) => {
                 if let Some(plain) = without_exponent(number) {
                     *number = plain;
                 }
             }
-            Expr::AtTimeZone { timestamp, time_zone } => {
+            Expr::AtTimeZone {
+                timestamp,
+                time_zone,
+            } => {
                 let (timestamp, time_zone) = (take(timestamp), take(time_zone));
                 *expr = call("timezone", vec![time_zone, timestamp]);
             }
@@ -65,8 +74,12 @@ fn take(expr: &mut Expr) -> Expr {
 
 /// PostgreSQL's names for functions that DataFusion has under another one.
 fn rename_function(function: &mut Function) {
-    let [part] = function.name.0.as_slice() else { return };
-    let Some(name) = part.as_ident().map(crate::names::fold) else { return };
+    let [part] = function.name.0.as_slice() else {
+        return;
+    };
+    let Some(name) = part.as_ident().map(crate::names::fold) else {
+        return;
+    };
     let renamed = match name.as_str() {
         "every" => "bool_and",
         "time_bucket" => "date_bin",
@@ -92,7 +105,11 @@ fn without_exponent(number: &str) -> Option<String> {
     } else if point >= length {
         format!("{digits}{}", "0".repeat((point - length) as usize))
     } else {
-        format!("{}.{}", &digits[..point as usize], &digits[point as usize..])
+        format!(
+            "{}.{}",
+            &digits[..point as usize],
+            &digits[point as usize..]
+        )
     })
 }
 

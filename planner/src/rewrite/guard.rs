@@ -70,9 +70,11 @@ fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<Logical
 /// Guards every AND and OR of `expr` whose right side can fail.
 pub fn guard_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
-        Expr::BinaryExpr(BinaryExpr { left, op: op @ (Operator::And | Operator::Or), right })
-            if is_fallible(&right, schema) =>
-        {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: op @ (Operator::And | Operator::Or),
+            right,
+        }) if is_fallible(&right, schema) => {
             // Integers, because DataFusion turns a CASE of booleans back into AND and OR.
             let (decides, outcome) = match op {
                 Operator::And => ((*left).clone().is_false(), 0),
@@ -92,7 +94,11 @@ pub fn is_fallible(expr: &Expr, schema: &DFSchema) -> bool {
     let mut found = false;
     let visited = expr.apply(|part| {
         found |= can_fail(part, schema);
-        Ok(if found { TreeNodeRecursion::Stop } else { TreeNodeRecursion::Continue })
+        Ok(if found {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
     });
     found || visited.is_err()
 }
@@ -102,7 +108,11 @@ fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
         Expr::BinaryExpr(binary) => {
             let is_arithmetic = matches!(
                 binary.op,
-                Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
+                Operator::Plus
+                    | Operator::Minus
+                    | Operator::Multiply
+                    | Operator::Divide
+                    | Operator::Modulo
             );
             is_arithmetic && !binary.left.get_type(schema).is_ok_and(|t| is_total_in(&t))
         }
@@ -137,8 +147,8 @@ fn is_total_in(data_type: &DataType) -> bool {
 
 fn is_total_cast(from: &DataType, to: &DataType) -> bool {
     use DataType::{
-        Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64, Interval, Null,
-        Timestamp, Utf8,
+        Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64,
+        Interval, Null, Timestamp, Utf8,
     };
     match (from, to) {
         (from, to) if from == to => true,
@@ -204,7 +214,6 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "upper",
 ];
 
-
 /// DataFusion's filter push-down, but a filter that can fail stays where it is, as does one that would take a
 /// fallible expression of the projection below into itself.
 #[derive(Debug, Default)]
@@ -221,7 +230,11 @@ impl OptimizerRule for GuardedPushDownFilter {
         self.inner.apply_order()
     }
 
-    fn rewrite(&self, plan: LogicalPlan, config: &dyn OptimizerConfig) -> Result<Transformed<LogicalPlan>> {
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
         if let LogicalPlan::Filter(filter) = &plan
             && must_stay(filter)
         {
@@ -236,9 +249,10 @@ fn must_stay(filter: &Filter) -> bool {
         return true;
     }
     match filter.input.as_ref() {
-        LogicalPlan::Projection(projection) => {
-            projection.expr.iter().any(|expr| is_fallible(expr, projection.input.schema()))
-        }
+        LogicalPlan::Projection(projection) => projection
+            .expr
+            .iter()
+            .any(|expr| is_fallible(expr, projection.input.schema())),
         // merging would put this predicate into the same batch as one that must be guarded
         LogicalPlan::Filter(below) => is_fallible(&below.predicate, below.input.schema()),
         _ => false,

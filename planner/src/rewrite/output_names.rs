@@ -9,7 +9,9 @@ pub const UNNAMED: &str = "?column?";
 
 /// The output name of a select item's expression.
 pub fn output_name(expr: &Expr) -> String {
-    strong_name(expr).or_else(|| weak_name(expr)).unwrap_or_else(|| UNNAMED.to_string())
+    strong_name(expr)
+        .or_else(|| weak_name(expr))
+        .unwrap_or_else(|| UNNAMED.to_string())
 }
 
 /// Names that survive being cast.
@@ -25,7 +27,12 @@ fn strong_name(expr: &Expr) -> Option<String> {
                 AccessExpr::Subscript(Subscript::Index { .. } | Subscript::Slice { .. }) => None,
             })
             .or_else(|| strong_name(root)),
-        Expr::Function(function) => function.name.0.last().and_then(|part| part.as_ident()).map(fold),
+        Expr::Function(function) => function
+            .name
+            .0
+            .last()
+            .and_then(|part| part.as_ident())
+            .map(fold),
         Expr::Nested(inner) | Expr::Collate { expr: inner, .. } => strong_name(inner),
         Expr::Cast { expr, .. } => strong_name(expr),
         Expr::Extract { .. } => Some("extract".to_string()),
@@ -54,9 +61,12 @@ fn strong_name(expr: &Expr) -> Option<String> {
 /// Names that a better one replaces: a type's, `case`.
 fn weak_name(expr: &Expr) -> Option<String> {
     match expr {
-        Expr::Case { else_result, .. } => {
-            Some(else_result.as_ref().and_then(|result| strong_name(result)).unwrap_or_else(|| "case".to_string()))
-        }
+        Expr::Case { else_result, .. } => Some(
+            else_result
+                .as_ref()
+                .and_then(|result| strong_name(result))
+                .unwrap_or_else(|| "case".to_string()),
+        ),
         Expr::Cast { data_type, .. } => type_name(data_type),
         Expr::TypedString(typed) => type_name(&typed.data_type),
         Expr::Interval(_) => Some("interval".to_string()),
@@ -77,7 +87,9 @@ fn type_name(data_type: &sqlparser::ast::DataType) -> Option<String> {
         SqlType::Double => "float8",
         SqlType::Numeric { .. } => "numeric",
         SqlType::Text { max_length: None } => "text",
-        SqlType::Text { max_length: Some(_) } => "varchar",
+        SqlType::Text {
+            max_length: Some(_),
+        } => "varchar",
         SqlType::Bytea => "bytea",
         SqlType::Date => "date",
         SqlType::Time => "time",
@@ -123,7 +135,11 @@ mod tests {
             ("EXISTS (SELECT 1)", "exists"),
             ("a IS NULL", "?column?"),
         ] {
-            let parsed = Parser::new(&PostgreSqlDialect {}).try_with_sql(expr).unwrap().parse_expr().unwrap();
+            let parsed = Parser::new(&PostgreSqlDialect {})
+                .try_with_sql(expr)
+                .unwrap()
+                .parse_expr()
+                .unwrap();
             assert_eq!(output_name(&parsed), expected, "{expr}");
         }
     }

@@ -37,7 +37,10 @@ impl AnalyzerRule for PostgresTyping {
 }
 
 fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if matches!(plan, LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Unnest(_)) {
+    if matches!(
+        plan,
+        LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Unnest(_)
+    ) {
         return Ok(Transformed::no(plan));
     }
     let schema = input_schema(&plan)?;
@@ -45,7 +48,11 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let expr = if narrows_literals { narrow_literal(expr) } else { expr };
+        let expr = if narrows_literals {
+            narrow_literal(expr)
+        } else {
+            expr
+        };
         type_expr(expr, &schema).map(|typed| typed.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
@@ -72,17 +79,28 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             Expr::InList(mut list) => {
                 let is_float = is_float(&list.expr, schema);
-                list.list = list.list.into_iter().map(|e| float_if(is_float, e, schema)).collect();
+                list.list = list
+                    .list
+                    .into_iter()
+                    .map(|e| float_if(is_float, e, schema))
+                    .collect();
                 Expr::InList(list)
             }
             Expr::Case(mut case) => {
-                let results = case.when_then_expr.iter().map(|(_, then)| then).chain(&case.else_expr);
+                let results = case
+                    .when_then_expr
+                    .iter()
+                    .map(|(_, then)| then)
+                    .chain(&case.else_expr);
                 let is_float = results.map(|result| is_float(result, schema)).any(|is| is);
                 let unify = |result: Box<Expr>| {
                     Box::new(float_if(is_float, narrow_literal(*result), schema))
                 };
-                case.when_then_expr =
-                    case.when_then_expr.into_iter().map(|(when, then)| (when, unify(then))).collect();
+                case.when_then_expr = case
+                    .when_then_expr
+                    .into_iter()
+                    .map(|(when, then)| (when, unify(then)))
+                    .collect();
                 case.else_expr = case.else_expr.map(unify);
                 Expr::Case(case)
             }
@@ -115,14 +133,34 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
 }
 
 /// Functions whose arguments are brought to one type, which is also the result's.
-const UNIFYING: &[&str] = &["coalesce", "greatest", "least", "nullif", "nvl", "make_array"];
+const UNIFYING: &[&str] = &[
+    "coalesce",
+    "greatest",
+    "least",
+    "nullif",
+    "nvl",
+    "make_array",
+];
 
 fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
     let BinaryExpr { left, op, right } = binary;
     let (mut left, mut right) = (narrow_literal(*left), narrow_literal(*right));
-    let is_arithmetic =
-        matches!(op, Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo);
-    if is_arithmetic || op.is_comparison_operator() {
+    let is_arithmetic = matches!(
+        op,
+        Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
+    );
+    let is_comparison = matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    );
+    if is_arithmetic || is_comparison {
         let is_float = is_float(&left, schema) || is_float(&right, schema);
         left = float_if(is_float, left, schema);
         right = float_if(is_float, right, schema);
@@ -133,7 +171,11 @@ fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
     let is_time_difference =
         op == Operator::Minus && is_timestamp(&left, schema) && is_timestamp(&right, schema);
     let result = Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)));
-    if is_time_difference { cast(result, DataType::Interval(IntervalUnit::MonthDayNano)) } else { result }
+    if is_time_difference {
+        cast(result, DataType::Interval(IntervalUnit::MonthDayNano))
+    } else {
+        result
+    }
 }
 
 fn type_aggregate_arguments(name: &str, args: &mut [Expr], schema: &DFSchema) {
@@ -142,7 +184,9 @@ fn type_aggregate_arguments(name: &str, args: &mut [Expr], schema: &DFSchema) {
     }
     let Some(arg) = args.first_mut() else { return };
     *arg = narrow_literal(std::mem::take(arg));
-    let Ok(data_type) = arg.get_type(schema) else { return };
+    let Ok(data_type) = arg.get_type(schema) else {
+        return;
+    };
     let target = match (name, &data_type) {
         ("sum", DataType::Int64) => DataType::Decimal128(20, 0),
         ("avg", data_type) if data_type.is_integer() => DataType::Decimal128(38, AVERAGE_SCALE),
@@ -160,19 +204,31 @@ fn widen_dividend(left: Expr, right: &Expr, schema: &DFSchema) -> Expr {
         return left;
     };
     let scale = match (&left_type, &right_type) {
-        (DataType::Decimal128(_, scale), right) if right.is_integer() || is_decimal(right) => *scale,
+        (DataType::Decimal128(_, scale), right) if right.is_integer() || is_decimal(right) => {
+            *scale
+        }
         (left, DataType::Decimal128(..)) if left.is_integer() => 0,
         _ => return left,
     };
-    if scale >= DIVIDEND_SCALE { left } else { cast(left, DataType::Decimal128(38, DIVIDEND_SCALE)) }
+    if scale >= DIVIDEND_SCALE {
+        left
+    } else {
+        cast(left, DataType::Decimal128(38, DIVIDEND_SCALE))
+    }
 }
 
 fn is_decimal(data_type: &DataType) -> bool {
-    matches!(data_type, DataType::Decimal128(..) | DataType::Decimal256(..))
+    matches!(
+        data_type,
+        DataType::Decimal128(..) | DataType::Decimal256(..)
+    )
 }
 
 fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
-    matches!(expr.get_type(schema), Ok(DataType::Float32 | DataType::Float64))
+    matches!(
+        expr.get_type(schema),
+        Ok(DataType::Float32 | DataType::Float64)
+    )
 }
 
 fn is_timestamp(expr: &Expr, schema: &DFSchema) -> bool {

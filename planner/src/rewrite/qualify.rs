@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Ident, JoinConstraint, ObjectName as AstName, Query, Select, SelectItem,
-    SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableAliasColumnDef, TableFactor,
-    TableWithJoins, VisitMut, VisitorMut,
+    Cte, Expr, GroupByExpr, Ident, JoinConstraint, ObjectName as AstName, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableAliasColumnDef,
+    TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
 use crate::bind_error::SourceText;
@@ -42,14 +42,28 @@ pub struct Qualified {
 }
 
 /// Qualifies `query`.
-pub fn qualify(query: &Query, relations: &dyn Relations, mode: Mode, text: SourceText<'_>) -> Result<Qualified> {
+pub fn qualify(
+    query: &Query,
+    relations: &dyn Relations,
+    mode: Mode,
+    text: SourceText<'_>,
+) -> Result<Qualified> {
     let mut query = query.clone();
     if mode == Mode::Expand {
         rewrite_expressions(&mut query);
     }
-    let mut qualifier = Qualifier { relations, mode, text, found: BTreeMap::new() };
+    let mut qualifier = Qualifier {
+        relations,
+        mode,
+        text,
+        found: BTreeMap::new(),
+    };
     let names = qualifier.query(&mut query, &Ctes::default())?;
-    Ok(Qualified { query, columns: names.shown, relations: qualifier.found })
+    Ok(Qualified {
+        query,
+        columns: names.shown,
+        relations: qualifier.found,
+    })
 }
 
 /// Columns of the common table expressions in scope.
@@ -66,7 +80,10 @@ struct Names {
 
 impl Names {
     fn of(names: Vec<String>) -> Self {
-        Names { shown: names.clone(), unique: names }
+        Names {
+            shown: names.clone(),
+            unique: names,
+        }
     }
 }
 
@@ -104,7 +121,10 @@ impl Qualifier<'_> {
                 first.body = left;
             }
             let names = self.query(&mut first, ctes)?;
-            scope.insert(fold(&cte.alias.name), aliased(&mut cte.alias.clone(), names.unique)?);
+            scope.insert(
+                fold(&cte.alias.name),
+                aliased(&mut cte.alias.clone(), names.unique)?,
+            );
         }
         let names = self.query(&mut cte.query, &scope)?;
         aliased(&mut cte.alias, names.unique)
@@ -122,18 +142,27 @@ impl Qualifier<'_> {
             SetExpr::Values(values) => {
                 let width = values.rows.first().map_or(0, |row| row.content.len());
                 self.subqueries(values, ctes)?;
-                Ok(Names::of((1..=width).map(|i| format!("column{i}")).collect()))
+                Ok(Names::of(
+                    (1..=width).map(|i| format!("column{i}")).collect(),
+                ))
             }
             SetExpr::Table(table) => {
                 let parts = [&table.schema_name, &table.table_name];
-                let name: Vec<String> = parts.into_iter().flatten().map(|n| ident(n).to_string()).collect();
+                let name: Vec<String> = parts
+                    .into_iter()
+                    .flatten()
+                    .map(|n| ident(n).to_string())
+                    .collect();
                 let mut query = parse_query(&format!("SELECT * FROM {}", name.join(".")))?;
                 let names = self.query(&mut query, ctes)?;
                 *body = *query.body;
                 Ok(names)
             }
             SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
-                Err(unsupported("a data-changing statement in a query", "run it as a statement of its own"))
+                Err(unsupported(
+                    "a data-changing statement in a query",
+                    "run it as a statement of its own",
+                ))
             }
         }
     }
@@ -172,36 +201,58 @@ impl Qualifier<'_> {
     pub(super) fn table_factor(&mut self, factor: &mut TableFactor, ctes: &Ctes) -> Result<Scope> {
         match factor {
             TableFactor::Table { args: None, .. } => self.named(factor, ctes),
-            TableFactor::Table { name, alias, args: Some(args), .. } => {
+            TableFactor::Table {
+                name,
+                alias,
+                args: Some(args),
+                ..
+            } => {
                 let args = args.args.clone();
                 let (name, alias) = (name.clone(), alias.clone());
                 self.table_function(factor, &name, alias, args, ctes)
             }
-            TableFactor::Function { name, alias, args, .. } => {
+            TableFactor::Function {
+                name, alias, args, ..
+            } => {
                 let (name, alias, args) = (name.clone(), alias.clone(), args.clone());
                 self.table_function(factor, &name, alias, args, ctes)
             }
-            TableFactor::Derived { subquery, alias, .. } => {
+            TableFactor::Derived {
+                subquery, alias, ..
+            } => {
                 let names = self.query(subquery, ctes)?;
                 scope_of(alias.as_mut(), names.unique)
             }
-            TableFactor::NestedJoin { table_with_joins, alias } => {
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
                 let scope = self.table_with_joins(table_with_joins, ctes)?;
                 match alias {
-                    Some(_) => scope_of(alias.as_mut(), scope.star.into_iter().map(|c| c.name).collect()),
+                    Some(_) => scope_of(
+                        alias.as_mut(),
+                        scope.star.into_iter().map(|c| c.name).collect(),
+                    ),
                     None => Ok(scope),
                 }
             }
-            TableFactor::UNNEST { alias, array_exprs, .. } => {
+            TableFactor::UNNEST {
+                alias, array_exprs, ..
+            } => {
                 for expr in array_exprs.iter_mut() {
                     self.subqueries(expr, ctes)?;
                 }
-                let name = alias.as_ref().map_or_else(|| "unnest".to_string(), |a| fold(&a.name));
+                let name = alias
+                    .as_ref()
+                    .map_or_else(|| "unnest".to_string(), |a| fold(&a.name));
                 let columns = numbered(&name, array_exprs.len());
                 let alias = alias.get_or_insert_with(|| table_alias("unnest"));
                 scope_of(Some(alias), columns).inspect(|scope| name_columns(alias, scope))
             }
-            other => Err(unsupported(&format!("{other} in FROM"), "use a table, a view or a subquery")),
+            other => Err(unsupported(
+                &format!("{other} in FROM"),
+                "use a table, a view or a subquery",
+            )),
         }
     }
 
@@ -215,7 +266,10 @@ impl Qualifier<'_> {
             && let Some(columns) = ctes.get(&written.name)
         {
             let alias_or_name = alias.clone().unwrap_or_else(|| table_alias(&written.name));
-            return scope_of(alias.as_mut().or(Some(&mut alias_or_name.clone())), columns.clone());
+            return scope_of(
+                alias.as_mut().or(Some(&mut alias_or_name.clone())),
+                columns.clone(),
+            );
         }
         let Some(relation) = self.relations.relation(&written) else {
             return Err(PlanError::Undefined {
@@ -224,8 +278,13 @@ impl Qualifier<'_> {
                 position: self.text.position_of(name.span()),
             });
         };
-        *name = AstName::from(vec![ident(&relation.name.schema), ident(&relation.name.name)]);
-        let mut alias = alias.get_or_insert_with(|| table_alias(&relation.name.name)).clone();
+        *name = AstName::from(vec![
+            ident(&relation.name.schema),
+            ident(&relation.name.name),
+        ]);
+        let mut alias = alias
+            .get_or_insert_with(|| table_alias(&relation.name.name))
+            .clone();
         let scope = scope_of(Some(&mut alias), relation.columns())?;
         set_alias(factor, alias.clone());
         if self.mode == Mode::Expand {
@@ -236,7 +295,12 @@ impl Qualifier<'_> {
     }
 
     /// Replaces a view, or a relation with generated columns, by its subquery.
-    fn expand_relation(&mut self, factor: &mut TableFactor, relation: &Relation, mut alias: TableAlias) -> Result<()> {
+    fn expand_relation(
+        &mut self,
+        factor: &mut TableFactor,
+        relation: &Relation,
+        mut alias: TableAlias,
+    ) -> Result<()> {
         let subquery = match &relation.body {
             RelationBody::Rows(_) => return Ok(()),
             RelationBody::Generated { .. } => {
@@ -261,7 +325,11 @@ impl Qualifier<'_> {
 
     /// Subqueries in the expressions of `node`, which holds no FROM clause of its own.
     pub(super) fn subqueries<T: VisitMut>(&mut self, node: &mut T, ctes: &Ctes) -> Result<()> {
-        let mut visitor = Subqueries { qualifier: self, ctes, depth: 0 };
+        let mut visitor = Subqueries {
+            qualifier: self,
+            ctes,
+            depth: 0,
+        };
         match node.visit(&mut visitor) {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(*error),
@@ -281,7 +349,8 @@ impl VisitorMut for Subqueries<'_, '_> {
 
     fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
         // The node itself may be the query whose other clauses are visited; its body is away then.
-        let is_emptied = matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
+        let is_emptied =
+            matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
         if self.depth == 0 && !is_emptied {
             if let Err(error) = self.qualifier.query(query, self.ctes) {
                 return ControlFlow::Break(Box::new(error));
@@ -294,7 +363,8 @@ impl VisitorMut for Subqueries<'_, '_> {
     }
 
     fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
-        let is_emptied = matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
+        let is_emptied =
+            matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
         if !is_emptied {
             self.depth -= 1;
         }
@@ -315,11 +385,18 @@ fn expand_select_list(select: &mut Select, scope: &Scope) -> Result<Names> {
             }
             SelectItem::Wildcard(_) => items.extend(scope.star.iter().cloned().map(starred)),
             SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                let table = name.0.last().and_then(|part| part.as_ident()).map(fold).unwrap_or_default();
+                let table = name
+                    .0
+                    .last()
+                    .and_then(|part| part.as_ident())
+                    .map(fold)
+                    .unwrap_or_default();
                 items.extend(scope.table_star(&table)?.into_iter().map(starred));
             }
             SelectItem::UnnamedExpr(expr) => items.push((output_name(&expr), expr, None)),
-            SelectItem::ExprWithAlias { expr, alias } => items.push((fold(&alias), expr, Some(alias))),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                items.push((fold(&alias), expr, Some(alias)))
+            }
             other @ (SelectItem::ExprWithAliases { .. } | SelectItem::QualifiedWildcard(..)) => {
                 return Err(unsupported(&format!("{other}"), "name each column"));
             }
@@ -336,8 +413,13 @@ fn expand_select_list(select: &mut Select, scope: &Scope) -> Result<Names> {
         }
         select.projection.push(match (alias, &expr) {
             (Some(alias), _) if unique == shown => SelectItem::ExprWithAlias { expr, alias },
-            (None, expr_ref) if unique == shown && is_plain_column(expr_ref, scope) => SelectItem::UnnamedExpr(expr),
-            _ => SelectItem::ExprWithAlias { expr, alias: ident(&unique) },
+            (None, expr_ref) if unique == shown && is_plain_column(expr_ref, scope) => {
+                SelectItem::UnnamedExpr(expr)
+            }
+            _ => SelectItem::ExprWithAlias {
+                expr,
+                alias: ident(&unique),
+            },
         });
         names.shown.push(shown);
         names.unique.push(unique);
@@ -363,12 +445,19 @@ fn is_plain_column(expr: &Expr, scope: &Scope) -> bool {
 }
 
 /// `schema.table.column` as `table.column`: relations are known by alias or bare name.
-fn strip_schemas<T: VisitMut>(node: &mut T, scope: &Scope, found: &BTreeMap<QualifiedName, Relation>) {
+fn strip_schemas<T: VisitMut>(
+    node: &mut T,
+    scope: &Scope,
+    found: &BTreeMap<QualifiedName, Relation>,
+) {
     let _: ControlFlow<()> = sqlparser::ast::visit_expressions_mut(node, |expr| {
         if let Expr::CompoundIdentifier(parts) = expr
             && parts.len() >= 3
         {
-            let name = QualifiedName { schema: fold(&parts[0]), name: fold(&parts[1]) };
+            let name = QualifiedName {
+                schema: fold(&parts[0]),
+                name: fold(&parts[1]),
+            };
             if found.contains_key(&name) && scope.has_table(&name.name) {
                 parts.remove(0);
             }
@@ -414,7 +503,11 @@ fn aliased(alias: &mut TableAlias, mut columns: Vec<String>) -> Result<Vec<Strin
     for (column, named) in columns.iter_mut().zip(&alias.columns) {
         *column = fold(&named.name);
     }
-    alias.columns.extend(columns[alias.columns.len()..].iter().map(|c| column_alias(c)));
+    alias.columns.extend(
+        columns[alias.columns.len()..]
+            .iter()
+            .map(|c| column_alias(c)),
+    );
     Ok(columns)
 }
 
@@ -424,15 +517,31 @@ pub(super) fn name_columns(alias: &mut TableAlias, scope: &Scope) {
 }
 
 pub(super) fn numbered(name: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|i| if i == 1 { name.to_string() } else { format!("{name}:{i}") }).collect()
+    (1..=count)
+        .map(|i| {
+            if i == 1 {
+                name.to_string()
+            } else {
+                format!("{name}:{i}")
+            }
+        })
+        .collect()
 }
 
 fn column_alias(name: &str) -> TableAliasColumnDef {
-    TableAliasColumnDef { name: ident(name), data_type: None }
+    TableAliasColumnDef {
+        name: ident(name),
+        data_type: None,
+    }
 }
 
 pub(super) fn table_alias(name: &str) -> TableAlias {
-    TableAlias { explicit: true, name: ident(name), columns: Vec::new(), at: None }
+    TableAlias {
+        explicit: true,
+        name: ident(name),
+        columns: Vec::new(),
+        at: None,
+    }
 }
 
 fn set_alias(factor: &mut TableFactor, to: TableAlias) {
@@ -442,23 +551,46 @@ fn set_alias(factor: &mut TableFactor, to: TableAlias) {
 }
 
 pub(super) fn derived(query: Query, alias: TableAlias) -> TableFactor {
-    TableFactor::Derived { lateral: false, subquery: Box::new(query), alias: Some(alias), sample: None }
+    TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(query),
+        alias: Some(alias),
+        sample: None,
+    }
 }
 
 fn empty_values() -> SetExpr {
-    SetExpr::Values(sqlparser::ast::Values { explicit_row: false, value_keyword: false, rows: Vec::new() })
+    SetExpr::Values(sqlparser::ast::Values {
+        explicit_row: false,
+        value_keyword: false,
+        rows: Vec::new(),
+    })
 }
 
 /// A relation's name as written; the database's own name may come first.
 pub(super) fn object_name(name: &AstName) -> Result<ObjectName> {
-    let parts: Option<Vec<String>> = name.0.iter().map(|part| part.as_ident().map(fold)).collect();
+    let parts: Option<Vec<String>> = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(fold))
+        .collect();
     match parts.unwrap_or_default().as_slice() {
-        [name] => Ok(ObjectName { schema: None, name: name.clone() }),
-        [schema, name] => Ok(ObjectName { schema: Some(schema.clone()), name: name.clone() }),
-        [database, schema, name] if database == "rivermark" => {
-            Ok(ObjectName { schema: Some(schema.clone()), name: name.clone() })
-        }
-        _ => Err(unsupported(&format!("the relation name {name}"), "write schema.name; there is one database")),
+        [name] => Ok(ObjectName {
+            schema: None,
+            name: name.clone(),
+        }),
+        [schema, name] => Ok(ObjectName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
+        [database, schema, name] if database == "rivermark" => Ok(ObjectName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
+        _ => Err(unsupported(
+            &format!("the relation name {name}"),
+            "write schema.name; there is one database",
+        )),
     }
 }
 
@@ -470,7 +602,10 @@ fn display_name(name: &ObjectName) -> String {
 }
 
 pub(super) fn unsupported(feature: &str, hint: &str) -> PlanError {
-    PlanError::Unsupported { feature: feature.to_string(), hint: hint.to_string() }
+    PlanError::Unsupported {
+        feature: feature.to_string(),
+        hint: hint.to_string(),
+    }
 }
 
 /// Parses a query of our own making or one that was stored.
@@ -485,6 +620,9 @@ pub fn parse_query(sql: &str) -> Result<Query> {
     let query = parser.parse_query().map_err(syntax)?;
     match parser.peek_token().token {
         sqlparser::tokenizer::Token::EOF => Ok(*query),
-        other => Err(PlanError::Syntax { message: format!("unexpected {other} after a query"), position: None }),
+        other => Err(PlanError::Syntax {
+            message: format!("unexpected {other} after a query"),
+            position: None,
+        }),
     }
 }

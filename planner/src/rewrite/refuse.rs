@@ -4,7 +4,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, TableFactor, Visit, Visitor,
+    Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, TableFactor,
+    Visit, Visitor,
 };
 
 use crate::error::{PlanError, Result};
@@ -32,15 +33,23 @@ impl Visitor for Checker {
 
     fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
         if query.with.as_ref().is_some_and(|with| with.recursive) {
-            return refuse("WITH RECURSIVE", "it is not supported yet; store the closure in a table");
+            return refuse(
+                "WITH RECURSIVE",
+                "it is not supported yet; store the closure in a table",
+            );
         }
         let is_limited = match &query.limit_clause {
-            Some(LimitClause::LimitOffset { limit, offset, .. }) => limit.is_some() || offset.is_some(),
+            Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+                limit.is_some() || offset.is_some()
+            }
             Some(LimitClause::OffsetCommaLimit { .. }) => true,
             None => false,
         };
         if is_limited || query.fetch.is_some() {
-            return refuse("LIMIT", "it is not supported yet; put ORDER BY and LIMIT into the query that reads the view");
+            return refuse(
+                "LIMIT",
+                "it is not supported yet; put ORDER BY and LIMIT into the query that reads the view",
+            );
         }
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE", "views are never locked; leave it out");
@@ -56,7 +65,10 @@ impl Visitor for Checker {
             );
         }
         if select.from.len() > 1 || select.from.iter().any(|table| !table.joins.is_empty()) {
-            return refuse("JOIN", "it is not supported yet; make one view of each side and join them in queries");
+            return refuse(
+                "JOIN",
+                "it is not supported yet; make one view of each side and join them in queries",
+            );
         }
         if !select.named_window.is_empty() || select.qualify.is_some() {
             return refuse("WINDOW", OVER_HINT);
@@ -71,12 +83,14 @@ impl Visitor for Checker {
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
         match factor {
-            TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } => {
-                refuse("a function in FROM", "only TUMBLE, HOP and CUMULATE are supported there yet")
-            }
-            TableFactor::Derived { lateral: true, .. } => {
-                refuse("LATERAL", "it is not supported yet; put unnest() into the select list")
-            }
+            TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } => refuse(
+                "a function in FROM",
+                "only TUMBLE, HOP and CUMULATE are supported there yet",
+            ),
+            TableFactor::Derived { lateral: true, .. } => refuse(
+                "LATERAL",
+                "it is not supported yet; put unnest() into the select list",
+            ),
             _ => ControlFlow::Continue(()),
         }
     }
@@ -84,8 +98,12 @@ impl Visitor for Checker {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
             Expr::Function(function) if function.over.is_some() => refuse("OVER", OVER_HINT),
-            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => refuse("a subquery", SUBQUERY_HINT),
-            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. } if matches!(**right, Expr::Subquery(_)) => {
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                refuse("a subquery", SUBQUERY_HINT)
+            }
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
+                if matches!(**right, Expr::Subquery(_)) =>
+            {
                 refuse("a subquery", SUBQUERY_HINT)
             }
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
@@ -96,23 +114,34 @@ impl Visitor for Checker {
     }
 }
 
-const OVER_HINT: &str = "window functions are not supported yet; compute them in the query that reads the view";
-const SUBQUERY_HINT: &str =
-    "it is not supported yet in an expression; make it a view and combine the two in the query that reads them";
-const GROUPING_HINT: &str = "it is not supported yet; write one SELECT per grouping and combine them with UNION ALL";
+const OVER_HINT: &str =
+    "window functions are not supported yet; compute them in the query that reads the view";
+const SUBQUERY_HINT: &str = "it is not supported yet in an expression; make it a view and combine the two in the query that reads them";
+const GROUPING_HINT: &str =
+    "it is not supported yet; write one SELECT per grouping and combine them with UNION ALL";
 
 fn set_operations(body: &SetExpr) -> ControlFlow<Box<Refused>> {
     match body {
-        SetExpr::SetOperation { op: SetOperator::Union, left, right, .. } => {
+        SetExpr::SetOperation {
+            op: SetOperator::Union,
+            left,
+            right,
+            ..
+        } => {
             set_operations(left)?;
             set_operations(right)
         }
-        SetExpr::SetOperation { op: SetOperator::Intersect, .. } => {
-            refuse("INTERSECT", "it is not supported yet; make one view of each side and intersect them in queries")
-        }
-        SetExpr::SetOperation { .. } => {
-            refuse("EXCEPT", "it is not supported yet; make one view of each side and subtract them in queries")
-        }
+        SetExpr::SetOperation {
+            op: SetOperator::Intersect,
+            ..
+        } => refuse(
+            "INTERSECT",
+            "it is not supported yet; make one view of each side and intersect them in queries",
+        ),
+        SetExpr::SetOperation { .. } => refuse(
+            "EXCEPT",
+            "it is not supported yet; make one view of each side and subtract them in queries",
+        ),
         _ => ControlFlow::Continue(()),
     }
 }

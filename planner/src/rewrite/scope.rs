@@ -32,8 +32,17 @@ pub struct Scope {
 impl Scope {
     /// The scope of one relation.
     pub fn of_table(name: Option<String>, columns: Vec<String>) -> Self {
-        let star = columns.iter().map(|c| ScopeColumn { name: c.clone(), expr: reference(name.as_deref(), c) }).collect();
-        Scope { tables: vec![ScopeTable { name, columns }], star }
+        let star = columns
+            .iter()
+            .map(|c| ScopeColumn {
+                name: c.clone(),
+                expr: reference(name.as_deref(), c),
+            })
+            .collect();
+        Scope {
+            tables: vec![ScopeTable { name, columns }],
+            star,
+        }
     }
 
     /// `FROM a, b`.
@@ -50,11 +59,15 @@ impl Scope {
             return;
         }
         let find = |columns: &[ScopeColumn], name: &str| {
-            columns.iter().find(|c| c.name == name).map(|c| c.expr.clone())
+            columns
+                .iter()
+                .find(|c| c.name == name)
+                .map(|c| c.expr.clone())
         };
         let mut star = Vec::new();
         for name in &merged {
-            let (Some(of_left), Some(of_right)) = (find(&self.star, name), find(&right.star, name)) else {
+            let (Some(of_left), Some(of_right)) = (find(&self.star, name), find(&right.star, name))
+            else {
                 continue;
             };
             let expr = match &join.join_operator {
@@ -62,9 +75,16 @@ impl Scope {
                 JoinOperator::FullOuter(_) => call("coalesce", vec![of_left, of_right]),
                 _ => of_left,
             };
-            star.push(ScopeColumn { name: name.clone(), expr });
+            star.push(ScopeColumn {
+                name: name.clone(),
+                expr,
+            });
         }
-        let rest = self.star.drain(..).chain(right.star).filter(|c| !merged.contains(&c.name));
+        let rest = self
+            .star
+            .drain(..)
+            .chain(right.star)
+            .filter(|c| !merged.contains(&c.name));
         star.extend(rest.collect::<Vec<_>>());
         self.star = star;
         self.tables.extend(right.tables);
@@ -72,9 +92,10 @@ impl Scope {
 
     fn merged_columns(&self, join: &Join, right: &Scope) -> Vec<String> {
         match constraint(&join.join_operator) {
-            Some(JoinConstraint::Using(names)) => {
-                names.iter().filter_map(|n| n.0.last()?.as_ident().map(fold)).collect()
-            }
+            Some(JoinConstraint::Using(names)) => names
+                .iter()
+                .filter_map(|n| n.0.last()?.as_ident().map(fold))
+                .collect(),
             Some(JoinConstraint::Natural) => self
                 .star
                 .iter()
@@ -87,14 +108,19 @@ impl Scope {
 
     /// What `table.*` stands for.
     pub fn table_star(&self, table: &str) -> Result<Vec<ScopeColumn>> {
-        let found = self.tables.iter().find(|t| t.name.as_deref() == Some(table)).ok_or_else(|| {
-            PlanError::Undefined {
+        let found = self
+            .tables
+            .iter()
+            .find(|t| t.name.as_deref() == Some(table))
+            .ok_or_else(|| PlanError::Undefined {
                 kind: crate::error::UndefinedKind::Relation,
                 message: format!("missing FROM-clause entry for table \"{table}\""),
                 position: None,
-            }
-        })?;
-        let column = |c: &String| ScopeColumn { name: c.clone(), expr: reference(Some(table), c) };
+            })?;
+        let column = |c: &String| ScopeColumn {
+            name: c.clone(),
+            expr: reference(Some(table), c),
+        };
         Ok(found.columns.iter().map(column).collect())
     }
 

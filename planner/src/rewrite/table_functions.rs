@@ -29,10 +29,15 @@ impl Qualifier<'_> {
             return self.window_function(factor, kind, alias, args, ctes);
         }
         let mut alias = alias.unwrap_or_else(|| table_alias(&function));
-        let scope = scope_of(Some(&mut alias), vec![fold(&alias.name)])?;
+        let column = fold(&alias.name);
+        let scope = scope_of(Some(&mut alias), vec![column])?;
         name_columns(&mut alias, &scope);
         match factor {
-            TableFactor::Table { alias: named, args: Some(args), .. } => {
+            TableFactor::Table {
+                alias: named,
+                args: Some(args),
+                ..
+            } => {
                 *named = Some(alias);
                 for arg in &mut args.args {
                     self.subqueries(arg, ctes)?;
@@ -63,7 +68,12 @@ impl Qualifier<'_> {
             return Err(misused("no arguments"));
         };
         let (mut inner, default_name) = relation_of(relation)?;
-        let mut columns: Vec<String> = self.table_factor(&mut inner, ctes)?.star.into_iter().map(|c| c.name).collect();
+        let mut columns: Vec<String> = self
+            .table_factor(&mut inner, ctes)?
+            .star
+            .into_iter()
+            .map(|c| c.name)
+            .collect();
         let call = WindowCall::parse(kind, rest, &columns)?;
         let inner_sql = without_alias(inner);
 
@@ -80,11 +90,17 @@ impl Qualifier<'_> {
         let mut rewritten = vec![qualified_argument(&inner_sql)?];
         rewritten.extend(args.into_iter().skip(1));
         match factor {
-            TableFactor::Table { alias: named, args: Some(args), .. } => {
+            TableFactor::Table {
+                alias: named,
+                args: Some(args),
+                ..
+            } => {
                 args.args = rewritten;
                 *named = Some(alias);
             }
-            TableFactor::Function { alias: named, args, .. } => {
+            TableFactor::Function {
+                alias: named, args, ..
+            } => {
                 *args = rewritten;
                 *named = Some(alias);
             }
@@ -99,11 +115,18 @@ fn relation_of(argument: &Expr) -> Result<(TableFactor, String)> {
     let (sql, name) = match argument {
         Expr::Identifier(name) => (name.to_string(), fold(name)),
         Expr::CompoundIdentifier(parts) => {
-            let text = parts.iter().map(ToString::to_string).collect::<Vec<_>>().join(".");
+            let text = parts
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join(".");
             (text, parts.last().map(fold).unwrap_or_default())
         }
         Expr::Subquery(query) => {
-            return Ok((derived((**query).clone(), table_alias("t")), "t".to_string()));
+            return Ok((
+                derived((**query).clone(), table_alias("t")),
+                "t".to_string(),
+            ));
         }
         Expr::Nested(inner) => return relation_of(inner),
         other => return Err(misused(&format!("{other}"))),
@@ -120,7 +143,9 @@ fn relation_of(argument: &Expr) -> Result<(TableFactor, String)> {
 /// The factor as a FROM item without its alias. A subquery with renamed columns keeps them by another subquery.
 fn without_alias(mut factor: TableFactor) -> String {
     match &mut factor {
-        TableFactor::Derived { alias: Some(alias), .. } if !alias.columns.is_empty() => {
+        TableFactor::Derived {
+            alias: Some(alias), ..
+        } if !alias.columns.is_empty() => {
             let columns: Vec<String> = alias.columns.iter().map(|c| c.name.to_string()).collect();
             return format!("(SELECT {} FROM {factor})", columns.join(", "));
         }
@@ -135,7 +160,9 @@ fn qualified_argument(sql: &str) -> Result<FunctionArg> {
     let mut parser = sqlparser::parser::Parser::new(&sqlparser::dialect::PostgreSqlDialect {})
         .try_with_sql(sql)
         .map_err(|error| PlanError::Internal(error.to_string()))?;
-    let expr = parser.parse_expr().map_err(|error| PlanError::Internal(error.to_string()))?;
+    let expr = parser
+        .parse_expr()
+        .map_err(|error| PlanError::Internal(error.to_string()))?;
     Ok(FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)))
 }
 

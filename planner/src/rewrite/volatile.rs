@@ -7,7 +7,13 @@ use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 use crate::error::{PlanError, Result};
 
 /// Functions of the current time.
-const CLOCKS: &[&str] = &["now", "current_date", "current_time", "current_timestamp", "to_local_time"];
+const CLOCKS: &[&str] = &[
+    "now",
+    "current_date",
+    "current_time",
+    "current_timestamp",
+    "to_local_time",
+];
 
 /// An error if `plan` calls a function that is not a function of its arguments alone.
 pub fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
