@@ -62,7 +62,7 @@ impl Writer {
             for answer in work.answers {
                 answer.send(self.epoch);
             }
-            self.pause_idle_backfill(&work);
+            self.pause_idle_backfill(work.rows_in);
             return Ok(());
         }
         let committed = Instant::now();
@@ -303,8 +303,8 @@ impl Writer {
     }
 
     /// A backfill that waits for its reader must not spin.
-    fn pause_idle_backfill(&mut self, work: &EpochWork) {
-        if !self.backfilling.is_empty() && work.rows_in == 0 && self.pending.is_empty() {
+    fn pause_idle_backfill(&mut self, rows_in: u64) {
+        if !self.backfilling.is_empty() && rows_in == 0 && self.pending.is_empty() {
             if let Ok(command) = self.commands.recv_timeout(Duration::from_millis(2)) {
                 self.pending.push_back(command);
             }

@@ -1,6 +1,5 @@
 //! Batch scans of relations: what an ad-hoc SELECT reads.
 
-use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
@@ -60,10 +59,6 @@ impl fmt::Debug for SourceScan {
 
 #[async_trait]
 impl TableProvider for StoredScan {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         self.format.schema.clone()
     }
@@ -129,10 +124,6 @@ impl StoredRows {
 
 #[async_trait]
 impl TableProvider for SourceScan {
-    fn as_any(&self) -> &dyn Any {
-        self
-    }
-
     fn schema(&self) -> SchemaRef {
         self.def.physical_schema()
     }
