@@ -5,6 +5,7 @@
 pub mod delta;
 pub mod error;
 pub mod source;
+pub mod state;
 
 pub use delta::Delta;
 pub use error::ExecutorError;
