@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::array::{AsArray, Int64Array};
+use arrow::array::{AsArray, Int64Array, UInt64Array};
+use arrow::buffer::ScalarBuffer;
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Int64Type, UInt64Type};
 
 use super::encoding::{Reader, put_signed};
 use super::states::{Accumulate, GroupStates, GroupedRows, Output, merge_each};
@@ -53,16 +54,16 @@ impl BitStates {
 
 impl Accumulate for BitStates {
     fn update(&mut self, rows: &GroupedRows<'_>) -> Result<()> {
-        let values = match rows.args[0].data_type() {
-            DataType::UInt64 => rows.args[0].as_primitive::<arrow::datatypes::UInt64Type>().clone().reinterpret_cast(),
-            _ => cast(&rows.args[0], &DataType::Int64)?.as_primitive::<Int64Type>().clone(),
+        let values: ScalarBuffer<i64> = match rows.args[0].data_type() {
+            DataType::UInt64 => rows.args[0].as_primitive::<UInt64Type>().values().inner().clone().into(),
+            _ => cast(&rows.args[0], &DataType::Int64)?.as_primitive::<Int64Type>().values().clone(),
         };
         let mut has_retraction = false;
         rows.for_each_valid(|row, group, weight| {
             has_retraction |= weight < 0;
             let bits = match self.operation {
                 BitOperation::Xor if weight % 2 == 0 => 0,
-                BitOperation::And | BitOperation::Or | BitOperation::Xor => values.value(row),
+                BitOperation::And | BitOperation::Or | BitOperation::Xor => values[row],
             };
             if weight != 0 {
                 self.combine(group, bits, weight);
@@ -96,16 +97,10 @@ impl GroupStates for BitStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let values: Int64Array = self
-            .bits
-            .iter()
-            .zip(&self.counts)
-            .map(|(&bits, &count)| (count != 0).then_some(bits))
-            .collect();
-        let values = match self.data_type {
-            DataType::UInt64 => Arc::new(values.reinterpret_cast::<arrow::datatypes::UInt64Type>()),
-            _ => cast(&values, &self.data_type)?,
-        };
-        Ok(Output::of(values))
+        let values = self.bits.iter().zip(&self.counts).map(|(&bits, &count)| (count != 0).then_some(bits));
+        Ok(Output::of(match self.data_type {
+            DataType::UInt64 => Arc::new(values.map(|bits| bits.map(i64::cast_unsigned)).collect::<UInt64Array>()),
+            _ => cast(&values.collect::<Int64Array>(), &self.data_type)?,
+        }))
     }
 }

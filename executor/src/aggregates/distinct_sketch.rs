@@ -9,8 +9,6 @@
 //!           | 2 | 16,384 ranks, one byte each |
 //! ```
 
-use std::sync::Arc;
-
 use arrow::array::Int64Array;
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
@@ -190,7 +188,7 @@ impl GroupStates for DistinctSketchStates {
 
     fn output(&self) -> Result<Output> {
         let estimates: Int64Array = self.sketches.iter().map(|sketch| Some(sketch.estimate())).collect();
-        Ok(Output::of(cast(&(Arc::new(estimates) as _), &self.data_type)?))
+        Ok(Output::of(cast(&estimates, &self.data_type)?))
     }
 }
 

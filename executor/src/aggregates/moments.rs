@@ -5,8 +5,6 @@
 //! rounds. There is no cancellation and nothing drifts, whatever was added and retracted. Where a value is NaN or
 //! infinite, so is the answer: NaN (PostgreSQL says NaN or an error there).
 
-use std::sync::Arc;
-
 use arrow::array::{AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type, i256};
@@ -156,7 +154,7 @@ impl GroupStates for MomentStates {
 
     fn output(&self) -> Result<Output> {
         let values: Float64Array = self.sums.iter().map(|sums| sums.finish(self.moment)).collect();
-        Ok(Output::of(cast(&(Arc::new(values) as _), &self.data_type)?))
+        Ok(Output::of(cast(&values, &self.data_type)?))
     }
 }
 

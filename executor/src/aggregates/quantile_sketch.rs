@@ -12,8 +12,6 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use arrow::array::{AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
@@ -144,7 +142,7 @@ impl GroupStates for QuantileSketchStates {
 
     fn output(&self) -> Result<Output> {
         let values: Float64Array = self.histograms.iter().map(|histogram| histogram.quantile(self.quantile)).collect();
-        Ok(Output::of(cast(&(Arc::new(values) as _), &self.data_type)?))
+        Ok(Output::of(cast(&values, &self.data_type)?))
     }
 }
 

@@ -25,7 +25,7 @@ mod tests;
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Int64Array, UInt32Array, make_comparator};
+use arrow::array::{ArrayRef, Int64Array, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;

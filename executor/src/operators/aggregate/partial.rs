@@ -10,7 +10,7 @@ use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::spec::{CallInputs, Spec};
-use crate::aggregates::{Accumulate, Call, CallKind, EpochEntries, GroupStates, GroupedRows, Reader};
+use crate::aggregates::{Accumulate, Call, CallKind, EpochEntries, GroupedRows, Reader};
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::Failure;
