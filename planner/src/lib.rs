@@ -3,9 +3,14 @@
 //! This crate does no I/O and knows nothing of Kafka, RocksDB or the wire protocol.
 
 pub mod catalog;
+pub mod definition;
+pub mod dialect;
 pub mod error;
+pub mod identifier;
+pub mod parse;
 pub mod plan;
 pub mod statement;
+mod type_names;
 pub mod types;
 
 pub use catalog::{Catalog, ObjectId, TableId};
