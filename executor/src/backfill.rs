@@ -15,7 +15,7 @@ use crate::delta::Delta;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
 use crate::progress::{ScanProgress, distance, has_reached};
-use crate::rows::RowStore;
+use crate::row_store::RowStore;
 use crate::source::{ReadRequest, ReaderState};
 use crate::source_input::{decoded, record_letters};
 use crate::view::{PrivateReader, View};

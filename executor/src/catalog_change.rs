@@ -13,12 +13,12 @@ use crate::api::{CatalogChange, NewMaterializedView};
 use crate::command::PreparedChange;
 use crate::dataflow::Dataflow;
 use crate::error::{ExecutorError, Result};
-use crate::log_rows::LogTail;
 use crate::meta;
 use crate::progress::{ScanProgress, SourceProgress, ViewProgress};
-use crate::rows::{RowFormat, RowLayout, RowStore};
+use crate::row_store::RowStore;
+use crate::rows::{RowFormat, RowLayout};
 use crate::source_input::SourceInput;
-use crate::state::{Family, StateTable, WriteSet};
+use crate::state::{Family, WriteSet};
 use crate::view::View;
 use crate::writer::{Table, Writer};
 
@@ -90,7 +90,7 @@ impl Writer {
         def.rows = self.catalog.allocate_tables(1);
         let format = table_format(&def)?;
         let id = self.catalog.allocate_object();
-        let table = Table { name: name.name.clone(), rows: self.row_store(format, 0, 0), is_dirty: true };
+        let table = Table { name: name.name.clone(), rows: self.row_store(format, 0)?, is_dirty: true };
         self.tables.insert(id, table);
         let kind = ObjectKind::Table(def);
         self.catalog.put(Object { id, name, sql, comment: None, depends_on: Vec::new(), kind });
@@ -119,14 +119,13 @@ impl Writer {
             fingerprint: new.plan.fingerprint,
         };
         let dataflow = Dataflow::build(&new.plan.root, first_state_table, &self.store, &self.cache)?;
-        let rows = self.row_store(view_format(&def)?, 0, 0);
+        let rows = self.row_store(view_format(&def)?, 0)?;
         let id = self.catalog.allocate_object();
         let progress = ViewProgress {
             is_initialized: false,
             is_ready: false,
             failed: None,
             rows: 0,
-            log_ordinal: 0,
             scans,
             targets: targets.into_iter().collect(),
             epoch: 0,
@@ -195,7 +194,9 @@ impl Writer {
                 view.answer_waiters(Err(ExecutorError::NotReadable { message: "the view was dropped".into() }));
             }
             self.scanned_by.remove(id);
-            self.scanned_by.values_mut().for_each(|views| drop(views.remove(id)));
+            for views in self.scanned_by.values_mut() {
+                views.remove(id);
+            }
             self.letters.forget(*id)?;
         }
         Ok(())
@@ -222,9 +223,8 @@ impl Writer {
     }
 
     /// The writer's side of a relation's stored rows.
-    pub fn row_store(&self, format: RowFormat, rows: u64, log_ordinal: u64) -> RowStore {
-        let state = StateTable::new(format.table, format.family(), self.store.clone(), self.cache.clone());
-        RowStore::new(Arc::new(format), state, rows, LogTail::new(log_ordinal))
+    pub fn row_store(&self, format: RowFormat, rows: u64) -> Result<RowStore> {
+        RowStore::new(Arc::new(format), rows, &self.store, &self.cache)
     }
 }
 

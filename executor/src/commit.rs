@@ -1,9 +1,7 @@
 //! The one write of an epoch: state, rows, offsets, progress and the epoch number become visible together.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use rivermark_planner::catalog::ObjectId;
 use tracing::{error, warn};
 
 use crate::error::Result;
@@ -63,17 +61,13 @@ impl Writer {
             meta::put(writes, meta::CATALOG, &self.catalog)?;
         }
         for (id, table) in self.tables.iter_mut().filter(|(_, t)| t.is_dirty) {
-            if !is_being_read(*id, &self.backfilling, &self.scanned_by) {
-                table.rows.merge_log()?;
-            }
-            let progress = TableProgress { rows: table.rows.rows(), log_ordinal: table.rows.log_tail().next_ordinal() };
+            table.rows.merge_blocks()?;
+            let progress = TableProgress { rows: table.rows.rows() };
             meta::put(writes, &meta::table_key(*id), &progress)?;
             table.rows.drain_into(writes);
         }
         for (id, view) in self.views.iter_mut().filter(|(_, v)| v.is_dirty) {
-            if !is_being_read(*id, &self.backfilling, &self.scanned_by) {
-                view.rows.merge_log()?;
-            }
+            view.rows.merge_blocks()?;
             meta::put(writes, &meta::view_key(*id), &view.progress)?;
             view.drain_into(writes);
         }
@@ -98,13 +92,4 @@ impl Writer {
         self.letters.committed();
         self.dropped.clear();
     }
-}
-
-/// Whether some backfill has a cursor in the object's rows: merging blocks would move rows past it.
-fn is_being_read(
-    id: ObjectId,
-    backfilling: &BTreeSet<ObjectId>,
-    scanned_by: &BTreeMap<ObjectId, BTreeSet<ObjectId>>,
-) -> bool {
-    scanned_by.get(&id).is_some_and(|views| backfilling.iter().any(|view| views.contains(view)))
 }

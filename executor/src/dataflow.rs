@@ -35,8 +35,8 @@ impl Dataflow {
     pub fn build(plan: &PlanNode, first_table: TableId, store: &Store, cache: &CacheHandle) -> Result<Self> {
         let mut scan_columns = BTreeMap::new();
         collect_columns(plan, &mut scan_columns);
-        let mut next_table = first_table;
-        let root = Node::build(plan, &scan_columns, &mut next_table, store, cache)?;
+        let mut builder = Builder { scan_columns: &scan_columns, next_table: first_table, next_operator: 0, store, cache };
+        let root = builder.build(plan)?;
         Ok(Dataflow { root, schema: plan.schema.clone(), scan_columns })
     }
 
@@ -70,37 +70,40 @@ impl Dataflow {
     }
 }
 
-impl Node {
-    fn build(
-        plan: &PlanNode,
-        scan_columns: &BTreeMap<ObjectId, Vec<usize>>,
-        next_table: &mut TableId,
-        store: &Store,
-        cache: &CacheHandle,
-    ) -> Result<Node> {
+/// Gives out ids while operators are built, in depth-first order, inputs first: the same after every restart.
+struct Builder<'a> {
+    scan_columns: &'a BTreeMap<ObjectId, Vec<usize>>,
+    next_table: TableId,
+    next_operator: u32,
+    store: &'a Store,
+    cache: &'a CacheHandle,
+}
+
+impl Builder<'_> {
+    fn build(&mut self, plan: &PlanNode) -> Result<Node> {
         if let PlanOp::Scan { object, columns, .. } = &plan.op {
-            let available = &scan_columns[object];
+            let available = &self.scan_columns[object];
             let columns = columns
                 .iter()
                 .map(|c| available.binary_search(c).map_err(|_| ExecutorError::Internal(format!("scan column {c}"))))
                 .collect::<Result<Vec<usize>>>()?;
             return Ok(Node::Scan { object: *object, columns });
         }
-        let inputs = plan
-            .inputs
-            .iter()
-            .map(|input| Node::build(input, scan_columns, next_table, store, cache))
-            .collect::<Result<Vec<_>>>()?;
-        let tables = (0..plan.op.state_tables())
-            .map(|_| {
-                let id = *next_table;
-                next_table.0 += 1;
-                StateTable::new(id, Family::State, store.clone(), cache.clone())
-            })
-            .collect();
-        Ok(Node::Operator { operator: build_operator(plan, tables)?, inputs, is_dirty: false })
+        let inputs = plan.inputs.iter().map(|input| self.build(input)).collect::<Result<Vec<_>>>()?;
+        let tables = (0..plan.op.state_tables()).map(|_| self.next_state_table()).collect();
+        let operator = build_operator(self.next_operator, plan, tables)?;
+        self.next_operator += 1;
+        Ok(Node::Operator { operator, inputs, is_dirty: false })
     }
 
+    fn next_state_table(&mut self) -> StateTable {
+        let id = self.next_table;
+        self.next_table.0 += 1;
+        StateTable::new(id, Family::State, self.store.clone(), self.cache.clone())
+    }
+}
+
+impl Node {
     fn run(&mut self, view_inputs: &ViewInputs, is_first: bool, context: &mut EpochContext) -> Result<Vec<Delta>> {
         match self {
             Node::Scan { object, columns } => {

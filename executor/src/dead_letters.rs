@@ -53,13 +53,12 @@ pub struct DeadLetters {
     letters: StateTable,
     order: StateTable,
     counters: LetterCounters,
-    committed: LetterCounters,
     max_bytes: u64,
 }
 
 impl DeadLetters {
     pub fn new(letters: StateTable, order: StateTable, counters: LetterCounters, max_bytes: u64) -> Self {
-        DeadLetters { letters, order, committed: counters.clone(), counters, max_bytes }
+        DeadLetters { letters, order, counters, max_bytes }
     }
 
     pub fn counters(&self) -> &LetterCounters {
@@ -212,13 +211,6 @@ impl DeadLetters {
     pub fn committed(&mut self) {
         self.letters.committed();
         self.order.committed();
-        self.committed = self.counters.clone();
-    }
-
-    pub fn discard(&mut self) {
-        self.letters.discard();
-        self.order.discard();
-        self.counters = self.committed.clone();
     }
 }
 

@@ -13,6 +13,7 @@ use crate::dataflow::ViewInputs;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::progress::ScanProgress;
+use crate::rows::RowLayout;
 use crate::source_input::DecodedBatch;
 use crate::writer::{PositionWaiter, Writer};
 
@@ -140,7 +141,10 @@ impl Writer {
     /// One statement's writes: all of them or none.
     fn apply_writes(&mut self, writes: &[TableWrite], work: &mut EpochWork) -> Result<()> {
         let mut deltas = Vec::with_capacity(writes.len());
-        for write in writes {
+        // Appends last: once the checked tables are written nothing can fail, and appends are never taken back.
+        let is_append = |w: &&TableWrite| self.tables.get(&w.table).is_some_and(|t| t.rows.format.layout == RowLayout::Log);
+        let (appends, checked): (Vec<_>, Vec<_>) = writes.iter().partition(is_append);
+        for write in checked.into_iter().chain(appends) {
             match self.apply_write(write) {
                 Ok(delta) => deltas.push((write.table, delta)),
                 Err(error) => {

@@ -26,8 +26,6 @@ pub struct ViewProgress {
     /// Set: the view has failed with this error and is not maintained any more.
     pub failed: Option<String>,
     pub rows: u64,
-    /// Next ordinal of a `Log` layout.
-    pub log_ordinal: u64,
     pub scans: BTreeMap<ObjectId, ScanProgress>,
     /// Ends of the scanned sources when the view was created: reaching them makes it ready.
     pub targets: BTreeMap<ObjectId, Positions>,
@@ -41,7 +39,6 @@ pub struct ViewProgress {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TableProgress {
     pub rows: u64,
-    pub log_ordinal: u64,
 }
 
 /// A source's part of an epoch's write.

@@ -7,6 +7,10 @@ use std::time::Instant;
 use crossbeam_channel::{Receiver, bounded};
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName};
+use rivermark_planner::lower::{ViewQuery, plan_view};
+use rivermark_planner::plan::StreamPlan;
+use rivermark_planner::rewrite::qualify::parse_query;
+use rivermark_planner::PlanError;
 use tracing::{info, warn};
 
 use crate::api::EngineConfig;
@@ -120,7 +124,7 @@ impl Writer {
                 ObjectKind::Table(def) => {
                     let progress: TableProgress =
                         meta::get(&self.store, &meta::table_key(object.id))?.unwrap_or_default();
-                    let rows = self.row_store(table_format(def)?, progress.rows, progress.log_ordinal);
+                    let rows = self.row_store(table_format(def)?, progress.rows)?;
                     let table = Table { name: object.name.name.clone(), rows, is_dirty: false };
                     self.tables.insert(object.id, table);
                 }
@@ -139,7 +143,7 @@ impl Writer {
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
-        let rows = self.row_store(view_format(def)?, progress.rows, progress.log_ordinal);
+        let rows = self.row_store(view_format(def)?, progress.rows)?;
         let view = View {
             id,
             name: name.clone(),
@@ -159,7 +163,7 @@ impl Writer {
 
     /// The operators over the stored state; `None` if this version lays the state out differently.
     fn replan(&self, name: &QualifiedName, def: &MaterializedViewDef) -> Result<Option<Dataflow>> {
-        let plan = match rivermark_planner::lower::replan_view(&self.catalog, &def.query) {
+        let plan = match replan(&self.catalog, &def.query) {
             Ok(plan) => plan,
             Err(error) => {
                 warn!(%error, view = %name, "the stored query can not be planned any more; the view needs a rebuild");
@@ -187,4 +191,11 @@ impl Writer {
         self.refresh_sources();
         self.are_relations_dirty = false;
     }
+}
+
+/// Plans a stored query again. Bound SQL depends on no session: names are qualified and UTC is its time zone.
+fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan, PlanError> {
+    let query = parse_query(bound_sql)?;
+    let view = ViewQuery { query: &query, columns: &[], time_zone: "UTC", text: None };
+    Ok(plan_view(catalog, view)?.plan)
 }

@@ -19,9 +19,9 @@ use tokio::sync::Notify;
 
 use crate::error::{ExecutorError, Result};
 use crate::progress::has_reached;
-use crate::rows::{RowFormat, RowLayout};
+use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source::{ReadRequest, ReaderState, Source, SourceReader};
-use crate::state::{KeyRange, StoreSnapshot};
+use crate::state::{KeyRange, StoreSnapshot, scan_blocks};
 
 /// Stored entries decoded at once.
 const BATCH_ENTRIES: usize = 8192;
@@ -100,25 +100,25 @@ impl PartitionStream for StoredRows {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let this = self.clone();
-        let scan = self.store.scan(this.format.family(), this.format.table, &KeyRange::all());
+        let schema = self.format.schema.clone();
+        if this.format.layout == RowLayout::Log {
+            let place = (ROWS_FAMILY, this.format.table);
+            let scan = scan_blocks(&this.store, place, schema.clone(), 0, None, None);
+            let stream = futures::stream::try_unfold(scan, |mut scan| async move {
+                let block = scan.next_block().map_err(|e| external(e.into()))?;
+                Ok(block.map(|block| (block.batch, scan)))
+            });
+            return Box::pin(RecordBatchStreamAdapter::new(schema, stream));
+        }
+        let scan = self.store.scan(ROWS_FAMILY, self.format.table, &KeyRange::all());
         let stream = futures::stream::try_unfold((this, scan), |(this, mut scan)| async move {
-            let Some(chunk) = scan.next_chunk(this.entries_at_once(), BATCH_BYTES).map_err(|e| external(e.into()))? else {
+            let Some(chunk) = scan.next_chunk(BATCH_ENTRIES, BATCH_BYTES).map_err(|e| external(e.into()))? else {
                 return Ok(None);
             };
             let batch = this.format.decode(chunk.keys.iter().zip(chunk.values.iter())).map_err(external)?;
             Ok(Some((batch, (this, scan))))
         });
-        Box::pin(RecordBatchStreamAdapter::new(self.format.schema.clone(), stream))
-    }
-}
-
-impl StoredRows {
-    fn entries_at_once(&self) -> usize {
-        match self.format.layout {
-            RowLayout::Keyed(_) | RowLayout::Bag => BATCH_ENTRIES,
-            // One block is a batch of its own.
-            RowLayout::Log => 1,
-        }
+        Box::pin(RecordBatchStreamAdapter::new(schema, stream))
     }
 }
 

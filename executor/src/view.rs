@@ -14,7 +14,7 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
 use crate::progress::{ScanProgress, ViewProgress};
-use crate::rows::RowStore;
+use crate::row_store::RowStore;
 use crate::source::SourceReader;
 use crate::state::WriteSet;
 
@@ -81,7 +81,7 @@ impl View {
         let Some(dataflow) = &mut self.dataflow else {
             return Err(ExecutorError::Internal("a view without operators was run".into()));
         };
-        let mut context = EpochContext::new(epoch, shards);
+        let mut context = EpochContext { epoch, shards, failures: Vec::new() };
         let rows = &mut self.rows;
         let result = catch_unwind(AssertUnwindSafe(|| {
             let delta = dataflow.run(inputs, is_first, &mut context)?;
@@ -102,7 +102,6 @@ impl View {
         self.is_dirty = true;
         self.progress.is_initialized = true;
         self.progress.rows = self.rows.rows();
-        self.progress.log_ordinal = self.rows.log_tail().next_ordinal();
         if !delta.is_empty() {
             self.progress.epoch = epoch;
         }

@@ -17,7 +17,7 @@ use crate::dead_letters::DeadLetters;
 use crate::error::{ExecutorError, Result};
 use crate::progress::has_reached;
 use crate::published::Published;
-use crate::rows::RowStore;
+use crate::row_store::RowStore;
 use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
 use crate::state::{CacheHandle, Store};
