@@ -35,7 +35,10 @@ pub struct Message {
 impl Message {
     /// A message without a key.
     pub fn new(payload: impl Into<Vec<u8>>) -> Message {
-        Message { payload: Some(payload.into()), ..Message::default() }
+        Message {
+            payload: Some(payload.into()),
+            ..Message::default()
+        }
     }
 
     /// Puts the message into a partition.
@@ -48,7 +51,12 @@ impl Message {
 enum Kind {
     External,
     /// A broker of our own; `running` is empty while it is stopped.
-    Process { dir: TempDir, port: u16, controller_port: u16, running: Mutex<Option<(Child, ChildStdin)>> },
+    Process {
+        dir: TempDir,
+        port: u16,
+        controller_port: u16,
+        running: Mutex<Option<(Child, ChildStdin)>>,
+    },
     Mock(Mutex<Sender<MockRequest>>),
 }
 
@@ -72,19 +80,29 @@ impl Kafka {
     pub fn shared() -> &'static Kafka {
         static SHARED: OnceLock<Kafka> = OnceLock::new();
         SHARED.get_or_init(|| match std::env::var("RIVERMARK_TEST_KAFKA") {
-            Ok(bootstrap) if !bootstrap.is_empty() => Kafka { bootstrap, kind: Kind::External },
+            Ok(bootstrap) if !bootstrap.is_empty() => Kafka {
+                bootstrap,
+                kind: Kind::External,
+            },
             _ => Kafka::private().unwrap_or_else(|e| panic!("no broker: {e:#}")),
         })
     }
 
     /// A broker of the caller's own, which it may stop and start.
     pub fn private() -> Result<Kafka> {
-        let dir = tempfile::Builder::new().prefix("rivermark-kafka-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("rivermark-kafka-")
+            .tempdir()?;
         let (port, controller_port) = (free_port(), free_port());
         match start_process(dir.path(), port, controller_port)? {
             Some(running) => Ok(Kafka {
                 bootstrap: format!("127.0.0.1:{port}"),
-                kind: Kind::Process { dir, port, controller_port, running: Mutex::new(Some(running)) },
+                kind: Kind::Process {
+                    dir,
+                    port,
+                    controller_port,
+                    running: Mutex::new(Some(running)),
+                },
             }),
             None if crate::in_ci() => bail!("no JDK or Maven: in CI the tests need a real broker"),
             None => {
@@ -107,10 +125,13 @@ impl Kafka {
     /// Creates a topic.
     pub fn create_topic(&self, name: &str, partitions: i32) -> Result<()> {
         if let Kind::Mock(requests) = &self.kind {
-            return ask_mock(requests, |reply| MockRequest::CreateTopic(name.into(), partitions, reply));
+            return ask_mock(requests, |reply| {
+                MockRequest::CreateTopic(name.into(), partitions, reply)
+            });
         }
         let topic = NewTopic::new(name, partitions, TopicReplication::Fixed(1));
-        let results = runtime().block_on(self.admin()?.create_topics([&topic], &AdminOptions::new()))?;
+        let results =
+            runtime().block_on(self.admin()?.create_topics([&topic], &AdminOptions::new()))?;
         check_admin(results)
     }
 
@@ -124,25 +145,34 @@ impl Kafka {
     /// Raises a topic's number of partitions.
     pub fn set_partitions(&self, topic: &str, partitions: usize) -> Result<()> {
         let change = NewPartitions::new(topic, partitions);
-        let results = runtime().block_on(self.admin()?.create_partitions([&change], &AdminOptions::new()))?;
+        let results = runtime().block_on(
+            self.admin()?
+                .create_partitions([&change], &AdminOptions::new()),
+        )?;
         check_admin(results)
     }
 
     /// Deletes a topic.
     pub fn delete_topic(&self, topic: &str) -> Result<()> {
-        let results = runtime().block_on(self.admin()?.delete_topics(&[topic], &AdminOptions::new()))?;
+        let results =
+            runtime().block_on(self.admin()?.delete_topics(&[topic], &AdminOptions::new()))?;
         check_admin(results)
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
-        Ok(ClientConfig::new().set("bootstrap.servers", &self.bootstrap).create()?)
+        Ok(ClientConfig::new()
+            .set("bootstrap.servers", &self.bootstrap)
+            .create()?)
     }
 
     /// A producer that keeps the order of messages and waits for the broker to have them.
     pub fn producer(&self) -> Result<BaseProducer> {
         let mut config = ClientConfig::new();
         config.set("bootstrap.servers", &self.bootstrap);
-        config.set("enable.idempotence", "true").set("linger.ms", "2").set("message.max.bytes", "33554432");
+        config
+            .set("enable.idempotence", "true")
+            .set("linger.ms", "2")
+            .set("message.max.bytes", "33554432");
         Ok(config.create()?)
     }
 
@@ -153,16 +183,34 @@ impl Kafka {
             send(&producer, topic, &message)?;
         }
         producer.flush(TIMEOUT)?;
-        ensure!(producer.in_flight_count() == 0, "messages were not delivered to {topic}");
+        ensure!(
+            producer.in_flight_count() == 0,
+            "messages were not delivered to {topic}"
+        );
         Ok(())
     }
 
     /// Produces one message per line with `kcat`, a client that shares nothing with us but librdkafka.
     pub fn kcat(&self, topic: &str, partition: i32, lines: &str) -> Result<()> {
         let mut kcat = Command::new("kcat");
-        kcat.args(["-P", "-b", &self.bootstrap, "-t", topic, "-p", &partition.to_string()]);
-        let mut child = kcat.stdin(Stdio::piped()).spawn().context("cannot start kcat (apt-get install kcat)")?;
-        child.stdin.take().context("kcat's input is a pipe")?.write_all(lines.as_bytes())?;
+        kcat.args([
+            "-P",
+            "-b",
+            &self.bootstrap,
+            "-t",
+            topic,
+            "-p",
+            &partition.to_string(),
+        ]);
+        let mut child = kcat
+            .stdin(Stdio::piped())
+            .spawn()
+            .context("cannot start kcat (apt-get install kcat)")?;
+        child
+            .stdin
+            .take()
+            .context("kcat's input is a pipe")?
+            .write_all(lines.as_bytes())?;
         let status = child.wait()?;
         ensure!(status.success(), "kcat ended with {status}");
         Ok(())
@@ -182,7 +230,12 @@ impl Kafka {
         match &self.kind {
             Kind::External => bail!("a broker from outside cannot be started"),
             Kind::Mock(requests) => ask_mock(requests, MockRequest::Up),
-            Kind::Process { dir, port, controller_port, running } => {
+            Kind::Process {
+                dir,
+                port,
+                controller_port,
+                running,
+            } => {
                 let process = start_process(dir.path(), *port, *controller_port)?;
                 *running.lock().expect("no holder of the lock panics") = process;
                 Ok(())
@@ -213,7 +266,11 @@ pub fn send(producer: &BaseProducer, topic: &str, message: &Message) -> Result<(
 pub fn unique_name(prefix: &str) -> String {
     static NEXT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let number = NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    format!("{prefix}_{}_{}_{number}", std::process::id(), crate::ports::free_port())
+    format!(
+        "{prefix}_{}_{}_{number}",
+        std::process::id(),
+        crate::ports::free_port()
+    )
 }
 
 fn check_admin(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Result<()> {
@@ -224,13 +281,23 @@ fn check_admin(results: Vec<Result<String, (String, RDKafkaErrorCode)>>) -> Resu
 }
 
 /// Starts a broker, or returns `None` where there is no JDK or Maven.
-fn start_process(dir: &std::path::Path, port: u16, controller_port: u16) -> Result<Option<(Child, ChildStdin)>> {
+fn start_process(
+    dir: &std::path::Path,
+    port: u16,
+    controller_port: u16,
+) -> Result<Option<(Child, ChildStdin)>> {
     let mut command = Command::new(crate::repository().join("dev"));
     command.args(["kafka", "run"]);
     command.env("RIVERMARK_KAFKA_PORT", port.to_string());
-    command.env("RIVERMARK_KAFKA_CONTROLLER_PORT", controller_port.to_string());
+    command.env(
+        "RIVERMARK_KAFKA_CONTROLLER_PORT",
+        controller_port.to_string(),
+    );
     command.env("RIVERMARK_KAFKA_DIR", dir);
-    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    let mut child = command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()?;
     let input = child.stdin.take().context("the input is a pipe")?;
     let mut line = String::new();
     BufReader::new(child.stdout.take().context("the output is a pipe")?).read_line(&mut line)?;
@@ -239,13 +306,18 @@ fn start_process(dir: &std::path::Path, port: u16, controller_port: u16) -> Resu
     }
     let status = child.wait()?;
     // 3 is the script's word for "no JDK or Maven here".
-    ensure!(status.code() == Some(3), "./dev kafka run ended with {status}");
+    ensure!(
+        status.code() == Some(3),
+        "./dev kafka run ended with {status}"
+    );
     Ok(None)
 }
 
 fn stop_process(running: &Mutex<Option<(Child, ChildStdin)>>) -> Result<()> {
     let taken = running.lock().expect("no holder of the lock panics").take();
-    let Some((mut child, input)) = taken else { return Ok(()) };
+    let Some((mut child, input)) = taken else {
+        return Ok(());
+    };
     drop(input);
     child.wait()?;
     Ok(())
@@ -273,14 +345,19 @@ fn start_mock() -> Result<Kafka> {
         let _ = address.send(Ok(cluster.bootstrap_servers()));
         for request in inbox {
             let _ = match request {
-                MockRequest::CreateTopic(name, n, reply) => reply.send(cluster.create_topic(&name, n, 1)),
+                MockRequest::CreateTopic(name, n, reply) => {
+                    reply.send(cluster.create_topic(&name, n, 1))
+                }
                 MockRequest::Down(reply) => reply.send(cluster.broker_down(1)),
                 MockRequest::Up(reply) => reply.send(cluster.broker_up(1)),
             };
         }
     });
     let bootstrap = answer.recv()??;
-    Ok(Kafka { bootstrap, kind: Kind::Mock(Mutex::new(requests)) })
+    Ok(Kafka {
+        bootstrap,
+        kind: Kind::Mock(Mutex::new(requests)),
+    })
 }
 
 fn ask_mock(
@@ -288,6 +365,9 @@ fn ask_mock(
     request: impl FnOnce(Sender<Result<(), KafkaError>>) -> MockRequest,
 ) -> Result<()> {
     let (reply, answer) = channel();
-    requests.lock().expect("no holder of the lock panics").send(request(reply))?;
+    requests
+        .lock()
+        .expect("no holder of the lock panics")
+        .send(request(reply))?;
     Ok(answer.recv()??)
 }

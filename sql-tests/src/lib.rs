@@ -4,6 +4,7 @@
 pub mod kafka;
 pub mod ports;
 pub mod postgres;
+pub mod random;
 pub mod script;
 pub mod server;
 pub mod session;
@@ -33,7 +34,10 @@ pub fn is_full() -> bool {
 /// If it is set and no number.
 pub fn env_number(name: &str) -> Option<u64> {
     let text = std::env::var(name).ok()?;
-    Some(text.parse().unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")))
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+    )
 }
 
 /// The seed of a random test: `RIVERMARK_SEED`, else a new one from the clock. Print it.

@@ -23,17 +23,33 @@ impl Postgres {
     /// Initialises and starts a server. As root it runs as the system user `postgres`, since PostgreSQL refuses root.
     pub fn start() -> Result<Postgres> {
         let bin = bin_dir()?;
-        let dir = tempfile::Builder::new().prefix("rivermark-postgres-").tempdir()?;
+        let dir = tempfile::Builder::new()
+            .prefix("rivermark-postgres-")
+            .tempdir()?;
         if is_root() {
-            run(Command::new("chown").arg("postgres:postgres").arg(dir.path()))?;
+            run(Command::new("chown")
+                .arg("postgres:postgres")
+                .arg(dir.path()))?;
         }
         let data = dir.path().join("data");
         run(as_postgres(&bin.join("initdb"))
-            .args(["--auth=trust", "--username=postgres", "--encoding=UTF8", "--locale=C", "--no-sync", "-D"])
+            .args([
+                "--auth=trust",
+                "--username=postgres",
+                "--encoding=UTF8",
+                "--locale=C",
+                "--no-sync",
+                "-D",
+            ])
             .arg(&data))?;
         let port = free_port();
         let mut command = as_postgres(&bin.join("postgres"));
-        command.arg("-D").arg(&data).arg("-k").arg(dir.path()).args(["-p", &port.to_string()]);
+        command
+            .arg("-D")
+            .arg(&data)
+            .arg("-k")
+            .arg(dir.path())
+            .args(["-p", &port.to_string()]);
         for setting in [
             "listen_addresses=127.0.0.1",
             "fsync=off",
@@ -47,8 +63,16 @@ impl Postgres {
         ] {
             command.args(["-c", setting]);
         }
-        let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut postgres = Postgres { _dir: dir, port, child };
+        let child = command
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
+        let mut postgres = Postgres {
+            _dir: dir,
+            port,
+            child,
+        };
         postgres.wait_ready()?;
         Ok(postgres)
     }
@@ -58,7 +82,9 @@ impl Postgres {
         loop {
             match Session::connect(&self.connection_string()) {
                 Ok(_) => return Ok(()),
-                Err(error) if Instant::now() > deadline => bail!("PostgreSQL does not answer: {error}"),
+                Err(error) if Instant::now() > deadline => {
+                    bail!("PostgreSQL does not answer: {error}")
+                }
                 Err(_) => {}
             }
             if let Some(status) = self.child.try_wait()? {
@@ -70,7 +96,10 @@ impl Postgres {
 
     /// A libpq connection string.
     pub fn connection_string(&self) -> String {
-        format!("host=127.0.0.1 port={} user=postgres dbname=postgres", self.port)
+        format!(
+            "host=127.0.0.1 port={} user=postgres dbname=postgres",
+            self.port
+        )
     }
 
     /// Opens a session.
@@ -90,15 +119,23 @@ impl Drop for Postgres {
 /// The newest of Debian's `/usr/lib/postgresql/N/bin`.
 fn bin_dir() -> Result<PathBuf> {
     let mut found: Vec<(u32, PathBuf)> = Vec::new();
-    for entry in std::fs::read_dir("/usr/lib/postgresql").context("PostgreSQL is missing: apt-get install postgresql")? {
+    for entry in std::fs::read_dir("/usr/lib/postgresql")
+        .context("PostgreSQL is missing: apt-get install postgresql")?
+    {
         let path = entry?.path();
-        let version = path.file_name().and_then(|n| n.to_str()).and_then(|n| n.parse().ok());
+        let version = path
+            .file_name()
+            .and_then(|n| n.to_str())
+            .and_then(|n| n.parse().ok());
         if let Some(version) = version.filter(|_| path.join("bin/initdb").is_file()) {
             found.push((version, path.join("bin")));
         }
     }
     found.sort();
-    found.pop().map(|(_, path)| path).context("no initdb below /usr/lib/postgresql: apt-get install postgresql")
+    found
+        .pop()
+        .map(|(_, path)| path)
+        .context("no initdb below /usr/lib/postgresql: apt-get install postgresql")
 }
 
 fn is_root() -> bool {
@@ -111,12 +148,21 @@ fn as_postgres(program: &Path) -> Command {
         return Command::new(program);
     }
     let mut command = Command::new("setpriv");
-    command.args(["--reuid=postgres", "--regid=postgres", "--clear-groups"]).arg(program).current_dir("/");
+    command
+        .args(["--reuid=postgres", "--regid=postgres", "--clear-groups"])
+        .arg(program)
+        .current_dir("/");
     command
 }
 
 fn run(command: &mut Command) -> Result<()> {
-    let output = command.output().with_context(|| format!("cannot start {command:?}"))?;
-    ensure!(output.status.success(), "{command:?} failed:\n{}", String::from_utf8_lossy(&output.stderr));
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {command:?}"))?;
+    ensure!(
+        output.status.success(),
+        "{command:?} failed:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     Ok(())
 }

@@ -27,7 +27,12 @@ pub enum Directive {
     /// Raise a topic's number of partitions.
     SetPartitions { topic: String, partitions: usize },
     /// Produce messages; `None` is a message without a payload.
-    Produce { topic: String, partition: Option<i32>, key: Option<String>, payloads: Vec<Option<Vec<u8>>> },
+    Produce {
+        topic: String,
+        partition: Option<i32>,
+        key: Option<String>,
+        payloads: Vec<Option<Vec<u8>>>,
+    },
     /// Stop the server cleanly and start it again.
     RestartServer,
 }
@@ -39,18 +44,34 @@ impl Directive {
         let words: Vec<&str> = head.split_whitespace().collect();
         let directive = match words.as_slice() {
             ["SERVER", "RESTART"] => Directive::RestartServer,
-            ["KAFKA", "CREATE", "TOPIC", topic] => Directive::CreateTopic { topic: (*topic).into(), partitions: 1 },
-            ["KAFKA", "CREATE", "TOPIC", topic, "PARTITIONS", n] => {
-                Directive::CreateTopic { topic: (*topic).into(), partitions: n.parse()? }
-            }
-            ["KAFKA", "DELETE", "TOPIC", topic] => Directive::DeleteTopic { topic: (*topic).into() },
-            ["KAFKA", "PARTITIONS", topic, n] => {
-                Directive::SetPartitions { topic: (*topic).into(), partitions: n.parse()? }
-            }
+            ["KAFKA", "CREATE", "TOPIC", topic] => Directive::CreateTopic {
+                topic: (*topic).into(),
+                partitions: 1,
+            },
+            ["KAFKA", "CREATE", "TOPIC", topic, "PARTITIONS", n] => Directive::CreateTopic {
+                topic: (*topic).into(),
+                partitions: n.parse()?,
+            },
+            ["KAFKA", "DELETE", "TOPIC", topic] => Directive::DeleteTopic {
+                topic: (*topic).into(),
+            },
+            ["KAFKA", "PARTITIONS", topic, n] => Directive::SetPartitions {
+                topic: (*topic).into(),
+                partitions: n.parse()?,
+            },
             ["KAFKA", "PRODUCE", topic, options @ ..] => {
                 let (partition, key) = produce_options(options)?;
-                let payloads = body.lines().filter(|l| !l.is_empty()).map(payload).collect();
-                Directive::Produce { topic: (*topic).into(), partition, key, payloads }
+                let payloads = body
+                    .lines()
+                    .filter(|l| !l.is_empty())
+                    .map(payload)
+                    .collect();
+                Directive::Produce {
+                    topic: (*topic).into(),
+                    partition,
+                    key,
+                    payloads,
+                }
             }
             ["KAFKA", ..] => bail!("unknown directive: {head}"),
             _ => return Ok(None),
@@ -63,8 +84,15 @@ impl Directive {
         match self {
             Directive::CreateTopic { topic, partitions } => kafka.create_topic(topic, *partitions),
             Directive::DeleteTopic { topic } => kafka.delete_topic(topic),
-            Directive::SetPartitions { topic, partitions } => kafka.set_partitions(topic, *partitions),
-            Directive::Produce { topic, partition, key, payloads } => {
+            Directive::SetPartitions { topic, partitions } => {
+                kafka.set_partitions(topic, *partitions)
+            }
+            Directive::Produce {
+                topic,
+                partition,
+                key,
+                payloads,
+            } => {
                 let messages = payloads.iter().map(|payload| Message {
                     partition: *partition,
                     key: key.as_ref().map(|k| k.clone().into_bytes()),
@@ -87,7 +115,10 @@ fn produce_options(mut options: &[&str]) -> Result<(Option<i32>, Option<String>)
         }
         options = rest;
     }
-    options.is_empty().then_some((partition, key)).context("an option of KAFKA PRODUCE lacks its value")
+    options
+        .is_empty()
+        .then_some((partition, key))
+        .context("an option of KAFKA PRODUCE lacks its value")
 }
 
 fn payload(line: &str) -> Option<Vec<u8>> {
@@ -97,7 +128,9 @@ fn payload(line: &str) -> Option<Vec<u8>> {
     let mut bytes = Vec::with_capacity(line.len());
     let mut rest = line.as_bytes();
     while let Some((&first, tail)) = rest.split_first() {
-        let escaped = rest.strip_prefix(b"\\x").and_then(|r| std::str::from_utf8(r.get(..2)?).ok());
+        let escaped = rest
+            .strip_prefix(b"\\x")
+            .and_then(|r| std::str::from_utf8(r.get(..2)?).ok());
         match escaped.and_then(|hex| u8::from_str_radix(hex, 16).ok()) {
             Some(byte) => {
                 bytes.push(byte);
@@ -119,13 +152,20 @@ mod tests {
     #[test]
     fn directives_are_read_and_sql_is_left_alone() {
         assert_eq!(Directive::parse("SELECT 1").unwrap(), None);
-        assert_eq!(Directive::parse("SERVER RESTART").unwrap(), Some(Directive::RestartServer));
         assert_eq!(
-            Directive::parse("KAFKA CREATE TOPIC t PARTITIONS 4").unwrap(),
-            Some(Directive::CreateTopic { topic: "t".into(), partitions: 4 })
+            Directive::parse("SERVER RESTART").unwrap(),
+            Some(Directive::RestartServer)
         );
         assert_eq!(
-            Directive::parse("KAFKA PRODUCE t PARTITION 1 KEY k\n{\"a\": 1}\n<null>\n\\xff!").unwrap(),
+            Directive::parse("KAFKA CREATE TOPIC t PARTITIONS 4").unwrap(),
+            Some(Directive::CreateTopic {
+                topic: "t".into(),
+                partitions: 4
+            })
+        );
+        assert_eq!(
+            Directive::parse("KAFKA PRODUCE t PARTITION 1 KEY k\n{\"a\": 1}\n<null>\n\\xff!")
+                .unwrap(),
             Some(Directive::Produce {
                 topic: "t".into(),
                 partition: Some(1),

@@ -27,7 +27,12 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Options { data_dir: None, memory_limit: "512MB".into(), shards: None, env: Vec::new() }
+        Options {
+            data_dir: None,
+            memory_limit: "512MB".into(),
+            shards: None,
+            env: Vec::new(),
+        }
     }
 }
 
@@ -79,9 +84,21 @@ impl Server {
     }
 
     fn start(options: Options) -> Result<Server> {
-        let own_dir = tempfile::Builder::new().prefix("rivermark-test-").tempdir()?;
-        let data_dir = options.data_dir.clone().unwrap_or_else(|| own_dir.path().join("data"));
-        let mut server = Server { options, own_dir, data_dir, port: 0, log_start: 0, child: None };
+        let own_dir = tempfile::Builder::new()
+            .prefix("rivermark-test-")
+            .tempdir()?;
+        let data_dir = options
+            .data_dir
+            .clone()
+            .unwrap_or_else(|| own_dir.path().join("data"));
+        let mut server = Server {
+            options,
+            own_dir,
+            data_dir,
+            port: 0,
+            log_start: 0,
+            child: None,
+        };
         server.launch()?;
         server.wait_ready()?;
         Ok(server)
@@ -94,7 +111,10 @@ impl Server {
         }
         // A test binary is <target>/<profile>/deps/<name>-<hash>.
         let test = std::env::current_exe()?;
-        let profile = test.parent().and_then(Path::parent).context("a test binary lies in <target>/<profile>/deps")?;
+        let profile = test
+            .parent()
+            .and_then(Path::parent)
+            .context("a test binary lies in <target>/<profile>/deps")?;
         let binary = profile.join("rivermark");
         ensure!(
             binary.is_file(),
@@ -107,7 +127,10 @@ impl Server {
     fn launch(&mut self) -> Result<()> {
         self.port = free_port();
         self.log_start = self.log().len();
-        let log = OpenOptions::new().create(true).append(true).open(self.log_path())?;
+        let log = OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.log_path())?;
         let mut command = Command::new(Self::binary()?);
         command.arg("serve").arg("--data-dir").arg(&self.data_dir);
         command.args(["--listen", &format!("127.0.0.1:{}", self.port)]);
@@ -116,8 +139,15 @@ impl Server {
             command.args(["--shards", &shards.to_string()]);
         }
         command.envs(self.options.env.iter().map(|(k, v)| (k, v)));
-        command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        self.child = Some(command.spawn().with_context(|| format!("cannot start {command:?}"))?);
+        command
+            .stdin(Stdio::null())
+            .stdout(log.try_clone()?)
+            .stderr(log);
+        self.child = Some(
+            command
+                .spawn()
+                .with_context(|| format!("cannot start {command:?}"))?,
+        );
         Ok(())
     }
 
@@ -128,10 +158,16 @@ impl Server {
                 return Ok(());
             }
             if let Some(status) = self.try_wait()? {
-                bail!("the server ended with {status} before it was ready:\n{}", self.log_tail());
+                bail!(
+                    "the server ended with {status} before it was ready:\n{}",
+                    self.log_tail()
+                );
             }
             if Instant::now() > deadline {
-                bail!("the server was not ready within {START_TIMEOUT:?}:\n{}", self.log_tail());
+                bail!(
+                    "the server was not ready within {START_TIMEOUT:?}:\n{}",
+                    self.log_tail()
+                );
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -144,7 +180,10 @@ impl Server {
 
     /// A libpq connection string.
     pub fn connection_string(&self) -> String {
-        format!("host=127.0.0.1 port={} user=rivermark dbname=rivermark", self.port)
+        format!(
+            "host=127.0.0.1 port={} user=rivermark dbname=rivermark",
+            self.port
+        )
     }
 
     /// Opens a session.
@@ -157,7 +196,8 @@ impl Server {
     /// # Panics
     /// If the server does not accept it; its log is printed.
     pub fn connect(&self) -> Session {
-        self.try_connect().unwrap_or_else(|e| panic!("{e}\n{}", self.log_tail()))
+        self.try_connect()
+            .unwrap_or_else(|e| panic!("{e}\n{}", self.log_tail()))
     }
 
     /// Where it keeps its data.
@@ -174,8 +214,15 @@ impl Server {
     pub fn resident_bytes(&self) -> u64 {
         let Some(pid) = self.pid() else { return 0 };
         let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:")).unwrap_or("0");
-        line.trim().trim_end_matches(" kB").parse::<u64>().unwrap_or(0) * 1024
+        let line = status
+            .lines()
+            .find_map(|l| l.strip_prefix("VmRSS:"))
+            .unwrap_or("0");
+        line.trim()
+            .trim_end_matches(" kB")
+            .parse::<u64>()
+            .unwrap_or(0)
+            * 1024
     }
 
     /// Kills it as a crash would.
@@ -192,7 +239,11 @@ impl Server {
         let pid = self.pid().context("the server does not run")?;
         signal(pid, "TERM")?;
         let status = self.wait_exit(STOP_TIMEOUT)?;
-        ensure!(status.success(), "the server ended with {status} after SIGTERM:\n{}", self.log_tail());
+        ensure!(
+            status.success(),
+            "the server ended with {status} after SIGTERM:\n{}",
+            self.log_tail()
+        );
         Ok(())
     }
 
@@ -211,7 +262,10 @@ impl Server {
 
     /// Replaces the variables of the environment for the next start.
     pub fn set_env(&mut self, env: &[(&str, &str)]) {
-        self.options.env = env.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+        self.options.env = env
+            .iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect();
     }
 
     /// Waits until the process has ended by itself.
@@ -223,7 +277,10 @@ impl Server {
             }
             std::thread::sleep(Duration::from_millis(10));
         }
-        bail!("the server still ran after {timeout:?}:\n{}", self.log_tail())
+        bail!(
+            "the server still ran after {timeout:?}:\n{}",
+            self.log_tail()
+        )
     }
 
     /// True while the process runs.
@@ -232,7 +289,9 @@ impl Server {
     }
 
     fn try_wait(&mut self) -> Result<Option<ExitStatus>> {
-        let Some(child) = self.child.as_mut() else { return Ok(None) };
+        let Some(child) = self.child.as_mut() else {
+            return Ok(None);
+        };
         let status = child.try_wait()?;
         if status.is_some() {
             self.child = None;
@@ -255,7 +314,10 @@ impl Server {
         let log = self.log();
         let lines: Vec<&str> = log.lines().collect();
         let tail = &lines[lines.len().saturating_sub(40)..];
-        format!("--- last lines of the server's log\n{}\n---", tail.join("\n"))
+        format!(
+            "--- last lines of the server's log\n{}\n---",
+            tail.join("\n")
+        )
     }
 }
 
@@ -271,7 +333,9 @@ impl Drop for Server {
 
 /// Sends a signal by name.
 pub fn signal(pid: u32, name: &str) -> Result<()> {
-    let status = Command::new("kill").args([&format!("-{name}"), &pid.to_string()]).status()?;
+    let status = Command::new("kill")
+        .args([&format!("-{name}"), &pid.to_string()])
+        .status()?;
     ensure!(status.success(), "kill -{name} {pid} failed");
     Ok(())
 }

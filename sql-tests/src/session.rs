@@ -50,14 +50,22 @@ impl From<tokio_postgres::Error> for SqlError {
     fn from(error: tokio_postgres::Error) -> Self {
         match error.as_db_error() {
             Some(db) => from_db_error(db),
-            None => SqlError { code: "08006".into(), message: full_text(&error), detail: String::new() },
+            None => SqlError {
+                code: "08006".into(),
+                message: full_text(&error),
+                detail: String::new(),
+            },
         }
     }
 }
 
 fn from_db_error(db: &DbError) -> SqlError {
     let detail: Vec<&str> = [db.detail(), db.hint()].into_iter().flatten().collect();
-    SqlError { code: db.code().code().into(), message: db.message().into(), detail: detail.join("; ") }
+    SqlError {
+        code: db.code().code().into(),
+        message: db.message().into(),
+        detail: detail.join("; "),
+    }
 }
 
 fn full_text(error: &dyn std::error::Error) -> String {
@@ -96,8 +104,9 @@ impl Session {
     /// [`Session::connect`] for async callers on [`runtime`].
     pub async fn connect_async(config: &str) -> Result<Session, SqlError> {
         let connecting = tokio_postgres::connect(config, NoTls);
-        let (client, mut connection) =
-            tokio::time::timeout(Duration::from_secs(20), connecting).await.map_err(|_| timeout_error("connect"))??;
+        let (client, mut connection) = tokio::time::timeout(Duration::from_secs(20), connecting)
+            .await
+            .map_err(|_| timeout_error("connect"))??;
         let notices = Arc::new(Mutex::new(VecDeque::new()));
         let sink = Arc::clone(&notices);
         runtime().spawn(async move {
@@ -108,7 +117,11 @@ impl Session {
                 }
             }
         });
-        Ok(Session { client, notices, timeout: Duration::from_secs(60) })
+        Ok(Session {
+            client,
+            notices,
+            timeout: Duration::from_secs(60),
+        })
     }
 
     /// Runs one or several statements and returns the answer to the last.
@@ -129,7 +142,11 @@ impl Session {
                     current.columns = columns.iter().map(|c| c.name().to_string()).collect();
                 }
                 SimpleQueryMessage::Row(row) => {
-                    current.rows.push((0..row.len()).map(|i| row.get(i).map(str::to_string)).collect());
+                    current.rows.push(
+                        (0..row.len())
+                            .map(|i| row.get(i).map(str::to_string))
+                            .collect(),
+                    );
                 }
                 SimpleQueryMessage::CommandComplete(affected) => {
                     current.affected = affected;
@@ -146,7 +163,9 @@ impl Session {
     /// # Panics
     /// If it fails.
     pub fn rows(&self, sql: &str) -> Vec<Row> {
-        self.run(sql).unwrap_or_else(|e| panic!("{e}\nin: {sql}")).rows
+        self.run(sql)
+            .unwrap_or_else(|e| panic!("{e}\nin: {sql}"))
+            .rows
     }
 
     /// The only value of a query.
@@ -155,7 +174,11 @@ impl Session {
     /// If it fails or has no row.
     pub fn scalar(&self, sql: &str) -> Option<String> {
         let rows = self.rows(sql);
-        rows.first().unwrap_or_else(|| panic!("no row from: {sql}")).first().cloned().flatten()
+        rows.first()
+            .unwrap_or_else(|| panic!("no row from: {sql}"))
+            .first()
+            .cloned()
+            .flatten()
     }
 
     /// The only value of a query as an integer; NULL is 0.
@@ -164,7 +187,8 @@ impl Session {
     /// If it fails or the value is no integer.
     pub fn integer(&self, sql: &str) -> i64 {
         let text = self.scalar(sql).unwrap_or_else(|| "0".into());
-        text.parse().unwrap_or_else(|_| panic!("{text:?} is no integer, from: {sql}"))
+        text.parse()
+            .unwrap_or_else(|_| panic!("{text:?} is no integer, from: {sql}"))
     }
 
     /// Runs a statement that must succeed.
@@ -188,7 +212,11 @@ impl Session {
 
     /// Takes the notices received since the last call.
     pub fn notices(&self) -> Vec<String> {
-        self.notices.lock().expect("no holder of the lock panics").drain(..).collect()
+        self.notices
+            .lock()
+            .expect("no holder of the lock panics")
+            .drain(..)
+            .collect()
     }
 
     /// A token that cancels this session's running statement from elsewhere.
@@ -209,5 +237,9 @@ impl Session {
 
 fn timeout_error(sql: &str) -> SqlError {
     let sql: String = sql.chars().take(200).collect();
-    SqlError { code: "timeout".into(), message: format!("no answer in time to: {sql}"), detail: String::new() }
+    SqlError {
+        code: "timeout".into(),
+        message: format!("no answer in time to: {sql}"),
+        detail: String::new(),
+    }
 }

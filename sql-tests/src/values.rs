@@ -21,7 +21,11 @@ pub fn difference(expected: &[Row], actual: &[Row]) -> Option<String> {
     if missing.is_empty() && rest.is_empty() {
         return None;
     }
-    Some(format!("missing:\n{}unexpected:\n{}", show(&missing), show(&rest)))
+    Some(format!(
+        "missing:\n{}unexpected:\n{}",
+        show(&missing),
+        show(&rest)
+    ))
 }
 
 fn sorted(rows: &[Row]) -> Vec<Row> {
@@ -31,7 +35,10 @@ fn sorted(rows: &[Row]) -> Vec<Row> {
 }
 
 fn rows_equal(a: &Row, b: &Row) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|(a, b)| values_equal(a.as_deref(), b.as_deref()))
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| values_equal(a.as_deref(), b.as_deref()))
 }
 
 fn values_equal(a: Option<&str>, b: Option<&str>) -> bool {
@@ -42,12 +49,21 @@ fn values_equal(a: Option<&str>, b: Option<&str>) -> bool {
 }
 
 fn numbers_equal(a: &str, b: &str) -> bool {
-    let is_integer = |s: &str| s.strip_prefix('-').unwrap_or(s).bytes().all(|c| c.is_ascii_digit());
+    let is_integer = |s: &str| {
+        s.strip_prefix('-')
+            .unwrap_or(s)
+            .bytes()
+            .all(|c| c.is_ascii_digit())
+    };
     if is_integer(a) && is_integer(b) {
         return false;
     }
-    let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) else { return false };
-    a == b || (a.is_nan() && b.is_nan()) || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-6)
+    let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) else {
+        return false;
+    };
+    a == b
+        || (a.is_nan() && b.is_nan())
+        || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-6)
 }
 
 /// Rows as lines of text.
@@ -68,13 +84,19 @@ mod tests {
     use super::*;
 
     fn row(values: &[&str]) -> Row {
-        values.iter().map(|v| (*v != "NULL").then(|| v.to_string())).collect()
+        values
+            .iter()
+            .map(|v| (*v != "NULL").then(|| v.to_string()))
+            .collect()
     }
 
     #[test]
     fn bags_differ_by_counts_not_by_order() {
         let (a, b) = (row(&["1", "x"]), row(&["2", "NULL"]));
-        assert_eq!(difference(&[a.clone(), b.clone()], &[b.clone(), a.clone()]), None);
+        assert_eq!(
+            difference(&[a.clone(), b.clone()], &[b.clone(), a.clone()]),
+            None
+        );
         assert!(difference(&[a.clone(), a.clone()], &[a.clone()]).is_some());
         assert!(difference(&[a.clone()], &[a.clone(), b]).is_some());
     }
@@ -95,7 +117,11 @@ mod tests {
             ("NULL", "", false),
         ];
         for (a, b, equal) in cases {
-            assert_eq!(difference(&[row(&[a])], &[row(&[b])]).is_none(), equal, "{a} and {b}");
+            assert_eq!(
+                difference(&[row(&[a])], &[row(&[b])]).is_none(),
+                equal,
+                "{a} and {b}"
+            );
         }
     }
 }

@@ -1,8 +1,11 @@
 //! Runs every file of `slt/<feature>/*.slt` over the wire: once in a fresh server, and once more with a clean restart
 //! of the server in its middle, so that every behaviour that has a SQL test also survives a restart.
 //!
-//! `RIVERMARK_SLT=part-of-a-path` runs fewer files; `RIVERMARK_SLT_UPDATE=1` rewrites the expected results from what
-//! the server answers (read the diff). What a file may say besides SQL is described in `src/script.rs`. A file that
+//! A file marked `# oracle: postgres` is also run against PostgreSQL, where a materialized view becomes a plain view
+//! (always up to date, as ours are): what such a file expects is what PostgreSQL answers, not what we believe.
+//!
+//! `RIVERMARK_SLT=part-of-a-path` runs fewer files, `RIVERMARK_SLT_MODE=plain|restart|oracle` one way only; `RIVERMARK_SLT_UPDATE=1` rewrites the expected results from what
+//! the oracle or else the server answers (read the diff). What a file may say besides SQL is described in `src/script.rs`. A file that
 //! depends on session state opts out of the restart with a comment `# no-restart: reason`.
 
 use std::path::{Path, PathBuf};
@@ -13,6 +16,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use async_trait::async_trait;
 use rivermark_sql_tests::kafka::{Kafka, unique_name};
+use rivermark_sql_tests::postgres::Postgres;
 use rivermark_sql_tests::script::Directive;
 use rivermark_sql_tests::server::Server;
 use rivermark_sql_tests::session::{Session, SqlError, runtime};
@@ -24,14 +28,22 @@ const PARALLEL_FILES: usize = 2;
 enum Mode {
     Plain,
     Restart,
+    Oracle,
 }
 
 /// The server of one file, shared by the file's connections and by the restart in its middle.
 type SharedServer = Arc<Mutex<Server>>;
 
+/// Who answers the statements of a file.
+#[derive(Clone)]
+enum Target {
+    Rivermark(SharedServer),
+    Oracle { config: String },
+}
+
 /// One connection of a file; it is opened anew after the server was restarted.
 struct Wire {
-    server: SharedServer,
+    target: Target,
     session: Option<Session>,
     run: String,
 }
@@ -39,23 +51,69 @@ struct Wire {
 impl Wire {
     async fn session(&mut self) -> Result<&Session, SqlError> {
         if !self.session.as_ref().is_some_and(Session::is_open) {
-            let config = self.server.lock().expect("no holder of the lock panics").connection_string();
+            let config = match &self.target {
+                Target::Rivermark(server) => lock(server).connection_string(),
+                Target::Oracle { config } => config.clone(),
+            };
             self.session = Some(Session::connect_async(&config).await?);
         }
         Ok(self.session.as_ref().expect("opened just above"))
     }
 
     fn obey(&mut self, directive: &Directive) -> Result<(), SqlError> {
-        let done = match directive {
-            Directive::RestartServer => self.server.lock().expect("no holder of the lock panics").restart(),
+        let done = match (directive, &self.target) {
+            (Directive::RestartServer, Target::Rivermark(server)) => lock(server).restart(),
+            (Directive::RestartServer, Target::Oracle { .. }) => Ok(()),
             // The broker's client blocks; the runtime has a second thread for the sessions.
-            other => std::thread::scope(|scope| {
+            (other, _) => std::thread::scope(|scope| {
                 let applied = scope.spawn(|| other.apply(Kafka::shared())).join();
                 applied.unwrap_or_else(|_| Err(anyhow::anyhow!("the directive panicked")))
             }),
         };
-        done.map_err(|e| SqlError { code: "harness".into(), message: format!("{e:#}"), detail: String::new() })
+        done.map_err(harness_error)
     }
+}
+
+fn lock(server: &SharedServer) -> std::sync::MutexGuard<'_, Server> {
+    server.lock().expect("no holder of the lock panics")
+}
+
+fn harness_error(error: anyhow::Error) -> SqlError {
+    SqlError {
+        code: "harness".into(),
+        message: format!("{error:#}"),
+        detail: String::new(),
+    }
+}
+
+/// What PostgreSQL is asked instead: a plain view is what a materialized view is to us.
+fn for_oracle(sql: &str) -> String {
+    if sql.trim() == "FLUSH" {
+        return "SELECT".into();
+    }
+    sql.replace("CREATE MATERIALIZED VIEW", "CREATE VIEW")
+        .replace("DROP MATERIALIZED VIEW", "DROP VIEW")
+}
+
+/// Lines are compared word by word; numbers may differ in trailing zeros and in a float's last digits.
+fn validate(
+    normalize: sqllogictest::Normalizer,
+    actual: &[Vec<String>],
+    expected: &[String],
+) -> bool {
+    if expected.iter().any(|line| line.contains("<slt:ignore>")) {
+        return sqllogictest::default_validator(normalize, actual, expected);
+    }
+    let words = |line: &str| {
+        line.split_whitespace()
+            .map(|w| Some(w.to_string()))
+            .collect::<Vec<_>>()
+    };
+    actual.len() == expected.len()
+        && actual.iter().zip(expected).all(|(row, line)| {
+            rivermark_sql_tests::values::difference(&[words(line)], &[words(&row.join(" "))])
+                .is_none()
+        })
 }
 
 #[async_trait]
@@ -68,12 +126,12 @@ impl AsyncDB for Wire {
         if sql.contains("$KAFKA") {
             sql = sql.replace("$KAFKA", Kafka::shared().bootstrap());
         }
-        let directive = Directive::parse(&sql);
-        let directive = directive
-            .map_err(|e| SqlError { code: "harness".into(), message: format!("{e:#}"), detail: String::new() })?;
-        if let Some(directive) = directive {
+        if let Some(directive) = Directive::parse(&sql).map_err(harness_error)? {
             self.obey(&directive)?;
             return Ok(DBOutput::StatementComplete(0));
+        }
+        if matches!(self.target, Target::Oracle { .. }) {
+            sql = for_oracle(&sql);
         }
         let answer = self.session().await?.run_async(&sql).await?;
         if answer.columns.is_empty() && answer.rows.is_empty() {
@@ -86,7 +144,11 @@ impl AsyncDB for Wire {
         };
         Ok(DBOutput::Rows {
             types: vec![DefaultColumnType::Text; answer.columns.len()],
-            rows: answer.rows.into_iter().map(|row| row.into_iter().map(text).collect()).collect(),
+            rows: answer
+                .rows
+                .into_iter()
+                .map(|row| row.into_iter().map(text).collect())
+                .collect(),
         })
     }
 
@@ -111,7 +173,9 @@ fn slt_files() -> Vec<PathBuf> {
         let feature = feature.expect("a readable directory").path();
         for file in std::fs::read_dir(&feature).into_iter().flatten() {
             let file = file.expect("a readable directory").path();
-            if file.extension().is_some_and(|e| e == "slt") && file.to_string_lossy().contains(&filter) {
+            if file.extension().is_some_and(|e| e == "slt")
+                && file.to_string_lossy().contains(&filter)
+            {
                 files.push(file);
             }
         }
@@ -120,14 +184,27 @@ fn slt_files() -> Vec<PathBuf> {
     files
 }
 
-fn run_file(path: &Path, mode: Mode) -> Result<()> {
-    let server: SharedServer = Arc::new(Mutex::new(Server::options().start()?));
+fn runner(target: Target) -> Runner<Wire, impl sqllogictest::MakeConnection<Conn = Wire>> {
     let run = unique_name("run");
-    let connecting = Arc::clone(&server);
-    let mut runner = Runner::new(|| {
-        let wire = Wire { server: Arc::clone(&connecting), session: None, run: run.clone() };
+    let mut runner = Runner::new(move || {
+        let wire = Wire {
+            target: target.clone(),
+            session: None,
+            run: run.clone(),
+        };
         async move { Ok::<_, SqlError>(wire) }
     });
+    runner.with_validator(validate);
+    runner
+}
+
+fn run_file(path: &Path, mode: Mode, oracle: &Postgres) -> Result<()> {
+    if mode == Mode::Oracle {
+        let mut runner = runner(oracle_target(oracle)?);
+        return Ok(runtime().block_on(runner.run_file_async(path))?);
+    }
+    let server: SharedServer = Arc::new(Mutex::new(Server::options().start()?));
+    let mut runner = runner(Target::Rivermark(Arc::clone(&server)));
     let records = sqllogictest::parse_file::<DefaultColumnType>(path)?;
     let is_step = |r: &Record<_>| matches!(r, Record::Statement { .. } | Record::Query { .. });
     let half = records.iter().filter(|r| is_step(r)).count() / 2;
@@ -136,8 +213,9 @@ fn run_file(path: &Path, mode: Mode) -> Result<()> {
         for record in records {
             if is_step(&record) {
                 if steps == half && mode == Mode::Restart {
-                    let mut server = server.lock().expect("no holder of the lock panics");
-                    server.restart().context("the restart in the middle")?;
+                    lock(&server)
+                        .restart()
+                        .context("the restart in the middle")?;
                 }
                 steps += 1;
             }
@@ -145,29 +223,47 @@ fn run_file(path: &Path, mode: Mode) -> Result<()> {
         }
         Ok::<(), anyhow::Error>(())
     });
-    let mut server = server.lock().expect("no holder of the lock panics");
-    let stopped = if server.is_running() { server.stop() } else { Err(anyhow::anyhow!("the server has died")) };
+    let mut server = lock(&server);
+    let stopped = if server.is_running() {
+        server.stop()
+    } else {
+        Err(anyhow::anyhow!("the server has died"))
+    };
     outcome.and(stopped).with_context(|| server.log_tail())
 }
 
-fn update_file(path: &Path) -> Result<()> {
-    let server: SharedServer = Arc::new(Mutex::new(Server::options().start()?));
-    let run = unique_name("run");
-    let mut runner = Runner::new(|| {
-        let wire = Wire { server: Arc::clone(&server), session: None, run: run.clone() };
-        async move { Ok::<_, SqlError>(wire) }
-    });
-    let updated = runtime().block_on(runner.update_test_file(
-        path,
-        " ",
-        sqllogictest::default_validator,
-        sqllogictest::default_normalizer,
-        sqllogictest::default_column_validator,
-    ));
+/// A database of its own for one file.
+fn oracle_target(oracle: &Postgres) -> Result<Target> {
+    let database = unique_name("slt");
+    oracle
+        .connect()?
+        .run(&format!("CREATE DATABASE {database}"))?;
+    Ok(Target::Oracle {
+        config: oracle
+            .connection_string()
+            .replace("dbname=postgres", &format!("dbname={database}")),
+    })
+}
+
+fn update_file(path: &Path, oracle: &Postgres) -> Result<()> {
+    let text = std::fs::read_to_string(path)?;
+    let target = match has_oracle(&text) {
+        true => oracle_target(oracle)?,
+        false => Target::Rivermark(Arc::new(Mutex::new(Server::options().start()?))),
+    };
+    let normalize = sqllogictest::default_normalizer;
+    let any_type = sqllogictest::default_column_validator;
+    let mut runner = runner(target);
+    let updated =
+        runtime().block_on(runner.update_test_file(path, " ", validate, normalize, any_type));
     updated.map_err(|e| anyhow::anyhow!("{e}"))
 }
 
-fn run_all(jobs: &[(PathBuf, Mode)]) -> Vec<String> {
+fn has_oracle(text: &str) -> bool {
+    text.lines().any(|l| l == "# oracle: postgres")
+}
+
+fn run_all(jobs: &[(PathBuf, Mode)], oracle: &Postgres) -> Vec<String> {
     let next = AtomicUsize::new(0);
     let failures = Mutex::new(Vec::new());
     std::thread::scope(|scope| {
@@ -175,10 +271,16 @@ fn run_all(jobs: &[(PathBuf, Mode)]) -> Vec<String> {
             scope.spawn(|| {
                 while let Some((path, mode)) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let begin = Instant::now();
-                    let outcome = run_file(path, *mode);
-                    let name = path.strip_prefix(rivermark_sql_tests::repository()).unwrap_or(path).display();
+                    let outcome = run_file(path, *mode, oracle);
+                    let name = path
+                        .strip_prefix(rivermark_sql_tests::repository())
+                        .unwrap_or(path)
+                        .display();
                     let verdict = if outcome.is_ok() { "ok" } else { "FAILED" };
-                    println!("{name} ({mode:?}) … {verdict} ({:.1} s)", begin.elapsed().as_secs_f32());
+                    println!(
+                        "{name} ({mode:?}) … {verdict} ({:.1} s)",
+                        begin.elapsed().as_secs_f32()
+                    );
                     if let Err(error) = outcome {
                         let mut failures = failures.lock().expect("no holder of the lock panics");
                         failures.push(format!("{name} ({mode:?})\n{error:?}"));
@@ -194,21 +296,34 @@ fn run_all(jobs: &[(PathBuf, Mode)]) -> Vec<String> {
 fn sql_files() {
     let files = slt_files();
     assert!(!files.is_empty(), "no file matches RIVERMARK_SLT");
+    let oracle = Postgres::start().expect("PostgreSQL is the oracle of many files");
     if std::env::var("RIVERMARK_SLT_UPDATE").is_ok_and(|v| v == "1") {
         for file in &files {
-            update_file(file).unwrap_or_else(|e| panic!("{}: {e:?}", file.display()));
+            update_file(file, &oracle).unwrap_or_else(|e| panic!("{}: {e:?}", file.display()));
         }
         return;
     }
     let mut jobs: Vec<(PathBuf, Mode)> = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file).expect("a readable file");
+        if has_oracle(&text) {
+            jobs.push((file.clone(), Mode::Oracle));
+        }
         jobs.push((file.clone(), Mode::Plain));
         if !text.lines().any(|l| l.starts_with("# no-restart:")) {
             jobs.push((file, Mode::Restart));
         }
     }
-    let failures = run_all(&jobs);
+    if let Ok(mode) = std::env::var("RIVERMARK_SLT_MODE") {
+        jobs.retain(|(_, m)| format!("{m:?}").eq_ignore_ascii_case(&mode));
+    }
+    let failures = run_all(&jobs, &oracle);
     println!("{} runs, {} failed", jobs.len(), failures.len());
-    assert!(failures.is_empty(), "{} of {} runs failed:\n\n{}", failures.len(), jobs.len(), failures.join("\n\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} runs failed:\n\n{}",
+        failures.len(),
+        jobs.len(),
+        failures.join("\n\n")
+    );
 }
