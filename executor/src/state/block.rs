@@ -254,7 +254,7 @@ fn range_of(array: &ArrayRef) -> Result<ArrayRef, StateError> {
 }
 
 fn encode_block(batch: &RecordBatch) -> Result<Vec<u8>, StateError> {
-    let columns = range_columns(&batch.schema());
+    let columns = if batch.num_rows() == 0 { Vec::new() } else { range_columns(&batch.schema()) };
     let ranges = columns.iter().map(|&column| range_of(batch.column(column))).collect::<Result<Vec<_>, _>>()?;
     let mut out = vec![BLOCK_VERSION];
     out.extend_from_slice(&(batch.num_rows() as u32).to_le_bytes());

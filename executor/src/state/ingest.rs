@@ -106,7 +106,7 @@ fn write_files(
     let sequence = db.db().latest_sequence_number();
     for family in Family::ALL.into_iter().filter(|family| *family != Family::Meta) {
         let file_options = family_options(family, options, memory);
-        let mut next_path = |files: &mut Vec<(Family, String)>| -> PathBuf {
+        let next_path = |files: &mut Vec<(Family, String)>| -> PathBuf {
             let name = format!("{sequence:020}-{:04}-{}.sst", files.len(), family.name());
             let path = options.ingest_path().join(&name);
             files.push((family, name));

@@ -41,9 +41,11 @@ impl OpenDb {
         if path.join("CURRENT").exists() {
             check_families(path, &db_options, options)?;
         }
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(family, options, memory))
-        });
+        // RocksDB insists on its own family "default"; unused, it must not reserve room for 64 MB memtables.
+        let unused = (rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Family::Meta);
+        let families = Family::ALL.map(|family| (family.name(), family)).into_iter().chain([unused]);
+        let families = families
+            .map(|(name, family)| ColumnFamilyDescriptor::new(name, family_options(family, options, memory)));
         let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(error, options))?;
         let open = Self { db };
         // Not an open option in RocksDB's C API: flush a memtable before its range tombstones slow every read.

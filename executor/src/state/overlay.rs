@@ -150,6 +150,9 @@ impl Overlay {
 
     /// Deletes all keys from `from` up to but without `to`.
     pub(super) fn delete_range(&mut self, from: &[u8], to: Option<&[u8]>) {
+        if to.is_some_and(|to| to <= from) {
+            return;
+        }
         for id in 0..self.entries.len() as u32 {
             let key = self.key(id);
             if key >= from && to.is_none_or(|to| key < to) {
