@@ -106,7 +106,7 @@ fn a_table_agrees_with_a_map() {
             write_buffer_bytes: 1 << 20,
         };
         let options = StoreOptions {
-            ingest_threshold_bytes: 600,
+            ingest_threshold_bytes: 350,
             ..StoreOptions::new(directory.path(), memory)
         };
         let mut store = Store::open(&options).unwrap();

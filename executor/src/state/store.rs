@@ -366,4 +366,6 @@ fn write_batch(db: &OpenDb, writes: &WriteSet) -> Result<WriteBatch, StateError>
 }
 
 #[cfg(test)]
+mod disk_tests;
+#[cfg(test)]
 mod tests;
