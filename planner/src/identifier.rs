@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 /// PostgreSQL's reserved words, and those that may name only functions and types: no column or relation is called
 /// so without quotes.
+#[rustfmt::skip]
 const RESERVED: &[&str] = &[
     "all", "analyse", "analyze", "and", "any", "array", "as", "asc", "asymmetric", "authorization", "binary",
     "both", "case", "cast", "check", "collate", "collation", "column", "concurrently", "constraint", "create",
@@ -20,6 +21,7 @@ const RESERVED: &[&str] = &[
 
 /// Words that may name a column but that PostgreSQL's `quote_ident` quotes all the same, and words that our parser
 /// reads as something else in front of an expression.
+#[rustfmt::skip]
 const QUOTED: &[&str] = &[
     "between", "bigint", "bit", "boolean", "char", "character", "coalesce", "dec", "decimal", "exists", "extract",
     "float", "greatest", "grouping", "inout", "int", "integer", "interval", "least", "national", "nchar", "none",
@@ -42,11 +44,17 @@ pub fn fold(identifier: &str) -> String {
 /// `name` as it must be written in SQL: as it is if that reads back the same, else in double quotes.
 pub fn quote_ident(name: &str) -> Cow<'_, str> {
     let mut chars = name.chars();
-    let is_plain = chars.next().is_some_and(|c| c.is_ascii_lowercase() || c == '_')
+    let is_plain = chars
+        .next()
+        .is_some_and(|c| c.is_ascii_lowercase() || c == '_')
         && chars.all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
         && !is_reserved(name)
         && QUOTED.binary_search(&name).is_err();
-    if is_plain { Cow::Borrowed(name) } else { Cow::Owned(format!("\"{}\"", name.replace('"', "\"\""))) }
+    if is_plain {
+        Cow::Borrowed(name)
+    } else {
+        Cow::Owned(format!("\"{}\"", name.replace('"', "\"\"")))
+    }
 }
 
 /// `text` as a SQL string literal.

@@ -39,7 +39,10 @@ mod watermark;
 ///
 /// Positions in errors count characters of the whole string, from 1.
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>> {
-    split(sql)?.into_iter().map(|piece| parse_piece(sql, piece)).collect()
+    split(sql)?
+        .into_iter()
+        .map(|piece| parse_piece(sql, piece))
+        .collect()
 }
 
 /// An expression, as definitions keep them: defaults, checks, generated columns.
@@ -58,28 +61,46 @@ fn parse_piece(sql: &str, piece: Piece) -> Result<ParsedStatement> {
     Ok(ParsedStatement { statement, text })
 }
 
-fn parse_whole<T>(text: &str, parse: impl FnOnce(&mut Input) -> Result<T>) -> Result<T> {
+fn parse_whole<T: Send>(
+    text: &str,
+    parse: impl FnOnce(&mut Input) -> Result<T> + Send,
+) -> Result<T> {
     let mut pieces = split(text)?.into_iter();
     match (pieces.next(), pieces.next()) {
         (Some(piece), None) => with_input(text, piece, parse),
-        _ => Err(PlanError::Syntax { message: "expected one expression or query".to_string(), position: None }),
+        _ => Err(PlanError::Syntax {
+            message: "expected one expression or query".to_string(),
+            position: None,
+        }),
     }
 }
 
 /// Runs a parser over one statement's tokens, to their end.
-fn with_input<T>(sql: &str, piece: Piece, parse: impl FnOnce(&mut Input) -> Result<T>) -> Result<T> {
-    if let Some((token, problem)) = shape::find_excess(&piece.tokens) {
-        return Err(PlanError::Syntax {
-            message: problem.to_string(),
-            position: character_of(sql, token.span.start),
-        });
-    }
+fn with_input<T: Send>(
+    sql: &str,
+    piece: Piece,
+    parse: impl FnOnce(&mut Input) -> Result<T> + Send,
+) -> Result<T> {
+    let is_deep = shape::is_deep(&piece.tokens).map_err(|(token, problem)| PlanError::Syntax {
+        message: problem.to_string(),
+        position: character_of(sql, token.span.start),
+    })?;
     if let Some(error) = refused::clause(&piece) {
         return Err(error);
     }
-    let tokens = rewrite::rewrite(piece.tokens);
-    let dialect = RivermarkDialect::for_statement(tokens.len());
-    let mut input = Input::new(sql, &dialect, tokens, piece.end);
+    let run = move || {
+        let tokens = rewrite::rewrite(piece.tokens);
+        let dialect = RivermarkDialect::for_statement(tokens.len());
+        parse_tokens(Input::new(sql, &dialect, tokens, piece.end), parse)
+    };
+    if is_deep {
+        shape::on_deep_stack(run)
+    } else {
+        run()
+    }
+}
+
+fn parse_tokens<T>(mut input: Input, parse: impl FnOnce(&mut Input) -> Result<T>) -> Result<T> {
     let parsed = parse(&mut input)?;
     input.expect_end()?;
     if input.take_emit_on_window_close() {
