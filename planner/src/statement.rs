@@ -52,6 +52,7 @@ pub enum Statement {
     Insert(Box<ast::Insert>),
     Update(Box<ast::Statement>),
     Delete(Box<ast::Delete>),
+    /// Window functions in its FROM have the one form that `parse/normalize.rs` describes.
     Query(Box<ast::Query>),
     /// `EXPLAIN [ANALYZE] [VERBOSE] [(FORMAT ...)] statement`.
     Explain { analyze: bool, verbose: bool, statement: Box<Statement> },
@@ -62,6 +63,7 @@ pub enum Statement {
     Flush,
     Set { name: String, value: SetValue, local: bool },
     Reset { name: Option<String> },
+    /// Isolation level and READ ONLY are accepted and not kept: every transaction reads one epoch.
     Begin,
     Commit,
     Rollback,
