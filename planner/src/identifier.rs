@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 /// PostgreSQL's reserved words, and those that may name only functions and types: no column or relation is called
 /// so without quotes.
+#[rustfmt::skip]
 const RESERVED: &[&str] = &[
     "all",
     "analyse",
@@ -110,6 +111,7 @@ const RESERVED: &[&str] = &[
 
 /// Words that may name a column but that PostgreSQL's `quote_ident` quotes all the same, and words that our parser
 /// reads as something else in front of an expression.
+#[rustfmt::skip]
 const QUOTED: &[&str] = &[
     "between",
     "bigint",
