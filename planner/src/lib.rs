@@ -4,6 +4,8 @@
 
 pub mod bind;
 pub mod bind_error;
+#[cfg(test)]
+mod bind_tests;
 pub mod catalog;
 pub mod describe;
 pub mod error;
@@ -14,6 +16,7 @@ mod fixture;
 pub mod functions;
 pub mod lower;
 pub mod names;
+pub mod parse_query;
 pub mod plan;
 pub mod properties;
 pub mod relations;
