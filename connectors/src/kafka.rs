@@ -12,6 +12,7 @@ mod fetch;
 mod lanes;
 mod loss;
 mod messages;
+pub mod producer;
 mod reader;
 pub mod source;
 mod topic_id;
