@@ -30,31 +30,9 @@ fn nesting_without_end_is_an_error() {
     let n = 2_000;
     #[rustfmt::skip]
     let openings = [
-        "(",
-        "((",
-        "[",
-        "NOT ",
-        "- ",
-        "+-",
-        "f(",
-        "ARRAY[",
-        "CASE WHEN ",
-        "CAST(",
-        "floor(",
-        "INTERVAL ",
-        "(SELECT ",
-        "EXISTS (SELECT ",
-        "1 IN (SELECT ",
-        "trim(",
-        "a::STRUCT<a ",
-        "CAST(a AS ARRAY<",
-        "STRUCT<a STRUCT<",
-        "extract(day from ",
-        "COALESCE(1, ",
-        "{",
-        "a[",
-        "ROW(",
-        "substring(",
+        "(", "((", "[", "NOT ", "- ", "+-", "f(", "ARRAY[", "CASE WHEN ", "CAST(", "floor(", "INTERVAL ", "(SELECT ",
+        "EXISTS (SELECT ", "1 IN (SELECT ", "trim(", "a::STRUCT<a ", "CAST(a AS ARRAY<", "STRUCT<a STRUCT<", "extract(day from ",
+        "COALESCE(1, ", "{", "a[", "ROW(", "substring(",
     ];
     for opening in openings {
         assert!(
@@ -187,6 +165,20 @@ fn chains_are_bounded_and_lists_are_not() {
     assert!(parses("SELECT 1;".repeat(20_000)));
 }
 
+#[test]
+fn stored_queries_may_be_deeper_than_a_persons() {
+    let deep = format!("SELECT {}1{}", "f(".repeat(300), ")".repeat(300));
+    assert!(!parses(deep.clone()));
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let stored = thread.spawn(move || crate::parse::parse_query(&deep).is_ok());
+    assert!(
+        stored
+            .expect("a thread starts")
+            .join()
+            .expect("parsing does not panic")
+    );
+}
+
 /// A small generator of numbers that needs no dependency (xorshift).
 struct Random(u64);
 
@@ -203,112 +195,14 @@ impl Random {
 fn garbage_never_panics() {
     #[rustfmt::skip]
     const WORDS: &[&str] = &[
-        "SELECT",
-        "FROM",
-        "WHERE",
-        "CREATE",
-        "SOURCE",
-        "TABLE",
-        "MATERIALIZED",
-        "VIEW",
-        "AS",
-        "(",
-        ")",
-        "(",
-        ")",
-        ",",
-        ";",
-        "a",
-        "b",
-        "t",
-        "\"Q\"",
-        "'s'",
-        "1",
-        "2.5",
-        "*",
-        "=",
-        "<",
-        ">",
-        ">>",
-        "+",
-        "-",
-        "::",
-        "INT",
-        "STRUCT",
-        "ARRAY",
-        "[",
-        "]",
-        "WATERMARK",
-        "FOR",
-        "INTERVAL",
-        "'1 minute'",
-        "SECOND",
-        "WITH",
-        "FORMAT",
-        "PLAIN",
-        "ENCODE",
-        "JSON",
-        "INCLUDE",
-        "key",
-        "EMIT",
-        "ON",
-        "WINDOW",
-        "CLOSE",
-        "TUMBLE",
-        "HOP",
-        "SESSION",
-        "PARTITION",
-        "BY",
-        "DESCRIPTOR",
-        "UNION",
-        "JOIN",
-        "GROUP",
-        "ORDER",
-        "LIMIT",
-        "INSERT",
-        "INTO",
-        "VALUES",
-        "UPDATE",
-        "SET",
-        "DELETE",
-        "DROP",
-        "SHOW",
-        "EXPLAIN",
-        "COPY",
-        "TO",
-        "STDOUT",
-        "BEGIN",
-        "END",
-        "CASE",
-        "WHEN",
-        "THEN",
-        "NOT",
-        "NULL",
-        "PRIMARY",
-        "KEY",
-        "DEFAULT",
-        "CHECK",
-        "GENERATED",
-        "ALWAYS",
-        "$1",
-        ".",
-        "=>",
-        "COMMENT",
-        "PREPARE",
-        "EXECUTE",
-        "DECLARE",
-        "CURSOR",
-        "FETCH",
-        "E'\\n'",
-        "$$x$$",
-        "--c\n",
-        "/* c */",
-        "{",
-        "}",
-        "@",
-        "#",
-        "\\",
-        "é",
+        "SELECT", "FROM", "WHERE", "CREATE", "SOURCE", "TABLE", "MATERIALIZED", "VIEW", "AS", "(", ")", "(", ")", ",",
+        ";", "a", "b", "t", "\"Q\"", "'s'", "1", "2.5", "*", "=", "<", ">", ">>", "+", "-", "::", "INT", "STRUCT",
+        "ARRAY", "[", "]", "WATERMARK", "FOR", "INTERVAL", "'1 minute'", "SECOND", "WITH", "FORMAT", "PLAIN",
+        "ENCODE", "JSON", "INCLUDE", "key", "EMIT", "ON", "WINDOW", "CLOSE", "TUMBLE", "HOP", "SESSION", "PARTITION",
+        "BY", "DESCRIPTOR", "UNION", "JOIN", "GROUP", "ORDER", "LIMIT", "INSERT", "INTO", "VALUES", "UPDATE", "SET",
+        "DELETE", "DROP", "SHOW", "EXPLAIN", "COPY", "TO", "STDOUT", "BEGIN", "END", "CASE", "WHEN", "THEN", "NOT",
+        "NULL", "PRIMARY", "KEY", "DEFAULT", "CHECK", "GENERATED", "ALWAYS", "$1", ".", "=>", "COMMENT", "PREPARE",
+        "EXECUTE", "DECLARE", "CURSOR", "FETCH", "E'\\n'", "$$x$$", "--c\n", "/* c */", "{", "}", "@", "#", "\\", "é",
     ];
     let mut random = Random(0x5eed_1234_5678_9abc);
     for _ in 0..4_000 {
