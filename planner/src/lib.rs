@@ -4,6 +4,8 @@
 
 pub mod bind;
 pub mod bind_error;
+#[cfg(test)]
+mod bind_tests;
 pub mod catalog;
 pub mod definition;
 pub mod describe;
@@ -18,6 +20,7 @@ pub mod identifier;
 pub mod lower;
 pub mod names;
 pub mod parse;
+pub mod parse_query;
 pub mod plan;
 pub mod properties;
 pub mod relations;
