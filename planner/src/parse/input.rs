@@ -14,8 +14,6 @@ use crate::identifier::{fold, is_reserved};
 use crate::statement::ObjectName;
 use crate::types::SqlType;
 
-/// How deep expressions and subqueries may nest. Each level of a subquery takes three or four.
-const MAX_DEPTH: usize = 200;
 /// The database that every name may be prefixed with.
 const DATABASE: &str = "rivermark";
 
@@ -34,12 +32,13 @@ impl<'a> Input<'a> {
     pub fn new(
         sql: &'a str,
         dialect: &'a RivermarkDialect,
+        max_depth: usize,
         mut tokens: Vec<TokenWithSpan>,
         end: usize,
     ) -> Self {
         let emits_on_window_close = strip_emit(&mut tokens);
         let parser = Parser::new(dialect)
-            .with_recursion_limit(MAX_DEPTH)
+            .with_recursion_limit(max_depth)
             .with_tokens_with_locations(tokens);
         Input {
             parser,

@@ -610,19 +610,5 @@ pub(super) fn unsupported(feature: &str, hint: &str) -> PlanError {
 
 /// Parses a query of our own making or one that was stored.
 pub fn parse_query(sql: &str) -> Result<Query> {
-    let syntax = |error: sqlparser::parser::ParserError| PlanError::Syntax {
-        message: error.to_string(),
-        position: None,
-    };
-    let mut parser = sqlparser::parser::Parser::new(&sqlparser::dialect::PostgreSqlDialect {})
-        .try_with_sql(sql)
-        .map_err(syntax)?;
-    let query = parser.parse_query().map_err(syntax)?;
-    match parser.peek_token().token {
-        sqlparser::tokenizer::Token::EOF => Ok(*query),
-        other => Err(PlanError::Syntax {
-            message: format!("unexpected {other} after a query"),
-            position: None,
-        }),
-    }
+    crate::parse::parse_query(sql).map(|query| *query)
 }

@@ -165,6 +165,20 @@ fn chains_are_bounded_and_lists_are_not() {
     assert!(parses("SELECT 1;".repeat(20_000)));
 }
 
+#[test]
+fn stored_queries_may_be_deeper_than_a_persons() {
+    let deep = format!("SELECT {}1{}", "f(".repeat(300), ")".repeat(300));
+    assert!(!parses(deep.clone()));
+    let thread = std::thread::Builder::new().stack_size(STACK);
+    let stored = thread.spawn(move || crate::parse::parse_query(&deep).is_ok());
+    assert!(
+        stored
+            .expect("a thread starts")
+            .join()
+            .expect("parsing does not panic")
+    );
+}
+
 /// A small generator of numbers that needs no dependency (xorshift).
 struct Random(u64);
 
