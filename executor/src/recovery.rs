@@ -9,7 +9,7 @@ use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName};
 use rivermark_planner::lower::{ViewQuery, plan_view};
 use rivermark_planner::plan::StreamPlan;
-use rivermark_planner::rewrite::qualify::parse_query;
+use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::PlanError;
 use tracing::{info, warn};
 
