@@ -5,6 +5,7 @@ pub mod kafka;
 pub mod ports;
 pub mod postgres;
 pub mod random;
+pub mod rust_source;
 pub mod script;
 pub mod server;
 pub mod session;
