@@ -1,0 +1,78 @@
+//! The protocol between the dataflow and one incremental operator.
+//!
+//! An operator is a synchronous, deterministic function from deltas (and its state tables) to deltas, such that for
+//! every prefix of the input the accumulated output equals the batch query over the accumulated input, for any split
+//! of the input into epochs and of an epoch into deltas.
+
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::state::{StateTable, WriteSet};
+
+/// One running operator.
+pub trait Operator: Send {
+    /// For metrics and errors.
+    fn name(&self) -> &'static str;
+
+    /// What the operator's output holds before any input, e.g. constant rows or the one row of a global aggregate.
+    /// Called once, in the first epoch of the view, before any push.
+    fn initialize(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
+        Ok(Vec::new())
+    }
+
+    /// One delta at input `port`. May return output at once (stateless operators) or keep it for [`Self::finish`].
+    /// Called any number of times in an epoch.
+    fn push(&mut self, port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>>;
+
+    /// The end of the epoch's input. Stateful operators touch state once per distinct group here and emit the difference.
+    /// Called only if the operator had input in this epoch, or is to run for another reason.
+    fn finish(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
+        Ok(Vec::new())
+    }
+
+    /// The state tables the operator owns (for commit, discard and metrics).
+    fn state_tables(&mut self) -> Vec<&mut StateTable> {
+        Vec::new()
+    }
+
+    /// Adds what this epoch changed in the operator's state to the epoch's one write.
+    fn drain_into(&mut self, writes: &mut WriteSet) {
+        for table in self.state_tables() {
+            table.drain_into(writes);
+        }
+    }
+
+    /// The epoch is committed: caches may take over what was written.
+    fn committed(&mut self) {
+        for table in self.state_tables() {
+            table.committed();
+        }
+    }
+
+    /// The epoch failed: forget everything that was pushed or written since the last commit.
+    fn discard(&mut self) {
+        for table in self.state_tables() {
+            table.discard();
+        }
+    }
+}
+
+/// What an operator may use and report while an epoch is computed.
+pub struct EpochContext {
+    pub epoch: u64,
+    /// How many threads may share the work of one operator (1: run inline).
+    pub shards: usize,
+    /// Rows and groups that failed or recovered in this epoch; they become dead letters with the commit.
+    pub failures: Vec<Failure>,
+}
+
+/// A row (or output group) that could not be computed, or one whose failure is taken back.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Failure {
+    /// Identifies the failing thing within the view: operator id and encoded row or group key.
+    pub key: Vec<u8>,
+    /// +n: failed n times; -n: retracted. Letters whose weight returns to 0 disappear.
+    pub weight: i64,
+    /// The failing row or group key, as JSON text.
+    pub payload: String,
+    pub error: String,
+}

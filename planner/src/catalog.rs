@@ -1,0 +1,328 @@
+//! What exists: sources, tables, views and materialized views, as one immutable value per version.
+//!
+//! The executor stores a catalog with the epoch that changed it, so that state and definitions never disagree.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::datatypes::{Schema, SchemaRef};
+use serde::{Deserialize, Serialize};
+
+use crate::types::SqlType;
+
+/// Identifies a catalog object for ever; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct ObjectId(pub u32);
+
+/// Identifies one state table (a key range of the state store) for ever; never reused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TableId(pub u32);
+
+impl fmt::Display for ObjectId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// The schema that unqualified names resolve to.
+pub const DEFAULT_SCHEMA: &str = "public";
+
+/// A schema-qualified relation name, folded as PostgreSQL folds it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct QualifiedName {
+    pub schema: String,
+    pub name: String,
+}
+
+impl fmt::Display for QualifiedName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.schema == DEFAULT_SCHEMA {
+            f.write_str(&self.name)
+        } else {
+            write!(f, "{}.{}", self.schema, self.name)
+        }
+    }
+}
+
+/// A column of a source or a table.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ColumnDef {
+    pub name: String,
+    pub data_type: SqlType,
+    pub not_null: bool,
+    /// SQL text of the DEFAULT expression.
+    pub default: Option<String>,
+    /// SQL text of the expression of a generated column (`AS (expr)`): not read from messages, not writable.
+    pub generated: Option<String>,
+    /// Filled from message metadata (`INCLUDE ... AS name`), not from the payload.
+    pub include: Option<Include>,
+    pub comment: Option<String>,
+}
+
+/// Message metadata that `INCLUDE` turns into a column.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Include {
+    /// The key's bytes as text (invalid UTF-8 is replaced), or BYTEA.
+    Key,
+    Partition,
+    Offset,
+    /// Broker or producer timestamp, TIMESTAMPTZ.
+    Timestamp,
+    /// All headers: `STRUCT<key VARCHAR, value BYTEA>[]`.
+    Headers,
+    /// The value of the last header of that name, BYTEA.
+    Header(String),
+    /// The payload's text (VARCHAR).
+    Payload,
+}
+
+/// `WATERMARK FOR column AS column - delay`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct WatermarkDef {
+    pub column: String,
+    /// The allowed lateness in microseconds.
+    pub delay_us: i64,
+}
+
+/// How messages change the relation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Format {
+    Plain,
+    Upsert,
+    Debezium,
+}
+
+/// How a message's bytes become columns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Encode {
+    Json,
+    Avro,
+    Protobuf,
+    Csv,
+    Bytes,
+    /// Connectors that make rows themselves (datagen).
+    Native,
+}
+
+/// Next offset to read, by partition.
+pub type Positions = BTreeMap<i32, i64>;
+
+/// An external, unbounded, append-only relation that is not stored.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SourceDef {
+    pub columns: Vec<ColumnDef>,
+    pub watermark: Option<WatermarkDef>,
+    /// `WITH (...)`, keys in lower case.
+    pub options: BTreeMap<String, String>,
+    pub format: Format,
+    pub encode: Encode,
+    /// `ENCODE x (...)`, keys in lower case.
+    pub encode_options: BTreeMap<String, String>,
+    /// Where reading starts, resolved once at CREATE; partitions found later start at their first offset.
+    pub start: Positions,
+}
+
+impl SourceDef {
+    /// Columns that a reader delivers: all but the generated ones, in declared order.
+    pub fn physical_columns(&self) -> impl Iterator<Item = &ColumnDef> {
+        self.columns.iter().filter(|c| c.generated.is_none())
+    }
+
+    /// Schema of [`Self::physical_columns`]. Every field is nullable.
+    pub fn physical_schema(&self) -> SchemaRef {
+        let fields: Vec<_> = self
+            .physical_columns()
+            .map(|c| c.data_type.field(&c.name, true))
+            .collect();
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// A stored relation, changed by INSERT, UPDATE and DELETE.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct TableDef {
+    pub columns: Vec<ColumnDef>,
+    /// Indices into `columns`; empty: no key, a bag of rows.
+    pub primary_key: Vec<usize>,
+    pub append_only: bool,
+    pub watermark: Option<WatermarkDef>,
+    /// SQL texts of CHECK constraints with their names.
+    pub checks: Vec<(String, String)>,
+    pub options: BTreeMap<String, String>,
+    /// Where the rows are kept.
+    pub rows: TableId,
+}
+
+/// A macro.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ViewDef {
+    pub columns: Vec<OutputColumn>,
+    /// Bound SQL: names qualified, stars expanded.
+    pub query: String,
+}
+
+/// A column of a view's result.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct OutputColumn {
+    pub name: String,
+    pub data_type: SqlType,
+    pub nullable: bool,
+    pub comment: Option<String>,
+}
+
+/// A query whose result is kept up to date.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MaterializedViewDef {
+    pub columns: Vec<OutputColumn>,
+    /// Bound SQL: names qualified, stars expanded, time zone fixed.
+    pub query: String,
+    pub emit_on_window_close: bool,
+    pub options: BTreeMap<String, String>,
+    /// Storage key of the rows: indices into the stored columns; `None`: the whole row with a multiplicity.
+    pub stream_key: Option<Vec<usize>>,
+    pub append_only: bool,
+    /// Where the rows are kept.
+    pub rows: TableId,
+    /// State tables of the plan's operators are `first_state_table .. first_state_table + state_tables`.
+    pub first_state_table: TableId,
+    pub state_tables: u32,
+    /// Of the plan's state layout; differs after an upgrade that lays state out differently.
+    pub fingerprint: u64,
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ObjectKind {
+    Source(SourceDef),
+    Table(TableDef),
+    View(ViewDef),
+    MaterializedView(MaterializedViewDef),
+}
+
+/// One catalog object.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Object {
+    pub id: ObjectId,
+    pub name: QualifiedName,
+    /// The statement as the user wrote it (secrets are issue for SHOW to mask).
+    pub sql: String,
+    pub comment: Option<String>,
+    /// Objects this one reads.
+    pub depends_on: Vec<ObjectId>,
+    pub kind: ObjectKind,
+}
+
+impl Object {
+    /// "source", "table", "view" or "materialized view".
+    pub fn kind_name(&self) -> &'static str {
+        match &self.kind {
+            ObjectKind::Source(_) => "source",
+            ObjectKind::Table(_) => "table",
+            ObjectKind::View(_) => "view",
+            ObjectKind::MaterializedView(_) => "materialized view",
+        }
+    }
+
+    /// The relation's columns as a query sees them.
+    pub fn schema(&self) -> SchemaRef {
+        let of_columns = |columns: &[ColumnDef]| -> Vec<_> {
+            columns
+                .iter()
+                .map(|c| c.data_type.field(&c.name, !c.not_null))
+                .collect()
+        };
+        let of_output = |columns: &[OutputColumn]| -> Vec<_> {
+            columns
+                .iter()
+                .map(|c| c.data_type.field(&c.name, c.nullable))
+                .collect()
+        };
+        let fields = match &self.kind {
+            ObjectKind::Source(s) => of_columns(&s.columns),
+            ObjectKind::Table(t) => of_columns(&t.columns),
+            ObjectKind::View(v) => of_output(&v.columns),
+            ObjectKind::MaterializedView(m) => of_output(&m.columns),
+        };
+        Arc::new(Schema::new(fields))
+    }
+}
+
+/// Everything that exists, at one version.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Catalog {
+    /// Grows with every change.
+    pub version: u64,
+    next_object: u32,
+    next_table: u32,
+    schemas: Vec<String>,
+    objects: BTreeMap<ObjectId, Arc<Object>>,
+}
+
+impl Catalog {
+    /// A catalog with the default schema and nothing in it.
+    pub fn new() -> Self {
+        Catalog {
+            version: 1,
+            next_object: 1,
+            next_table: 1,
+            schemas: vec![DEFAULT_SCHEMA.to_string()],
+            objects: BTreeMap::new(),
+        }
+    }
+
+    pub fn schemas(&self) -> &[String] {
+        &self.schemas
+    }
+
+    pub fn objects(&self) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects.values()
+    }
+
+    pub fn get(&self, id: ObjectId) -> Option<&Arc<Object>> {
+        self.objects.get(&id)
+    }
+
+    pub fn find(&self, name: &QualifiedName) -> Option<&Arc<Object>> {
+        self.objects.values().find(|o| o.name == *name)
+    }
+
+    /// Objects that read `id` directly.
+    pub fn dependents(&self, id: ObjectId) -> impl Iterator<Item = &Arc<Object>> {
+        self.objects
+            .values()
+            .filter(move |o| o.depends_on.contains(&id))
+    }
+
+    /// A fresh object id.
+    pub fn allocate_object(&mut self) -> ObjectId {
+        self.next_object += 1;
+        ObjectId(self.next_object - 1)
+    }
+
+    /// The first of `count` fresh, consecutive state table ids.
+    pub fn allocate_tables(&mut self, count: u32) -> TableId {
+        self.next_table += count;
+        TableId(self.next_table - count)
+    }
+
+    /// Adds an object, or replaces the one with the same id.
+    pub fn put(&mut self, object: Object) {
+        self.version += 1;
+        self.objects.insert(object.id, Arc::new(object));
+    }
+
+    pub fn remove(&mut self, id: ObjectId) -> Option<Arc<Object>> {
+        self.version += 1;
+        self.objects.remove(&id)
+    }
+
+    pub fn add_schema(&mut self, name: &str) {
+        self.version += 1;
+        self.schemas.push(name.to_string());
+    }
+
+    pub fn remove_schema(&mut self, name: &str) {
+        self.version += 1;
+        self.schemas.retain(|s| s != name);
+    }
+}

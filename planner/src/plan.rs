@@ -1,0 +1,177 @@
+//! The streaming plan: a closed tree of nodes, one per incremental operator.
+
+use std::fmt;
+use std::sync::Arc;
+
+use arrow::array::RecordBatch;
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, SchemaRef};
+use datafusion::logical_expr::{AggregateUDF, Expr};
+use datafusion::physical_plan::PhysicalExpr;
+
+use crate::catalog::ObjectId;
+
+/// A scalar expression over a node's input columns.
+#[derive(Debug, Clone)]
+pub struct BoundExpr {
+    /// For EXPLAIN and the fingerprint.
+    pub logical: Expr,
+    /// What runs. Integer arithmetic in it is checked.
+    pub physical: Arc<dyn PhysicalExpr>,
+    pub data_type: DataType,
+    pub nullable: bool,
+    /// Whether it can fail on some rows (division, casts, checked arithmetic).
+    pub is_fallible: bool,
+}
+
+impl fmt::Display for BoundExpr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.logical)
+    }
+}
+
+/// How an aggregate is kept up to date (engine.md §6).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum AggregateStrategy {
+    /// Weights multiply in; retraction subtracts.
+    Linear,
+    /// Append-only input, bounded state that only grows towards its answer.
+    Mergeable,
+    /// The group's values are kept with their weights.
+    Multiset,
+}
+
+/// One aggregate of an [`PlanOp::Aggregate`].
+#[derive(Debug, Clone)]
+pub struct AggregateCall {
+    /// Lower-case name in DataFusion (`sum`, `count`, `approx_distinct`, ...).
+    pub name: String,
+    pub function: Arc<AggregateUDF>,
+    pub args: Vec<BoundExpr>,
+    pub distinct: bool,
+    pub filter: Option<BoundExpr>,
+    pub order_by: Vec<(BoundExpr, SortOptions)>,
+    pub ignore_nulls: bool,
+    pub strategy: AggregateStrategy,
+    pub data_type: DataType,
+    /// Text for EXPLAIN.
+    pub display: String,
+}
+
+/// One node of a streaming plan. Its inputs are [`PlanNode::inputs`].
+#[derive(Debug, Clone)]
+pub enum PlanOp {
+    /// Changes of a source (`columns` index its physical columns), table or materialized view (all its columns).
+    Scan {
+        object: ObjectId,
+        name: String,
+        columns: Vec<usize>,
+    },
+    /// Constant rows, inserted once when the view is created.
+    Values {
+        rows: RecordBatch,
+    },
+    Filter {
+        predicate: BoundExpr,
+    },
+    Project {
+        exprs: Vec<BoundExpr>,
+    },
+    /// Replaces each list column in `columns` by its elements, in parallel, padding shorter lists with NULL
+    /// (PostgreSQL's `unnest(a, b)`); all other columns repeat. A row whose lists are all empty or NULL gives no row.
+    Unnest {
+        columns: Vec<usize>,
+    },
+    UnionAll,
+    /// Also DISTINCT (no calls). Output: group columns, then one column per call. Without `group_by` there is
+    /// exactly one row from the creation on.
+    Aggregate {
+        group_by: Vec<BoundExpr>,
+        calls: Vec<AggregateCall>,
+    },
+}
+
+impl PlanOp {
+    /// The operator's name, as EXPLAIN and `rivermark.operators` print it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            PlanOp::Scan { .. } => "Scan",
+            PlanOp::Values { .. } => "Values",
+            PlanOp::Filter { .. } => "Filter",
+            PlanOp::Project { .. } => "Project",
+            PlanOp::Unnest { .. } => "Unnest",
+            PlanOp::UnionAll => "UnionAll",
+            PlanOp::Aggregate { .. } => "Aggregate",
+        }
+    }
+
+    /// How many state tables the operator owns. Ids are given out in depth-first order, inputs before their parent.
+    pub fn state_tables(&self) -> u32 {
+        match self {
+            PlanOp::Scan { .. }
+            | PlanOp::Values { .. }
+            | PlanOp::Filter { .. }
+            | PlanOp::Project { .. }
+            | PlanOp::Unnest { .. }
+            | PlanOp::UnionAll => 0,
+            // group -> states, and (group, call, order key, value) -> weight
+            PlanOp::Aggregate { .. } => 2,
+        }
+    }
+}
+
+/// What is known of a node's output, derived bottom-up.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Properties {
+    /// No negative weight can appear.
+    pub append_only: bool,
+    /// Columns that identify an output row.
+    pub stream_key: Option<Vec<usize>>,
+    /// Columns with a known, advancing lower bound.
+    pub watermark_columns: Vec<usize>,
+    /// Sentences for a NOTICE: which state can grow for ever, and how to bound it.
+    pub grows: Vec<String>,
+}
+
+#[derive(Debug, Clone)]
+pub struct PlanNode {
+    pub op: PlanOp,
+    pub inputs: Vec<PlanNode>,
+    pub schema: SchemaRef,
+    pub properties: Properties,
+}
+
+impl PlanNode {
+    /// State tables of the whole subtree.
+    pub fn state_tables(&self) -> u32 {
+        self.op.state_tables() + self.inputs.iter().map(PlanNode::state_tables).sum::<u32>()
+    }
+
+    /// Objects that the subtree scans, without duplicates.
+    pub fn scanned_objects(&self) -> Vec<ObjectId> {
+        let mut found = Vec::new();
+        self.collect_scans(&mut found);
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    fn collect_scans(&self, found: &mut Vec<ObjectId>) {
+        if let PlanOp::Scan { object, .. } = &self.op {
+            found.push(*object);
+        }
+        for input in &self.inputs {
+            input.collect_scans(found);
+        }
+    }
+}
+
+/// A materialized view's plan.
+#[derive(Debug, Clone)]
+pub struct StreamPlan {
+    pub root: PlanNode,
+    /// For the user, e.g. that ORDER BY was dropped or that state can grow for ever.
+    pub notices: Vec<String>,
+    /// Hash of the state layout (operators, keys, types, strategies), stable between builds.
+    pub fingerprint: u64,
+}

@@ -1,0 +1,207 @@
+//! What a person can ask of the server, one typed statement each.
+
+use std::collections::BTreeMap;
+
+use sqlparser::ast;
+
+use crate::catalog::{QualifiedName, SourceDef, TableDef};
+
+/// A parsed statement with the text it came from.
+#[derive(Debug, Clone)]
+pub struct ParsedStatement {
+    pub statement: Statement,
+    /// The statement's own text, without the separating semicolon.
+    pub text: String,
+}
+
+/// A name as written: the schema is `None` where search_path decides.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ObjectName {
+    pub schema: Option<String>,
+    pub name: String,
+}
+
+impl ObjectName {
+    /// The qualified name, with `default_schema` where none was written.
+    pub fn resolve(&self, default_schema: &str) -> QualifiedName {
+        QualifiedName {
+            schema: self
+                .schema
+                .clone()
+                .unwrap_or_else(|| default_schema.to_string()),
+            name: self.name.clone(),
+        }
+    }
+}
+
+#[derive(Debug, Clone)]
+pub enum Statement {
+    CreateSource {
+        name: ObjectName,
+        if_not_exists: bool,
+        def: SourceDef,
+    },
+    CreateTable {
+        name: ObjectName,
+        if_not_exists: bool,
+        def: TableDef,
+    },
+    CreateView {
+        name: ObjectName,
+        or_replace: bool,
+        columns: Vec<String>,
+        query: Box<ast::Query>,
+    },
+    CreateMaterializedView {
+        name: ObjectName,
+        or_replace: bool,
+        if_not_exists: bool,
+        columns: Vec<String>,
+        options: BTreeMap<String, String>,
+        query: Box<ast::Query>,
+        emit_on_window_close: bool,
+    },
+    CreateSchema {
+        name: String,
+        if_not_exists: bool,
+    },
+    Drop {
+        kind: RelationKind,
+        names: Vec<ObjectName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    DropSchema {
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    Comment {
+        kind: CommentTarget,
+        name: ObjectName,
+        column: Option<String>,
+        comment: Option<String>,
+    },
+    Insert(Box<ast::Insert>),
+    Update(Box<ast::Statement>),
+    Delete(Box<ast::Delete>),
+    Query(Box<ast::Query>),
+    /// `EXPLAIN [ANALYZE] [VERBOSE] [(FORMAT ...)] statement`.
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        statement: Box<Statement>,
+    },
+    /// `COPY (query | relation) TO STDOUT [WITH (...)]`.
+    CopyOut {
+        query: Box<ast::Query>,
+        options: CopyOptions,
+    },
+    Show(Show),
+    Describe {
+        name: ObjectName,
+    },
+    Flush,
+    Set {
+        name: String,
+        value: SetValue,
+        local: bool,
+    },
+    Reset {
+        name: Option<String>,
+    },
+    Begin,
+    Commit,
+    Rollback,
+    Prepare {
+        name: String,
+        parameter_types: Vec<ast::DataType>,
+        statement: Box<Statement>,
+    },
+    Execute {
+        name: String,
+        parameters: Vec<ast::Expr>,
+    },
+    Deallocate {
+        name: Option<String>,
+    },
+    DeclareCursor {
+        name: String,
+        query: Box<ast::Query>,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+    },
+    CloseCursor {
+        name: Option<String>,
+    },
+    /// `DISCARD ALL` and its kin.
+    Discard,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RelationKind {
+    Source,
+    Table,
+    View,
+    MaterializedView,
+    Sink,
+    Index,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CommentTarget {
+    Relation,
+    Column,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Show {
+    Tables,
+    Sources,
+    Sinks,
+    Views,
+    MaterializedViews,
+    Indexes,
+    Columns {
+        relation: ObjectName,
+    },
+    /// `SHOW CREATE [kind] name`.
+    Create {
+        name: ObjectName,
+    },
+    Schemas,
+    Databases,
+    ProcessList,
+    /// `SHOW name` of a setting.
+    Setting(String),
+    AllSettings,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SetValue {
+    Default,
+    Value(Vec<String>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FetchCount {
+    Rows(u64),
+    All,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CopyOptions {
+    pub format: CopyFormat,
+    pub header: bool,
+    pub delimiter: Option<u8>,
+    pub null: Option<String>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CopyFormat {
+    Text,
+    Csv,
+    Binary,
+}
