@@ -28,7 +28,11 @@ impl SourceFile {
     /// Reads a file below `root`.
     pub fn read(root: &Path, path: &Path) -> std::io::Result<SourceFile> {
         let text = std::fs::read_to_string(path)?;
-        let name = path.strip_prefix(root).unwrap_or(path).to_string_lossy().into_owned();
+        let name = path
+            .strip_prefix(root)
+            .unwrap_or(path)
+            .to_string_lossy()
+            .into_owned();
         let code = blank(&text);
         Ok(SourceFile { name, text, code })
     }
@@ -80,7 +84,11 @@ fn blank(text: &str) -> String {
             out.push(bytes[i]);
             i += 1;
         } else {
-            out.extend(bytes[i..end].iter().map(|b| if *b == b'\n' { b'\n' } else { b' ' }));
+            out.extend(
+                bytes[i..end]
+                    .iter()
+                    .map(|b| if *b == b'\n' { b'\n' } else { b' ' }),
+            );
             i = end;
         }
     }
@@ -93,11 +101,17 @@ fn is_word(bytes: &[u8], i: usize) -> bool {
 }
 
 fn line_end(bytes: &[u8], from: usize) -> usize {
-    bytes[from..].iter().position(|b| *b == b'\n').map_or(bytes.len(), |n| from + n)
+    bytes[from..]
+        .iter()
+        .position(|b| *b == b'\n')
+        .map_or(bytes.len(), |n| from + n)
 }
 
 fn block_comment_end(bytes: &[u8], from: usize) -> usize {
-    bytes[from..].windows(2).position(|w| w == b"*/").map_or(bytes.len(), |n| from + n + 2)
+    bytes[from..]
+        .windows(2)
+        .position(|w| w == b"*/")
+        .map_or(bytes.len(), |n| from + n + 2)
 }
 
 fn string_end(bytes: &[u8], from: usize) -> usize {
@@ -113,9 +127,13 @@ fn raw_string_end(bytes: &[u8], from: usize) -> Option<usize> {
     if bytes.get(from + 1 + hashes) != Some(&b'"') {
         return None;
     }
-    let close: Vec<u8> = std::iter::once(b'"').chain(std::iter::repeat_n(b'#', hashes)).collect();
+    let close: Vec<u8> = std::iter::once(b'"')
+        .chain(std::iter::repeat_n(b'#', hashes))
+        .collect();
     let body = from + 2 + hashes;
-    let length = bytes[body..].windows(close.len()).position(|w| w == close)?;
+    let length = bytes[body..]
+        .windows(close.len())
+        .position(|w| w == close)?;
     Some(body + length + close.len())
 }
 
@@ -139,10 +157,19 @@ fn functions(code: &str) -> Vec<Function> {
     let mut offset = 0;
     while let Some(at) = next_fn(code, offset) {
         offset = at + 3;
-        let name: String = code[at + 3..].chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
-        let Some(end) = body_end(&code[at..]) else { continue };
+        let name: String = code[at + 3..]
+            .chars()
+            .take_while(|c| c.is_alphanumeric() || *c == '_')
+            .collect();
+        let Some(end) = body_end(&code[at..]) else {
+            continue;
+        };
         let line_of = |at: usize| code[..at].matches('\n').count() + 1;
-        found.push(Function { name, line: line_of(at), lines: line_of(at + end) - line_of(at) + 1 });
+        found.push(Function {
+            name,
+            line: line_of(at),
+            lines: line_of(at + end) - line_of(at) + 1,
+        });
     }
     found
 }
@@ -151,7 +178,10 @@ fn next_fn(code: &str, from: usize) -> Option<usize> {
     let mut from = from;
     loop {
         let at = from + code[from..].find("fn ")?;
-        let starts_word = code[..at].chars().next_back().is_none_or(|c| c.is_whitespace());
+        let starts_word = code[..at]
+            .chars()
+            .next_back()
+            .is_none_or(|c| c.is_whitespace());
         let is_named = code[at + 3..].starts_with(|c: char| c.is_alphabetic() || c == '_');
         if starts_word && is_named {
             return Some(at);
@@ -197,6 +227,13 @@ mod tests {
     #[test]
     fn functions_are_measured() {
         let code = "trait T { fn none(&self, x: [u8; 2]); }\nfn one(x: [u8; 3]) -> u8 {\n    if x { y }\n}\n";
-        assert_eq!(functions(code), [Function { name: "one".into(), line: 2, lines: 3 }]);
+        assert_eq!(
+            functions(code),
+            [Function {
+                name: "one".into(),
+                line: 2,
+                lines: 3
+            }]
+        );
     }
 }

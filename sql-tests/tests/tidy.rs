@@ -14,9 +14,26 @@ const LONGEST_FUNCTION: usize = 90;
 const FORBIDDEN: [(&str, &[&str]); 4] = [
     (
         "planner",
-        &["rivermark-executor", "rivermark-connectors", "rivermark-server", "tokio", "rdkafka", "rocksdb", "pgwire"],
+        &[
+            "rivermark-executor",
+            "rivermark-connectors",
+            "rivermark-server",
+            "tokio",
+            "rdkafka",
+            "rocksdb",
+            "pgwire",
+        ],
     ),
-    ("executor", &["rivermark-connectors", "rivermark-server", "rdkafka", "pgwire", "jiter"]),
+    (
+        "executor",
+        &[
+            "rivermark-connectors",
+            "rivermark-server",
+            "rdkafka",
+            "pgwire",
+            "jiter",
+        ],
+    ),
     ("connectors", &["rivermark-server", "rocksdb", "pgwire"]),
     ("server", &["rocksdb", "jiter"]),
 ];
@@ -24,12 +41,19 @@ const FORBIDDEN: [(&str, &[&str]); 4] = [
 fn sources() -> Vec<SourceFile> {
     let root = repository();
     let paths = CRATES.iter().flat_map(|c| rust_files(&root.join(c)));
-    paths.map(|path| SourceFile::read(&root, &path).expect("a readable source file")).collect()
+    paths
+        .map(|path| SourceFile::read(&root, &path).expect("a readable source file"))
+        .collect()
 }
 
 /// Fails with all complaints at once.
 fn check(complaints: Vec<String>) {
-    assert!(complaints.is_empty(), "{} complaints:\n{}", complaints.len(), complaints.join("\n"));
+    assert!(
+        complaints.is_empty(),
+        "{} complaints:\n{}",
+        complaints.len(),
+        complaints.join("\n")
+    );
 }
 
 #[test]
@@ -38,10 +62,16 @@ fn files_are_short_and_say_their_purpose() {
     for file in sources() {
         let lines = file.text.lines().count();
         if lines > LONGEST_FILE {
-            complaints.push(format!("{}: {lines} lines, at most {LONGEST_FILE}: split off a concept", file.name));
+            complaints.push(format!(
+                "{}: {lines} lines, at most {LONGEST_FILE}: split off a concept",
+                file.name
+            ));
         }
         if !file.text.starts_with("//!") {
-            complaints.push(format!("{}: no //! paragraph that says what the file is for", file.name));
+            complaints.push(format!(
+                "{}: no //! paragraph that says what the file is for",
+                file.name
+            ));
         }
     }
     check(complaints);
@@ -51,9 +81,16 @@ fn files_are_short_and_say_their_purpose() {
 fn functions_are_short() {
     let mut complaints = Vec::new();
     for file in sources() {
-        for function in file.functions().iter().filter(|f| f.lines > LONGEST_FUNCTION) {
+        for function in file
+            .functions()
+            .iter()
+            .filter(|f| f.lines > LONGEST_FUNCTION)
+        {
             let (name, line, lines) = (&function.name, function.line, function.lines);
-            complaints.push(format!("{}:{line}: fn {name} has {lines} lines, at most {LONGEST_FUNCTION}", file.name));
+            complaints.push(format!(
+                "{}:{line}: fn {name} has {lines} lines, at most {LONGEST_FUNCTION}",
+                file.name
+            ));
         }
     }
     check(complaints);
@@ -64,53 +101,79 @@ fn crates_depend_one_way() {
     let mut complaints = Vec::new();
     let sources = sources();
     for (name, forbidden) in FORBIDDEN {
-        let manifest = std::fs::read_to_string(repository().join(name).join("Cargo.toml")).expect("a manifest");
-        let normal = manifest.split("[dev-dependencies]").next().unwrap_or_default();
+        let manifest = std::fs::read_to_string(repository().join(name).join("Cargo.toml"))
+            .expect("a manifest");
+        let normal = manifest
+            .split("[dev-dependencies]")
+            .next()
+            .unwrap_or_default();
         for package in forbidden {
             let is_named = |line: &str| line.split(['.', ' ', '=']).next() == Some(package);
             if normal.lines().any(is_named) {
                 complaints.push(format!("{name}/Cargo.toml depends on {package}"));
             }
             let module = format!("{}::", package.replace('-', "_"));
-            let own = sources.iter().filter(|f| f.name.starts_with(&format!("{name}/src/")));
+            let own = sources
+                .iter()
+                .filter(|f| f.name.starts_with(&format!("{name}/src/")));
             for file in own.filter(|f| uses_path(f.code_without_tests(), &module)) {
                 complaints.push(format!("{} uses {module}", file.name));
             }
         }
     }
     // The state store is the only door to RocksDB.
-    for file in sources.iter().filter(|f| f.name.starts_with("executor/src/") && !f.name.contains("/state/")) {
+    for file in sources
+        .iter()
+        .filter(|f| f.name.starts_with("executor/src/") && !f.name.contains("/state/"))
+    {
         if uses_path(file.code_without_tests(), "rocksdb::") {
-            complaints.push(format!("{} uses rocksdb:: outside of the state store", file.name));
+            complaints.push(format!(
+                "{} uses rocksdb:: outside of the state store",
+                file.name
+            ));
         }
     }
     check(complaints);
 }
 
 fn uses_path(code: &str, path: &str) -> bool {
-    code.match_indices(path).any(|(at, _)| {
-        !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':')
-    })
+    code.match_indices(path)
+        .any(|(at, _)| !code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':'))
 }
 
-fn operator_files() -> Vec<PathBuf> {
-    let all = rust_files(&repository().join("executor/src/operators"));
-    let is_operator = |path: &PathBuf| {
-        let stem = stem(path);
-        stem != "mod" && !stem.ends_with("tests") && !path.components().any(|c| c.as_os_str() == "tests")
-    };
-    all.into_iter().filter(is_operator).collect()
+/// The files that hold an operator, each with the operator's name: `filter.rs`, `aggregate/mod.rs`.
+fn operator_files() -> Vec<(String, PathBuf)> {
+    let mut found = Vec::new();
+    for path in rust_files(&repository().join("executor/src/operators")) {
+        let text = std::fs::read_to_string(&path).expect("a readable file");
+        if !text.contains("impl Operator for ") || stem(&path).ends_with("tests") {
+            continue;
+        }
+        let name = match stem(&path).as_str() {
+            "mod" => path.parent().map(stem_of_dir).unwrap_or_default(),
+            name => name.to_string(),
+        };
+        found.push((name, path));
+    }
+    assert!(!found.is_empty(), "executor/src/operators has no operators");
+    found
 }
 
 fn stem(path: &Path) -> String {
-    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+    path.file_stem()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[test]
 fn operators_say_what_they_are() {
     let mut complaints = Vec::new();
     let operators = operator_files();
-    assert!(!operators.is_empty(), "executor/src/operators has no operators");
+    assert!(
+        !operators.is_empty(),
+        "executor/src/operators has no operators"
+    );
     for path in operators {
         let text = std::fs::read_to_string(&path).expect("a readable file");
         let head: String = text.lines().take_while(|l| l.starts_with("//!")).collect();
@@ -125,22 +188,42 @@ fn operators_say_what_they_are() {
 
 fn slt_files() -> Vec<PathBuf> {
     let mut found = Vec::new();
-    for feature in std::fs::read_dir(repository().join("sql-tests/slt")).expect("sql-tests/slt").flatten() {
-        found.extend(std::fs::read_dir(feature.path()).into_iter().flatten().flatten().map(|e| e.path()));
+    for feature in std::fs::read_dir(repository().join("sql-tests/slt"))
+        .expect("sql-tests/slt")
+        .flatten()
+    {
+        found.extend(
+            std::fs::read_dir(feature.path())
+                .into_iter()
+                .flatten()
+                .flatten()
+                .map(|e| e.path()),
+        );
     }
     found
 }
 
 #[test]
 fn operators_have_a_sql_test() {
-    let texts: Vec<String> =
-        slt_files().iter().map(|f| std::fs::read_to_string(f).expect("a readable file")).collect();
+    let texts: Vec<String> = slt_files()
+        .iter()
+        .map(|f| std::fs::read_to_string(f).expect("a readable file"))
+        .collect();
     let is_tested = |operator: &str| {
         let mark = format!("# operator: {operator}");
-        texts.iter().any(|text| text.lines().any(|line| line == mark))
+        texts
+            .iter()
+            .any(|text| text.lines().any(|line| line == mark))
     };
-    let untested = operator_files().into_iter().map(|p| stem(&p)).filter(|name| !is_tested(name));
-    check(untested.map(|name| format!("no file below sql-tests/slt says `# operator: {name}`")).collect());
+    let untested = operator_files()
+        .into_iter()
+        .map(|p| stem(&p))
+        .filter(|name| !is_tested(name));
+    check(
+        untested
+            .map(|name| format!("no file below sql-tests/slt says `# operator: {name}`"))
+            .collect(),
+    );
 }
 
 #[test]
@@ -148,15 +231,30 @@ fn no_file_is_orphaned() {
     let mut complaints = Vec::new();
     for path in slt_files() {
         let is_slt = path.extension().is_some_and(|e| e == "slt");
-        let text = if is_slt { std::fs::read_to_string(&path).expect("a readable file") } else { String::new() };
-        let has_record = text.lines().any(|l| l.starts_with("statement") || l.starts_with("query"));
+        let text = if is_slt {
+            std::fs::read_to_string(&path).expect("a readable file")
+        } else {
+            String::new()
+        };
+        let has_record = text
+            .lines()
+            .any(|l| l.starts_with("statement") || l.starts_with("query"));
         if !has_record {
-            complaints.push(format!("{}: the harness never runs anything of it", path.display()));
+            complaints.push(format!(
+                "{}: the harness never runs anything of it",
+                path.display()
+            ));
         }
     }
-    for path in CRATES.iter().flat_map(|c| rust_files(&repository().join(c).join("src"))) {
+    for path in CRATES
+        .iter()
+        .flat_map(|c| rust_files(&repository().join(c).join("src")))
+    {
         if !is_declared(&path) {
-            complaints.push(format!("{}: no `mod` names it, so it is never compiled", path.display()));
+            complaints.push(format!(
+                "{}: no `mod` names it, so it is never compiled",
+                path.display()
+            ));
         }
     }
     check(complaints);
@@ -165,44 +263,77 @@ fn no_file_is_orphaned() {
 /// Whether the parent module of a file declares it.
 fn is_declared(path: &Path) -> bool {
     let stem = stem(path);
-    if matches!(stem.as_str(), "lib" | "main") || path.components().any(|c| c.as_os_str() == "bin") {
+    if matches!(stem.as_str(), "lib" | "main") || path.components().any(|c| c.as_os_str() == "bin")
+    {
         return true;
     }
     let (dir, name) = match stem.as_str() {
-        "mod" => (path.parent().and_then(Path::parent), path.parent().map(stem_of_dir)),
+        "mod" => (
+            path.parent().and_then(Path::parent),
+            path.parent().map(stem_of_dir),
+        ),
         _ => (path.parent(), Some(stem)),
     };
-    let (Some(dir), Some(name)) = (dir, name) else { return false };
-    let parents = [dir.join("mod.rs"), dir.join("lib.rs"), dir.join("main.rs"), dir.with_extension("rs")];
+    let (Some(dir), Some(name)) = (dir, name) else {
+        return false;
+    };
+    let parents = [
+        dir.join("mod.rs"),
+        dir.join("lib.rs"),
+        dir.join("main.rs"),
+        dir.with_extension("rs"),
+    ];
     let declares = |text: String| {
         let words = [format!("mod {name};"), format!("mod {name} {{")];
         words.iter().any(|w| text.contains(w)) || text.contains(&format!("{name}.rs\""))
     };
-    let is_declared = parents.iter().any(|p| std::fs::read_to_string(p).is_ok_and(declares));
+    let is_declared = parents
+        .iter()
+        .any(|p| std::fs::read_to_string(p).is_ok_and(declares));
     // A file of unit tests may be declared by the module beside it.
     is_declared
-        || rust_files(dir).iter().any(|p| p != path && std::fs::read_to_string(p).is_ok_and(declares))
+        || rust_files(dir)
+            .iter()
+            .any(|p| p != path && std::fs::read_to_string(p).is_ok_and(declares))
 }
 
 fn stem_of_dir(dir: &Path) -> String {
-    dir.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    dir.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[test]
 fn nothing_is_left_lying_about() {
     let mut complaints = Vec::new();
     let leftovers = ["todo", "unimplemented", "dbg"].map(|name| format!("{name}!("));
-    let vague = ["utils", "util", "common", "manager", "helper", "helpers", "misc"];
+    let vague = [
+        "utils", "util", "common", "manager", "helper", "helpers", "misc",
+    ];
     for file in sources() {
         for (number, line) in file.code.lines().enumerate() {
             if leftovers.iter().any(|word| line.contains(word)) {
                 complaints.push(format!("{}:{}: {}", file.name, number + 1, line.trim()));
             }
         }
-        for (number, line) in file.text.lines().enumerate().filter(|(_, l)| is_commented_code(l)) {
-            complaints.push(format!("{}:{}: commented-out code: {}", file.name, number + 1, line.trim()));
+        for (number, line) in file
+            .text
+            .lines()
+            .enumerate()
+            .filter(|(_, l)| is_commented_code(l))
+        {
+            complaints.push(format!(
+                "{}:{}: commented-out code: {}",
+                file.name,
+                number + 1,
+                line.trim()
+            ));
         }
-        if vague.iter().any(|name| stem(Path::new(&file.name)) == *name) {
+        if vague
+            .iter()
+            .any(|name| stem(Path::new(&file.name)) == *name)
+        {
             complaints.push(format!("{}: the name says nothing", file.name));
         }
     }
@@ -211,18 +342,26 @@ fn nothing_is_left_lying_about() {
 
 /// Prose does not end like a statement.
 fn is_commented_code(line: &str) -> bool {
-    let Some(rest) = line.trim().strip_prefix("//") else { return false };
+    let Some(rest) = line.trim().strip_prefix("//") else {
+        return false;
+    };
     if rest.starts_with(['/', '!']) {
         return false;
     }
     let rest = rest.trim();
-    rest.ends_with(';') || rest.ends_with('{') || rest == "}" || rest.starts_with("let ") && rest.contains(" = ")
+    rest.ends_with(';')
+        || rest.ends_with('{')
+        || rest == "}"
+        || rest.starts_with("let ") && rest.contains(" = ")
 }
 
 #[test]
 fn no_unwrap_outside_of_tests() {
     let mut complaints = Vec::new();
-    for file in sources().iter().filter(|f| f.name.contains("/src/") && !f.name.contains("test")) {
+    for file in sources()
+        .iter()
+        .filter(|f| f.name.contains("/src/") && !f.name.contains("test"))
+    {
         for (number, line) in file.code_without_tests().lines().enumerate() {
             if line.contains(".unwrap()") {
                 complaints.push(format!("{}:{}: {}", file.name, number + 1, line.trim()));
