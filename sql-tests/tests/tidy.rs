@@ -9,6 +9,7 @@ use rivermark_sql_tests::rust_source::{SourceFile, rust_files};
 const CRATES: [&str; 5] = ["planner", "executor", "connectors", "server", "sql-tests"];
 const LONGEST_FILE: usize = 600;
 const LONGEST_FUNCTION: usize = 90;
+const LONGEST_TABLE: usize = 120;
 
 /// What each crate must not know.
 const FORBIDDEN: [(&str, &[&str]); 4] = [
@@ -46,6 +47,23 @@ fn sources() -> Vec<SourceFile> {
         .collect()
 }
 
+/// Whether a file is compiled for unit tests only: its parent declares it under `#[cfg(test)]`.
+fn is_for_tests(file: &SourceFile) -> bool {
+    let path = repository().join(&file.name);
+    let declaration = format!("mod {};", stem(&path));
+    let is_declared_so = |text: String| {
+        let mut lines = text.lines().zip(text.lines().skip(1));
+        lines.any(|(before, line)| {
+            before.trim() == "#[cfg(test)]" && line.trim().ends_with(&declaration)
+        })
+    };
+    let siblings = path.parent().map(rust_files).unwrap_or_default();
+    file.name.contains("/tests")
+        || siblings
+            .iter()
+            .any(|p| std::fs::read_to_string(p).is_ok_and(is_declared_so))
+}
+
 /// Fails with all complaints at once.
 fn check(complaints: Vec<String>) {
     assert!(
@@ -81,14 +99,16 @@ fn files_are_short_and_say_their_purpose() {
 fn functions_are_short() {
     let mut complaints = Vec::new();
     for file in sources() {
-        for function in file
-            .functions()
-            .iter()
-            .filter(|f| f.lines > LONGEST_FUNCTION)
-        {
+        // A table of cases may be longer than a piece of logic.
+        let longest = if is_for_tests(&file) {
+            LONGEST_TABLE
+        } else {
+            LONGEST_FUNCTION
+        };
+        for function in file.functions().iter().filter(|f| f.lines > longest) {
             let (name, line, lines) = (&function.name, function.line, function.lines);
             complaints.push(format!(
-                "{}:{line}: fn {name} has {lines} lines, at most {LONGEST_FUNCTION}",
+                "{}:{line}: fn {name} has {lines} lines, at most {longest}",
                 file.name
             ));
         }
@@ -115,7 +135,7 @@ fn crates_depend_one_way() {
             let module = format!("{}::", package.replace('-', "_"));
             let own = sources
                 .iter()
-                .filter(|f| f.name.starts_with(&format!("{name}/src/")));
+                .filter(|f| f.name.starts_with(&format!("{name}/src/")) && !is_for_tests(f));
             for file in own.filter(|f| uses_path(f.code_without_tests(), &module)) {
                 complaints.push(format!("{} uses {module}", file.name));
             }
@@ -125,6 +145,7 @@ fn crates_depend_one_way() {
     for file in sources
         .iter()
         .filter(|f| f.name.starts_with("executor/src/") && !f.name.contains("/state/"))
+        .filter(|f| !is_for_tests(f))
     {
         if uses_path(file.code_without_tests(), "rocksdb::") {
             complaints.push(format!(
@@ -169,12 +190,7 @@ fn stem(path: &Path) -> String {
 #[test]
 fn operators_say_what_they_are() {
     let mut complaints = Vec::new();
-    let operators = operator_files();
-    assert!(
-        !operators.is_empty(),
-        "executor/src/operators has no operators"
-    );
-    for path in operators {
+    for (_, path) in operator_files() {
         let text = std::fs::read_to_string(&path).expect("a readable file");
         let head: String = text.lines().take_while(|l| l.starts_with("//!")).collect();
         for heading in ["Semantics", "State", "Output", "Watermark", "Cost"] {
@@ -217,7 +233,7 @@ fn operators_have_a_sql_test() {
     };
     let untested = operator_files()
         .into_iter()
-        .map(|p| stem(&p))
+        .map(|(name, _)| name)
         .filter(|name| !is_tested(name));
     check(
         untested
@@ -360,7 +376,7 @@ fn no_unwrap_outside_of_tests() {
     let mut complaints = Vec::new();
     for file in sources()
         .iter()
-        .filter(|f| f.name.contains("/src/") && !f.name.contains("test"))
+        .filter(|f| f.name.contains("/src/") && !is_for_tests(f))
     {
         for (number, line) in file.code_without_tests().lines().enumerate() {
             if line.contains(".unwrap()") {
