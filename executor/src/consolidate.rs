@@ -24,8 +24,9 @@ pub fn consolidate(delta: Delta) -> Result<Delta> {
         return without_zeros(&delta, (0..delta.num_rows() as u32).collect(), weights.to_vec());
     }
     if delta.columns().is_empty() {
-        let sum = weights.iter().sum();
-        return without_zeros(&delta, vec![0], vec![sum]);
+        let sum: i64 = weights.iter().sum();
+        let kept = delta.slice(0, usize::from(sum != 0));
+        return Ok(Delta::new(kept.batch().clone(), if sum == 0 { None } else { compact(vec![sum]) }));
     }
     let fields = delta.columns().iter().map(|column| SortField::new(column.data_type().clone()));
     let rows = RowConverter::new(fields.collect())?.convert_columns(delta.columns())?;
@@ -104,7 +105,9 @@ mod tests {
     fn rows_without_columns_are_all_equal() {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(3));
         let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
-        let output = consolidate(Delta::new(batch, Some(vec![1, -2, 1].into()))).unwrap();
+        let output = consolidate(Delta::new(batch.clone(), Some(vec![1, -2, 1].into()))).unwrap();
         assert_eq!(output.num_rows(), 0);
+        let output = consolidate(Delta::new(batch, Some(vec![1, -2, -1].into()))).unwrap();
+        assert_eq!((output.num_rows(), output.weight(0)), (1, -2));
     }
 }

@@ -1,7 +1,7 @@
 //! `approx_distinct` of append-only input: a HyperLogLog of our own, because its bytes are stored.
 //!
-//! From P. Flajolet et al., "HyperLogLog" (2007), with linear counting for few values (Heule et al. 2013). 2^14
-//! registers: a standard error of 0.8 %. Up to 1,024 registers are kept as a sorted list, so that small groups stay
+//! From P. Flajolet et al., "HyperLogLog" (2007), with the estimator of O. Ertl, "New cardinality estimation algorithms
+//! for HyperLogLog sketches" (2017), which needs no tables of corrections. 2^14 registers: a standard error of 0.8 %. Up to 1,024 registers are kept as a sorted list, so that small groups stay
 //! small; larger ones take 16 KiB.
 //!
 //! ```text
@@ -20,6 +20,8 @@ use crate::state::KeyCodec;
 
 const PRECISION: u32 = 14;
 const REGISTERS: usize = 1 << PRECISION;
+/// Bits of a hash that are left for the rank, and one more for "all of them 0".
+const MAX_RANK: usize = 64 - PRECISION as usize + 1;
 const SPARSE_LIMIT: usize = 1024;
 
 /// Ranks by register.
@@ -57,27 +59,21 @@ impl Sketch {
     }
 
     fn estimate(&self) -> i64 {
-        let (inverse_sum, zeros) = match self {
+        let mut ranks = [0u32; MAX_RANK + 1];
+        match self {
             Sketch::Sparse(pairs) => {
-                let zeros = REGISTERS - pairs.len();
-                (pairs.iter().map(|&(_, rank)| inverse_power(rank)).sum::<f64>() + zeros as f64, zeros)
+                ranks[0] = (REGISTERS - pairs.len()) as u32;
+                pairs.iter().for_each(|&(_, rank)| ranks[usize::from(rank)] += 1);
             }
-            Sketch::Dense(ranks) => {
-                let zeros = ranks.iter().filter(|&&rank| rank == 0).count();
-                (ranks.iter().map(|&rank| inverse_power(rank)).sum::<f64>(), zeros)
-            }
-        };
+            Sketch::Dense(dense) => dense.iter().for_each(|&rank| ranks[usize::from(rank)] += 1),
+        }
         let registers = REGISTERS as f64;
-        let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / inverse_sum;
-        let estimate = match zeros {
-            0 => raw,
-            zeros => {
-                let linear = registers * (registers / zeros as f64).ln();
-                // Above this, the raw estimate is the better one at this precision.
-                if linear <= 15_500.0 { linear } else { raw }
-            }
-        };
-        estimate.round() as i64
+        let mut z = registers * tau(1.0 - f64::from(ranks[MAX_RANK]) / registers);
+        for &count in ranks[1..MAX_RANK].iter().rev() {
+            z = 0.5 * (z + f64::from(count));
+        }
+        z += registers * sigma(f64::from(ranks[0]) / registers);
+        (registers * registers / (2.0 * std::f64::consts::LN_2 * z)).round() as i64
     }
 
     fn store(&self, out: &mut Vec<u8>) {
@@ -106,7 +102,11 @@ impl Sketch {
                 for _ in 0..stored.unsigned()? {
                     register += stored.unsigned()?;
                     let index = u16::try_from(register).ok().filter(|&r| usize::from(r) < REGISTERS);
-                    self.offer(index.ok_or_else(damaged)?, stored.byte()?);
+                    let rank = stored.byte()?;
+                    if usize::from(rank) > MAX_RANK {
+                        return Err(damaged());
+                    }
+                    self.offer(index.ok_or_else(damaged)?, rank);
                 }
             }
             2 => {
@@ -122,8 +122,38 @@ impl Sketch {
     }
 }
 
-fn inverse_power(rank: u8) -> f64 {
-    1.0 / (1u64 << rank.min(63)) as f64
+/// Ertl's σ: what the registers that are still 0 contribute.
+fn sigma(mut x: f64) -> f64 {
+    if x == 1.0 {
+        return f64::INFINITY;
+    }
+    let (mut y, mut z) = (1.0, x);
+    loop {
+        x *= x;
+        let before = z;
+        z += x * y;
+        y += y;
+        if z == before {
+            return z;
+        }
+    }
+}
+
+/// Ertl's τ: what the registers at the highest rank contribute.
+fn tau(mut x: f64) -> f64 {
+    if x == 0.0 || x == 1.0 {
+        return 0.0;
+    }
+    let (mut y, mut z) = (1.0, 1.0 - x);
+    loop {
+        x = x.sqrt();
+        let before = z;
+        y *= 0.5;
+        z -= (1.0 - x) * (1.0 - x) * y;
+        if z == before {
+            return z / 3.0;
+        }
+    }
 }
 
 /// A 64-bit hash that never changes, as it is stored: multiply and fold, eight bytes at a time.
@@ -224,8 +254,7 @@ mod tests {
 
     #[test]
     fn hash_is_golden() {
-        assert_eq!(hash(b""), hash(b""));
-        assert_ne!(hash(b"a"), hash(b"b"));
+        assert_eq!([hash(b""), hash(b"rivermark"), hash(b"a\0")], [9169598296804632971, 11860937487990025349, 1039712644690976266]);
         assert_ne!(hash(b"a"), hash(b"a\0"));
     }
 }

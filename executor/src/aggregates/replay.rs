@@ -42,6 +42,8 @@ pub struct Replay {
     inputs: Vec<Input>,
     entries: EntryCodec,
     outcomes: OutcomeCodec,
+    /// Every element counts once.
+    is_distinct: bool,
 }
 
 impl Replay {
@@ -82,7 +84,7 @@ impl Replay {
             .alias(call.display.clone())
             .order_by(order_by)
             .with_ignore_nulls(call.ignore_nulls);
-        Ok(Replay { function: builder.build()?, inputs, entries, outcomes })
+        Ok(Replay { function: builder.build()?, inputs, entries, outcomes, is_distinct: call.distinct })
     }
 
     /// The result over no elements.
@@ -100,7 +102,8 @@ impl Replay {
             let is_entry = scan.advance()?;
             if is_entry {
                 let mut value = Reader::new(scan.value());
-                weights.push(value.signed()?);
+                let weight = value.signed()?;
+                weights.push(if self.is_distinct { 1 } else { weight });
                 rows.push(value.rest());
             }
             if weights.len() == BATCH_ENTRIES || (!is_entry && !weights.is_empty()) {

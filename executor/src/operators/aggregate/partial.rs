@@ -3,7 +3,7 @@
 //! Every thread has an interner and states of its own, so that one hot group still uses all of them; at the end of
 //! the epoch the shares are merged group by group, through the stored form of the states.
 
-use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, UInt64Array};
 use arrow::compute::{filter, prep_null_mask_filter};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::logical_expr::EmitTo;
@@ -157,13 +157,14 @@ impl Change {
         let Some(mask) = inputs.filter else {
             return self.add(call, &GroupedRows { groups, args: &inputs.columns, weights }, group_count);
         };
-        let mask = prep_null_mask_filter(mask.as_boolean());
-        let columns = inputs.columns.iter().map(|column| filter(column, &mask)).collect::<Result<Vec<_>, _>>()?;
+        let mask = mask.as_boolean();
+        let mask = if mask.null_count() > 0 { &prep_null_mask_filter(mask) } else { mask };
+        let columns = inputs.columns.iter().map(|column| filter(column, mask)).collect::<Result<Vec<_>, _>>()?;
         let groups = UInt64Array::from_iter_values(groups.iter().map(|&group| group as u64));
-        let groups = filter(&groups, &mask)?;
+        let groups = filter(&groups, mask)?;
         let groups: Vec<usize> =
             groups.as_primitive::<UInt64Type>().values().iter().map(|&group| group as usize).collect();
-        let weights = weights.map(|weights| filter(&Int64Array::from(weights.to_vec()), &mask)).transpose()?;
+        let weights = weights.map(|weights| filter(&Int64Array::from(weights.to_vec()), mask)).transpose()?;
         let weights = weights.as_ref().map(|weights| weights.as_primitive::<Int64Type>().values().as_ref());
         self.add(call, &GroupedRows { groups: &groups, args: &columns, weights }, group_count)
     }
