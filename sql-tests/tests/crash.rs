@@ -142,7 +142,7 @@ fn produce_while(
         }
         send(&producer, topic, &message(next))?;
         next += 1;
-        if next % 1000 == 0 {
+        if next.is_multiple_of(1000) {
             producer.poll(Duration::ZERO);
         }
     }
