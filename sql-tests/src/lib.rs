@@ -4,6 +4,7 @@
 pub mod kafka;
 pub mod ports;
 pub mod postgres;
+pub mod psql;
 pub mod random;
 pub mod rust_source;
 pub mod script;
