@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef, Schema};
+use chrono::Utc;
 use datafusion::catalog::TableFunctionArgs;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::{DFSchema, Result as DfResult, TableReference, plan_datafusion_err};
@@ -177,7 +178,12 @@ impl<'a> Binder<'a> {
     }
 
     fn simplifier(&self, schema: &DFSchema) -> ExprSimplifier {
-        let start = self.state.execution_props().query_execution_start_time;
+        // a DEFAULT now() is the time at which the statement is bound
+        let start = self
+            .state
+            .execution_props()
+            .query_execution_start_time
+            .or_else(|| Some(Utc::now()));
         let context = SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
             .with_config_options(Arc::clone(self.state.config_options()))

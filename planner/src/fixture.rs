@@ -17,8 +17,8 @@ use crate::catalog::{
 use crate::error::Result;
 use crate::explain::explain;
 use crate::lower::{PlannedView, ViewQuery, bind_view, plan_view};
+use crate::parse_query::parse_query;
 use crate::relations::{Relation, Relations};
-use crate::rewrite::qualify::parse_query;
 use crate::session::session_state;
 use crate::statement::ObjectName;
 use crate::types::SqlType;

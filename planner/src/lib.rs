@@ -4,6 +4,8 @@
 
 pub mod bind;
 pub mod bind_error;
+#[cfg(test)]
+mod bind_tests;
 pub mod catalog;
 pub mod definition;
 pub mod describe;
@@ -17,7 +19,7 @@ pub mod functions;
 pub mod identifier;
 pub mod lower;
 pub mod names;
-pub mod parse;
+pub mod parse_query;
 pub mod plan;
 pub mod properties;
 pub mod relations;

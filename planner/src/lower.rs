@@ -12,14 +12,16 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use datafusion::common::{DFSchema, DataFusionError, NullHandling, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{Column, DFSchema, DataFusionError, NullHandling, ScalarValue};
 use datafusion::logical_expr::{
     Distinct, Expr, LogicalPlan, Projection, TableScan, Unnest, Values, lit,
 };
 
 use crate::bind::bound_expr;
 use crate::bind_error::{SourceText, plan_error};
-use crate::catalog::{Catalog, DEFAULT_SCHEMA, QualifiedName};
+use crate::catalog::{Catalog, DEFAULT_SCHEMA, ObjectKind, QualifiedName};
+use crate::describe::describe;
 use crate::error::{PlanError, Result};
 use crate::plan::{BoundExpr, PlanNode, PlanOp, Properties};
 use crate::properties::{self, Lineage};
@@ -44,9 +46,8 @@ impl Lowering<'_> {
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => self.project(projection),
             LogicalPlan::Filter(filter) => {
-                let input = self.lower(&filter.input)?;
-                let predicate = bound(&filter.predicate, filter.input.schema())?;
-                let Lowered { node, lineage } = input;
+                let Lowered { node, lineage } = self.lower(&filter.input)?;
+                let predicate = bound(&filter.predicate, filter.input.schema(), &node.schema)?;
                 let (schema, properties) = (Arc::clone(&node.schema), node.properties.clone());
                 let op = PlanOp::Filter { predicate };
                 Ok(Lowered {
@@ -99,10 +100,15 @@ impl Lowering<'_> {
                 hint: "system views can only be read by queries".to_string(),
             })?;
         let all = scan.source.schema();
-        let columns: Vec<usize> = scan
+        let mut columns: Vec<usize> = scan
             .projection
             .clone()
             .unwrap_or_else(|| (0..all.fields().len()).collect());
+        let is_counted = columns.is_empty();
+        if is_counted && !matches!(object.kind, ObjectKind::Source(_)) && !all.fields().is_empty() {
+            // Only of a source, where a column can fail to convert, does it matter which are read.
+            columns.push(0);
+        }
         let schema = all
             .project(&columns)
             .map_err(|error| PlanError::Internal(error.to_string()))?;
@@ -117,7 +123,7 @@ impl Lowering<'_> {
             lineage,
         };
         for filter in &scan.filters {
-            let predicate = bound(filter, &scan.projected_schema)?;
+            let predicate = bound(filter, &scan.projected_schema, &lowered.node.schema)?;
             let (schema, properties) = (
                 Arc::clone(&lowered.node.schema),
                 lowered.node.properties.clone(),
@@ -129,33 +135,49 @@ impl Lowering<'_> {
                 properties,
             );
         }
-        Ok(lowered)
+        if is_counted {
+            counted(lowered)
+        } else {
+            Ok(lowered)
+        }
     }
 
     fn project(&mut self, projection: &Projection) -> Result<Lowered> {
         let input = self.lower(&projection.input)?;
         let from = projection.input.schema();
-        if is_identity(projection, from) {
+        if is_identity(projection, from, &input.node.schema) {
             return Ok(input);
         }
-        let mut exprs = projection
+        if projection.expr.is_empty() {
+            return counted(input);
+        }
+        let exprs = projection
             .expr
             .iter()
-            .map(|expr| bound(expr, from))
+            .map(|expr| bound(expr, from, &input.node.schema))
             .collect::<Result<Vec<_>>>()?;
-        let mut schema = Arc::new(projection.schema.as_arrow().clone());
-        let (properties, mut lineage) = properties::of_project(
+        let fields: Vec<Field> = projection
+            .schema
+            .fields()
+            .iter()
+            .zip(&exprs)
+            .map(
+                |(field, expr)| match field.name().starts_with(UNNEST_PREFIX) {
+                    true => field
+                        .as_ref()
+                        .clone()
+                        .with_name(format!("unnest({})", describe(&expr.logical))),
+                    false => field.as_ref().clone(),
+                },
+            )
+            .collect();
+        let (properties, lineage) = properties::of_project(
             &projection.expr,
             &input.node.properties,
             &input.lineage,
             &|expr| column_index(expr, from),
         );
-        if exprs.is_empty() {
-            // nothing but the number of rows is wanted; a constant keeps every batch simple
-            exprs.push(bound(&lit(0_i32), from)?);
-            schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int32, false)]));
-            lineage.windowed.push(false);
-        }
+        let schema = Arc::new(Schema::new(fields));
         Ok(Lowered {
             node: node_of(
                 PlanOp::Project { exprs },
@@ -187,7 +209,7 @@ impl Lowering<'_> {
             .iter()
             .map(|i| (&i.node.properties, &i.lineage))
             .collect();
-        // pruned unions have a constant column that the logical schema lacks
+        // inputs of which only the number of rows is wanted have a constant column
         let schema = match inputs.first() {
             Some(first) if schema.fields().is_empty() => Arc::clone(&first.node.schema),
             _ => schema,
@@ -226,7 +248,15 @@ impl Lowering<'_> {
             .collect();
         columns.sort_unstable();
         let properties = properties::of_unnest(&columns, &input.node.properties);
-        let schema = Arc::new(unnest.schema.as_arrow().clone());
+        let types = unnest
+            .schema
+            .fields()
+            .iter()
+            .zip(input.node.schema.fields());
+        let fields: Vec<Field> = types
+            .map(|(field, named)| field.as_ref().clone().with_name(named.name()))
+            .collect();
+        let schema = Arc::new(Schema::new(fields));
         let node = node_of(
             PlanOp::Unnest { columns },
             vec![input.node],
@@ -271,9 +301,46 @@ fn internal(error: DataFusionError) -> PlanError {
     plan_error(error, SourceText::default())
 }
 
-/// What runs for `expr`, whose columns are of `schema`.
-fn bound(expr: &Expr, schema: &DFSchema) -> Result<BoundExpr> {
-    bound_expr(properties::unaliased(expr).clone(), schema).map_err(internal)
+/// How DataFusion names the columns that it is going to unnest.
+const UNNEST_PREFIX: &str = "__unnest_placeholder";
+
+/// What runs for `expr`, whose columns are of `from`. For EXPLAIN and the fingerprint they are called as in `names`,
+/// which is the lowered form of `from`.
+fn bound(expr: &Expr, from: &DFSchema, names: &Schema) -> Result<BoundExpr> {
+    let mut bound = bound_expr(properties::unaliased(expr).clone(), from).map_err(internal)?;
+    bound.logical = renamed_columns(bound.logical, from, names)?;
+    Ok(bound)
+}
+
+/// `expr` with the columns of `from` called as in `names`.
+fn renamed_columns(expr: Expr, from: &DFSchema, names: &Schema) -> Result<Expr> {
+    let renamed = expr.transform(|part| match column_index(&part, from) {
+        Some(index) if index < names.fields().len() => {
+            let column = Column::new_unqualified(names.field(index).name());
+            Ok(Transformed::yes(Expr::Column(column)))
+        }
+        _ => Ok(Transformed::no(part)),
+    });
+    Ok(renamed.map_err(internal)?.data)
+}
+
+/// A relation of which only the number of rows is wanted: one constant column keeps every batch simple.
+fn counted(input: Lowered) -> Result<Lowered> {
+    let one = bound(&lit(0_i32), &DFSchema::empty(), &Schema::empty())?;
+    let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int32, false)]));
+    let properties = Properties {
+        append_only: input.node.properties.append_only,
+        ..Properties::default()
+    };
+    let lineage = Lineage {
+        windowed: vec![false],
+        unbounded: input.lineage.unbounded,
+    };
+    let op = PlanOp::Project { exprs: vec![one] };
+    Ok(Lowered {
+        node: node_of(op, vec![input.node], schema, properties),
+        lineage,
+    })
 }
 
 fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
@@ -284,11 +351,11 @@ fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 }
 
 /// A projection that neither computes nor renames nor reorders.
-fn is_identity(projection: &Projection, from: &DFSchema) -> bool {
-    projection.expr.len() == from.fields().len()
+fn is_identity(projection: &Projection, from: &DFSchema, names: &Schema) -> bool {
+    projection.expr.len() == names.fields().len()
         && projection.expr.iter().enumerate().all(|(i, expr)| {
             column_index(properties::unaliased(expr), from) == Some(i)
-                && projection.schema.field(i).name() == from.field(i).name()
+                && projection.schema.field(i).name() == names.field(i).name()
         })
 }
 
@@ -304,7 +371,7 @@ fn constant_rows(values: &Values) -> Result<RecordBatch> {
     for (i, field) in schema.fields().iter().enumerate() {
         let mut scalars = Vec::with_capacity(values.values.len());
         for row in &values.values {
-            let expr = bound(&row[i], &DFSchema::empty())?;
+            let expr = bound(&row[i], &DFSchema::empty(), &Schema::empty())?;
             let value = expr
                 .physical
                 .evaluate(&one_row)

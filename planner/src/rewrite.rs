@@ -3,6 +3,7 @@
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`],
 //! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`checked`], [`guard`], [`volatile`].
 
+mod aliases;
 pub mod checked;
 pub mod expressions;
 pub mod guard;

@@ -3,16 +3,16 @@
 use std::sync::Arc;
 
 use arrow::compute::SortOptions;
-use arrow::datatypes::SchemaRef;
+use arrow::datatypes::{Field, Schema, SchemaRef};
 use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
-use super::{Lowered, Lowering, bound, column_index, internal, node_of};
+use super::{Lowered, Lowering, bound, column_index, internal, node_of, renamed_columns};
 use crate::describe::{describe, list};
 use crate::error::{PlanError, Result};
 use crate::functions;
-use crate::plan::{AggregateCall, AggregateStrategy, PlanOp};
+use crate::plan::{AggregateCall, AggregateStrategy, BoundExpr, PlanOp};
 use crate::properties::{self, Lineage, unaliased};
 
 impl Lowering<'_> {
@@ -47,13 +47,14 @@ impl Lowering<'_> {
         let lowered = self.lower(input)?;
         let from = input.schema();
         let (known, lineage) = (&lowered.node.properties, &lowered.lineage);
+        let names = lowered.node.schema.as_ref();
         let group_by = keys
             .iter()
-            .map(|key| bound(key, from))
+            .map(|key| bound(key, from, names))
             .collect::<Result<Vec<_>>>()?;
         let calls = calls
             .iter()
-            .map(|expr| call(expr, from, known.append_only))
+            .map(|expr| call(expr, from, names, known.append_only))
             .collect::<Result<Vec<AggregateCall>>>()?;
         let projected =
             properties::of_project(keys, known, lineage, &|expr| column_index(expr, from));
@@ -61,6 +62,7 @@ impl Lowering<'_> {
         let (mut properties, lineage) =
             properties::of_aggregate(projected, keys.len(), calls.len());
         properties.grows = grows;
+        let schema = renamed(&schema, &group_by, &calls);
         let op = PlanOp::Aggregate { group_by, calls };
         Ok(Lowered {
             node: node_of(op, vec![lowered.node], schema, properties),
@@ -69,7 +71,25 @@ impl Lowering<'_> {
     }
 }
 
-fn call(expr: &Expr, from: &DFSchema, is_append_only: bool) -> Result<AggregateCall> {
+/// The output's columns, named as EXPLAIN shows what they hold.
+fn renamed(schema: &Schema, group_by: &[BoundExpr], calls: &[AggregateCall]) -> SchemaRef {
+    let keys = group_by.iter().map(|key| describe(&key.logical));
+    let names = keys.chain(calls.iter().map(|call| call.display.clone()));
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .zip(names)
+        .map(|(f, name)| f.as_ref().clone().with_name(name))
+        .collect();
+    Arc::new(Schema::new(fields))
+}
+
+fn call(
+    expr: &Expr,
+    from: &DFSchema,
+    names: &Schema,
+    is_append_only: bool,
+) -> Result<AggregateCall> {
     let Expr::AggregateFunction(AggregateFunction { func, params }) = unaliased(expr) else {
         return Err(PlanError::Internal(format!("not an aggregate: {expr}")));
     };
@@ -93,7 +113,7 @@ fn call(expr: &Expr, from: &DFSchema, is_append_only: bool) -> Result<AggregateC
                 descending: !sort.asc,
                 nulls_first: sort.nulls_first,
             };
-            Ok((bound(&sort.expr, from)?, options))
+            Ok((bound(&sort.expr, from, names)?, options))
         })
         .collect::<Result<Vec<_>>>()?;
     Ok(AggregateCall {
@@ -102,19 +122,19 @@ fn call(expr: &Expr, from: &DFSchema, is_append_only: bool) -> Result<AggregateC
         args: params
             .args
             .iter()
-            .map(|arg| bound(arg, from))
+            .map(|arg| bound(arg, from, names))
             .collect::<Result<Vec<_>>>()?,
         distinct: params.distinct,
         filter: params
             .filter
             .as_ref()
-            .map(|filter| bound(filter, from))
+            .map(|filter| bound(filter, from, names))
             .transpose()?,
         order_by,
         ignore_nulls: params.null_treatment == Some(NullTreatment::IgnoreNulls),
         strategy,
         data_type: unaliased(expr).get_type(from).map_err(internal)?,
-        display: describe(expr),
+        display: describe(&renamed_columns(expr.clone(), from, names)?),
     })
 }
 

@@ -9,9 +9,9 @@ use sqlparser::ast::{
 
 use crate::error::{PlanError, Result};
 use crate::names::fold;
-use crate::rewrite::qualify::{
-    Mode, Qualifier, derived, name_columns, object_name, parse_query, scope_of, table_alias,
-};
+use crate::parse_query::parse_query;
+use crate::rewrite::aliases::{name_columns, scope_of, table_alias};
+use crate::rewrite::qualify::{Mode, Qualifier, derived, object_name};
 use crate::rewrite::scope::Scope;
 use crate::window::{WINDOW_COLUMNS, WindowCall, WindowKind};
 
