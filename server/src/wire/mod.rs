@@ -8,7 +8,7 @@ mod copy_out;
 mod datetime_input;
 mod decode_binary;
 mod decode_params;
-mod decode_text;
+pub mod decode_text;
 mod encode;
 mod encode_binary;
 mod encode_nested;
