@@ -22,6 +22,7 @@ use crate::rewrite::aliases::{
     aliased, column_alias, name_columns, numbered, scope_of, table_alias,
 };
 use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::output_names::output_name;
 use crate::rewrite::scope::{Scope, ScopeColumn, constraint};
 use crate::statement::ObjectName;
@@ -138,9 +139,12 @@ impl Qualifier<'_> {
         match body {
             SetExpr::Select(select) => self.select(select, ctes),
             SetExpr::Query(query) => self.query(query, ctes),
-            SetExpr::SetOperation { left, right, .. } => {
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
                 let names = self.set_expr(left, ctes)?;
                 self.set_expr(right, ctes)?;
+                if self.mode == Mode::Expand && is_bag_difference(*op, *set_quantifier) {
+                    *body = bag_operation(*op, left, right, &names.unique)?;
+                }
                 Ok(names)
             }
             SetExpr::Values(values) => {
