@@ -19,6 +19,7 @@ use crate::names::{fold, ident};
 use crate::parse_query::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::output_names::output_name;
 use crate::rewrite::scope::{Scope, ScopeColumn, constraint};
 use crate::statement::ObjectName;
@@ -135,9 +136,12 @@ impl Qualifier<'_> {
         match body {
             SetExpr::Select(select) => self.select(select, ctes),
             SetExpr::Query(query) => self.query(query, ctes),
-            SetExpr::SetOperation { left, right, .. } => {
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
                 let names = self.set_expr(left, ctes)?;
                 self.set_expr(right, ctes)?;
+                if self.mode == Mode::Expand && is_bag_difference(*op, *set_quantifier) {
+                    *body = bag_operation(*op, left, right, &names.unique)?;
+                }
                 Ok(names)
             }
             SetExpr::Values(values) => {
