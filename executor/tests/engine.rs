@@ -14,7 +14,7 @@ use rivermark_executor::{Engine, ExecutorError};
 use rivermark_planner::TableId;
 use rivermark_planner::catalog::{ColumnDef, ObjectId, QualifiedName, SourceDef, TableDef};
 use rivermark_planner::lower::{ViewQuery, plan_view};
-use rivermark_planner::rewrite::qualify::parse_query;
+use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::types::SqlType;
 
 struct NoConnectors;

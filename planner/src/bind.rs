@@ -33,6 +33,7 @@ use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
 use crate::rewrite::pg_types::type_expr;
+use crate::rewrite::session_zone::{localize, zone_of};
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
 use crate::types::SqlType;
 
@@ -158,6 +159,10 @@ impl<'a> Binder<'a> {
             };
             let simplifier = self.simplifier(schema);
             let expr = simplifier.coerce(expr, schema)?;
+            let expr = match zone_of(self.state.config_options()) {
+                Some(zone) => localize(expr, schema, zone)?.data,
+                None => expr,
+            };
             let expr = guard_expr(check_expr(expr, schema)?.data, schema)?.data;
             simplifier.simplify(expr)
         };

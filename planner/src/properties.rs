@@ -227,6 +227,9 @@ fn is_window(expr: &Expr) -> bool {
         Expr::BinaryExpr(binary) => {
             matches!(*binary.right, Expr::Literal(..)) && is_window(&binary.left)
         }
+        Expr::ScalarFunction(function) if function.name() == "timezone" => {
+            function.args.iter().any(is_window)
+        }
         Expr::ScalarFunction(function) => matches!(
             function.name(),
             WindowStart::NAME | WindowStarts::NAME | CumulateEnds::NAME | "date_trunc" | "date_bin"

@@ -1,9 +1,11 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`],
-//! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`checked`], [`guard`], [`volatile`].
+//! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
+//! [`checked`], [`guard`], [`volatile`].
 
 mod aliases;
+mod bags;
 pub mod checked;
 pub mod expressions;
 pub mod guard;
@@ -12,5 +14,6 @@ pub mod pg_types;
 pub mod qualify;
 pub mod refuse;
 pub mod scope;
+pub mod session_zone;
 mod table_functions;
 pub mod volatile;

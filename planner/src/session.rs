@@ -14,6 +14,7 @@ use crate::functions;
 use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::pg_types::PostgresTyping;
+use crate::rewrite::session_zone::SessionZone;
 use crate::type_planner::PostgresTypes;
 
 /// Settings of one session. `time_zone` is an IANA name or an offset.
@@ -61,6 +62,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(PostgresTyping),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
+        Arc::new(SessionZone),
         Arc::new(CheckedEvaluation),
         Arc::new(GuardFallible),
     ]

@@ -63,11 +63,6 @@ impl EpochEntries {
         self.weights.len()
     }
 
-    /// Whether there is no pair.
-    pub fn is_empty(&self) -> bool {
-        self.weights.is_empty()
-    }
-
     /// Group, element key, element value and weight of pair `entry`.
     pub fn get(&self, entry: usize) -> (usize, &[u8], &[u8], i64) {
         (self.groups[entry], self.keys.get(entry), self.values.get(entry), self.weights[entry])

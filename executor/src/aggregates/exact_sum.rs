@@ -176,6 +176,12 @@ impl<M: Mantissa> ExactSum<M> {
         if term.is_zero() {
             return;
         }
+        if self.exponent == exponent
+            && let Some(sum) = self.mantissa.plus(term)
+        {
+            self.mantissa = sum;
+            return;
+        }
         if self.mantissa.is_zero() {
             (self.mantissa, self.exponent) = (term, exponent);
             return;

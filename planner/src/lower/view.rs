@@ -17,7 +17,7 @@ use crate::parse_query::parse_query;
 use crate::plan::{PlanNode, StreamPlan};
 use crate::relations::CatalogRelations;
 use crate::rewrite::qualify::Qualified;
-use crate::rewrite::refuse::refuse_unsupported;
+use crate::rewrite::refuse::{refuse_set_operations, refuse_unsupported};
 use crate::rewrite::volatile::refuse_volatile;
 use crate::session::session_state;
 use crate::types::SqlType;
@@ -100,6 +100,9 @@ fn bind(
     depends_on.sort();
     let bound_sql = qualified.query.to_string();
 
+    if is_materialized {
+        refuse_set_operations(&qualified.query)?;
+    }
     let expanded = binder.expand(&qualified.query)?;
     if is_materialized {
         refuse_unsupported(&expanded.query)?;

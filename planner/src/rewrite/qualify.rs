@@ -8,8 +8,8 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     Cte, Expr, GroupByExpr, Ident, JoinConstraint, ObjectName as AstName, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableFactor,
-    TableWithJoins, VisitMut, VisitorMut,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableAliasColumnDef,
+    TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
 use crate::bind_error::SourceText;
@@ -18,10 +18,8 @@ use crate::error::{PlanError, Result, UndefinedKind};
 use crate::names::{fold, ident};
 use crate::parse_query::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
-use crate::rewrite::aliases::{
-    aliased, column_alias, name_columns, numbered, scope_of, table_alias,
-};
 use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::output_names::output_name;
 use crate::rewrite::scope::{Scope, ScopeColumn, constraint};
 use crate::statement::ObjectName;
@@ -138,9 +136,12 @@ impl Qualifier<'_> {
         match body {
             SetExpr::Select(select) => self.select(select, ctes),
             SetExpr::Query(query) => self.query(query, ctes),
-            SetExpr::SetOperation { left, right, .. } => {
+            SetExpr::SetOperation { op, set_quantifier, left, right } => {
                 let names = self.set_expr(left, ctes)?;
                 self.set_expr(right, ctes)?;
+                if self.mode == Mode::Expand && is_bag_difference(*op, *set_quantifier) {
+                    *body = bag_operation(*op, left, right, &names.unique)?;
+                }
                 Ok(names)
             }
             SetExpr::Values(values) => {
@@ -474,6 +475,77 @@ fn reject_star_elsewhere(group_by: &GroupByExpr) -> Result<()> {
     match group_by {
         GroupByExpr::All(_) => Err(unsupported("GROUP BY ALL", "list the columns to group by")),
         GroupByExpr::Expressions(..) => Ok(()),
+    }
+}
+
+/// The scope of a relation with an optional alias, whose column list is filled up to the relation's width.
+pub(super) fn scope_of(alias: Option<&mut TableAlias>, columns: Vec<String>) -> Result<Scope> {
+    match alias {
+        Some(alias) => {
+            let name = fold(&alias.name);
+            let columns = aliased(alias, columns)?;
+            Ok(Scope::of_table(Some(name), columns))
+        }
+        None => Ok(Scope::of_table(None, columns)),
+    }
+}
+
+fn aliased(alias: &mut TableAlias, mut columns: Vec<String>) -> Result<Vec<String>> {
+    if alias.columns.is_empty() {
+        return Ok(columns);
+    }
+    if alias.columns.len() > columns.len() {
+        return Err(PlanError::InvalidDefinition {
+            message: format!(
+                "table \"{}\" has {} columns available but {} columns specified",
+                fold(&alias.name),
+                columns.len(),
+                alias.columns.len()
+            ),
+            hint: None,
+        });
+    }
+    for (column, named) in columns.iter_mut().zip(&alias.columns) {
+        *column = fold(&named.name);
+    }
+    alias.columns.extend(
+        columns[alias.columns.len()..]
+            .iter()
+            .map(|c| column_alias(c)),
+    );
+    Ok(columns)
+}
+
+/// Writes the names of `scope` into `alias`, for functions whose columns DataFusion names otherwise.
+pub(super) fn name_columns(alias: &mut TableAlias, scope: &Scope) {
+    alias.columns = scope.star.iter().map(|c| column_alias(&c.name)).collect();
+}
+
+pub(super) fn numbered(name: &str, count: usize) -> Vec<String> {
+    (1..=count)
+        .map(|i| {
+            if i == 1 {
+                name.to_string()
+            } else {
+                format!("{name}:{i}")
+            }
+        })
+        .collect()
+}
+
+fn column_alias(name: &str) -> TableAliasColumnDef {
+    TableAliasColumnDef {
+        name: ident(name),
+        data_type: None,
+    }
+}
+
+pub(super) fn table_alias(name: &str) -> TableAlias {
+    TableAlias {
+        explicit: true,
+        name: ident(name),
+        columns: Vec::new(),
+        at: None,
     }
 }
 

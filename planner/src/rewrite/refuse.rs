@@ -14,16 +14,30 @@ use crate::error::{PlanError, Result};
 pub fn refuse_unsupported(query: &Query) -> Result<()> {
     match query.visit(&mut Checker) {
         ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(refused) => Err(PlanError::Unsupported {
-            feature: format!("{} in a materialized view", refused.what),
-            hint: refused.hint.to_string(),
-        }),
+        ControlFlow::Break(refused) => Err(refused.into_error()),
+    }
+}
+
+/// An error if `query`, not yet expanded, subtracts or intersects.
+pub fn refuse_set_operations(query: &Query) -> Result<()> {
+    match set_operations(&query.body) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(refused) => Err(refused.into_error()),
     }
 }
 
 struct Refused {
     what: &'static str,
     hint: &'static str,
+}
+
+impl Refused {
+    fn into_error(self) -> PlanError {
+        PlanError::Unsupported {
+            feature: format!("{} in a materialized view", self.what),
+            hint: self.hint.to_string(),
+        }
+    }
 }
 
 struct Checker;
