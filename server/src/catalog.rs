@@ -76,6 +76,8 @@ impl Namespace {
     /// The rows of a relation that the server itself provides; `None` if it is none.
     pub fn system_table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
         match schema {
+            // every unqualified name comes by here first
+            "pg_catalog" if !pg_catalog::has(name) => Ok(None),
             "pg_catalog" => pg_catalog::table(name, &self.pg_scope()),
             "information_schema" => {
                 let rows = information_schema::table(
@@ -95,9 +97,11 @@ impl Namespace {
     }
 
     fn pg_scope(&self) -> pg_catalog::Scope {
+        // locked for this line only: listing the sessions locks each one's settings
+        let settings = self.session.settings.lock().clone();
         pg_catalog::Scope {
             catalog: self.snapshot.catalog.clone(),
-            settings: self.session.settings.lock().clone(),
+            settings,
             user: self.session.user.clone(),
             sessions: self.server.sessions.rows(),
         }
