@@ -197,7 +197,9 @@ impl Relations for StatementRelations<'_> {
 
 /// A session state that finds the statement's names through DataFusion's catalogs.
 fn catalog_state(names: &Namespace, state: &SessionState) -> SessionState {
-    let mut config = SessionConfig::new().with_default_catalog_and_schema(DATABASE_NAME, "public");
+    let mut config = SessionConfig::new()
+        .with_default_catalog_and_schema(DATABASE_NAME, "public")
+        .with_create_default_catalog_and_schema(false);
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
     options.execution.time_zone.clone_from(&state.config_options().execution.time_zone);
