@@ -308,6 +308,13 @@ impl From<DataFusionError> for PgError {
             },
             DataFusionError::Plan(text) => PgError::new(plan_message_state(&text), text),
             DataFusionError::Execution(text) => evaluation_error(text),
+            // without its request to report a bug to someone else
+            DataFusionError::Internal(text) if text.contains("offset overflow") => {
+                PgError::new(SqlState::OutOfMemory, "out of memory: a batch of rows is too large")
+            }
+            DataFusionError::Internal(text) => {
+                PgError::new(SqlState::InternalError, format!("internal error: {text}"))
+            }
             DataFusionError::IoError(inner) => PgError::new(SqlState::IoError, inner.to_string()),
             _ => PgError::new(SqlState::InternalError, message),
         }

@@ -126,12 +126,21 @@ impl StatementPlanner {
     }
 
     async fn bind_catalog_query(&self, query: &ast::Query) -> Result<Bound, PgError> {
-        let statement = compat::rewrite(&query.to_string())?;
+        // Tools' statements are known by their own text; within another statement only the tree is left.
+        let is_whole = starts_query(&self.text);
+        let statement = if is_whole { compat::rewrite(&self.text)? } else { compat::rewrite(&query.to_string())? };
         let state = catalog_state(&self.names, &self.state);
         let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
         let columns = plan.schema().fields().iter().map(|f| catalog_column(f)).collect();
         Ok(Bound { plan, columns, state })
     }
+}
+
+/// Whether the text is a query, and not one within EXPLAIN, COPY or DECLARE.
+fn starts_query(text: &str) -> bool {
+    let words = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("--"));
+    let word: String = words.unwrap_or("").chars().take_while(char::is_ascii_alphabetic).collect();
+    matches!(word.to_ascii_lowercase().as_str(), "select" | "with" | "values")
 }
 
 /// PostgreSQL's name of a result column that has no alias: a function's own.

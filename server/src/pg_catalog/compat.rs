@@ -4,9 +4,14 @@
 //! `datafusion-pg-catalog` change a statement freely and lose positions. What they can not rewrite and what tools are
 //! known to send is replaced as text first, each with the reason.
 
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
-use datafusion::sql::sqlparser::ast::Statement;
+use datafusion::sql::sqlparser::ast::{
+    Expr, FunctionArguments, OrderByKind, SelectItem, SetExpr, Statement, visit_expressions_mut,
+};
+use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
+use datafusion::sql::sqlparser::parser::Parser;
 use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 
 use crate::pg_error::PgError;
@@ -62,6 +67,17 @@ const REPLACEMENTS: &[(&str, &str)] = &[
     ),
     // psql \d: foreign keys that refer to the table, by way of its partitions. There are none of either.
     ("confrelid IN (SELECT pg_catalog.pg_partition_ancestors(", "confrelid IN (SELECT pg_catalog.abs("),
+    // psql \d of an index: deferrable constraints. There are none.
+    (
+        "(NOT i.indimmediate) AND EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = i.indrelid AND conindid = i.indexrelid AND contype IN ('p','u','x') AND condeferrable)",
+        "false",
+    ),
+    (
+        "(NOT i.indimmediate) AND EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = i.indrelid AND conindid = i.indexrelid AND contype IN ('p','u','x') AND condeferred)",
+        "false",
+    ),
+    // psql \dT: row types. They have no rows in pg_type here.
+    ("(SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)", "false"),
     // psql \du: memberships. There is one role.
     (
         "ARRAY(SELECT b.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles b ON (m.roleid = b.oid) WHERE m.member = r.oid)",
@@ -118,9 +134,48 @@ pub fn rewrite(sql: &str) -> Result<Statement, PgError> {
         .map_err(|error| PgError::new(SqlState::SyntaxError, format!("syntax error: {error}")))?;
     let mut statements = statements.into_iter();
     match (statements.next(), statements.next()) {
-        (Some(statement), None) => Ok(statement),
+        (Some(mut statement), None) => {
+            let _: ControlFlow<()> = visit_expressions_mut(&mut statement, |expr| {
+                if let Some(aggregated) = aggregated_array(expr) {
+                    *expr = aggregated;
+                }
+                ControlFlow::Continue(())
+            });
+            Ok(statement)
+        }
         _ => Err(PgError::new(SqlState::SyntaxError, "syntax error: expected one statement")),
     }
+}
+
+/// `ARRAY(SELECT x FROM … ORDER BY y)` as `(SELECT array_agg(x ORDER BY y) FROM …)`, which DataFusion has.
+fn aggregated_array(expr: &Expr) -> Option<Expr> {
+    let Expr::Function(function) = expr else { return None };
+    let FunctionArguments::Subquery(query) = &function.args else { return None };
+    if !function.name.to_string().eq_ignore_ascii_case("array") {
+        return None;
+    }
+    let mut query = query.as_ref().clone();
+    let order = query.order_by.take();
+    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
+        select.projection.as_mut_slice()
+    else {
+        return None;
+    };
+    let order = match order.map(|o| o.kind) {
+        Some(OrderByKind::Expressions(keys)) => {
+            // `ORDER BY 1` is the item itself
+            let keys = keys.iter().map(|key| match key.expr.to_string().as_str() {
+                "1" => item.to_string(),
+                _ => key.to_string(),
+            });
+            format!(" ORDER BY {}", keys.collect::<Vec<_>>().join(", "))
+        }
+        Some(OrderByKind::All(_)) | None => String::new(),
+    };
+    let call = format!("array_agg({item}{order})");
+    *item = Parser::new(&PostgreSqlDialect {}).try_with_sql(&call).ok()?.parse_expr().ok()?;
+    Some(Expr::Subquery(Box::new(query)))
 }
 
 #[cfg(test)]
@@ -145,5 +200,12 @@ mod tests {
     #[test]
     fn white_space_is_collapsed_outside_of_quotes_only() {
         assert_eq!(normalize("a\n  ( b ,  'x  y' )"), "a (b , 'x  y')");
+    }
+
+    #[test]
+    fn array_subqueries_become_aggregates() {
+        let rewritten = rewrite("SELECT ARRAY(SELECT a FROM pg_catalog.pg_am a WHERE oid = c.oid ORDER BY 1) FROM pg_class c");
+        let text = rewritten.unwrap().to_string();
+        assert!(text.contains("(SELECT array_agg(a ORDER BY a) FROM pg_catalog.pg_am a WHERE oid = c.oid)"), "{text}");
     }
 }

@@ -303,6 +303,16 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         Ok(a.text(0).and_then(|name| find_relation(&shared.catalog.read(), &name)).into())
     });
     let shared = session.clone();
+    registry.add("pg_table_is_visible", &[1], DataType::Boolean, move |a| {
+        let Some(oid) = a.int(0) else { return Ok(Cell::Null) };
+        let path = shared.settings.lock().search_path();
+        let is_visible = |schema: &str| schema == "pg_catalog" || path.iter().any(|s| s == schema);
+        let catalog = shared.catalog.read();
+        let object = oids::object(&catalog, oid).or_else(|| oids::keyed_object(&catalog, oid));
+        let system = || super::system_relation(oid).is_none_or(|r| is_visible(r.schema));
+        Ok(object.map_or_else(system, |o| is_visible(&o.name.schema)).into())
+    });
+    let shared = session.clone();
     registry.text("regclass_name", &[1], move |a| {
         let oid = a.int(0)?;
         definitions::relation_name(&shared.catalog.read(), oid).or_else(|| Some(oid.to_string()))
@@ -320,7 +330,6 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
 /// Functions that must exist, with the one answer that is right here.
 fn presence_functions(registry: &mut Registry) {
     let visible = [
-        "pg_table_is_visible",
         "pg_type_is_visible",
         "pg_function_is_visible",
         "pg_operator_is_visible",

@@ -166,3 +166,8 @@ static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
 pub fn system_relations() -> &'static [SystemRelation] {
     &SYSTEM_RELATIONS
 }
+
+/// The relation of that oid, if the server itself provides it.
+pub fn system_relation(oid: i64) -> Option<&'static SystemRelation> {
+    system_relations().iter().enumerate().find(|(i, r)| r.oid(*i) == oid).map(|(_, r)| r)
+}

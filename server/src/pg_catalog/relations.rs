@@ -17,7 +17,7 @@ pub struct SystemRelation {
 
 impl SystemRelation {
     /// Its oid: PostgreSQL's for the four that clients name, else by position in the list.
-    fn oid(&self, position: usize) -> i64 {
+    pub fn oid(&self, position: usize) -> i64 {
         match (self.schema, self.name.as_str()) {
             ("pg_catalog", "pg_type") => 1247,
             ("pg_catalog", "pg_attribute") => 1249,
