@@ -131,7 +131,10 @@ impl SourceDef {
 
     /// Schema of [`Self::physical_columns`]. Every field is nullable.
     pub fn physical_schema(&self) -> SchemaRef {
-        let fields: Vec<_> = self.physical_columns().map(|c| c.data_type.field(&c.name, true)).collect();
+        let fields: Vec<_> = self
+            .physical_columns()
+            .map(|c| c.data_type.field(&c.name, true))
+            .collect();
         Arc::new(Schema::new(fields))
     }
 }
@@ -223,10 +226,16 @@ impl Object {
     /// The relation's columns as a query sees them.
     pub fn schema(&self) -> SchemaRef {
         let of_columns = |columns: &[ColumnDef]| -> Vec<_> {
-            columns.iter().map(|c| c.data_type.field(&c.name, !c.not_null)).collect()
+            columns
+                .iter()
+                .map(|c| c.data_type.field(&c.name, !c.not_null))
+                .collect()
         };
         let of_output = |columns: &[OutputColumn]| -> Vec<_> {
-            columns.iter().map(|c| c.data_type.field(&c.name, c.nullable)).collect()
+            columns
+                .iter()
+                .map(|c| c.data_type.field(&c.name, c.nullable))
+                .collect()
         };
         let fields = match &self.kind {
             ObjectKind::Source(s) => of_columns(&s.columns),
@@ -279,7 +288,9 @@ impl Catalog {
 
     /// Objects that read `id` directly.
     pub fn dependents(&self, id: ObjectId) -> impl Iterator<Item = &Arc<Object>> {
-        self.objects.values().filter(move |o| o.depends_on.contains(&id))
+        self.objects
+            .values()
+            .filter(move |o| o.depends_on.contains(&id))
     }
 
     /// A fresh object id.

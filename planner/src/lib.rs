@@ -2,11 +2,32 @@
 //!
 //! This crate does no I/O and knows nothing of Kafka, RocksDB or the wire protocol.
 
+pub mod bind;
+pub mod bind_error;
 pub mod catalog;
+pub mod definition;
+pub mod describe;
+pub mod dialect;
 pub mod error;
+pub mod explain;
+pub mod fingerprint;
+#[cfg(test)]
+mod fixture;
+pub mod functions;
+pub mod identifier;
+pub mod lower;
+pub mod names;
+pub mod parse;
 pub mod plan;
+pub mod properties;
+pub mod relations;
+pub mod rewrite;
+pub mod session;
 pub mod statement;
+mod type_names;
+pub mod type_planner;
 pub mod types;
+pub mod window;
 
 pub use catalog::{Catalog, ObjectId, TableId};
 pub use error::PlanError;

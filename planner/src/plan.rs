@@ -62,18 +62,33 @@ pub struct AggregateCall {
 #[derive(Debug, Clone)]
 pub enum PlanOp {
     /// Changes of a source (`columns` index its physical columns), table or materialized view (all its columns).
-    Scan { object: ObjectId, name: String, columns: Vec<usize> },
+    Scan {
+        object: ObjectId,
+        name: String,
+        columns: Vec<usize>,
+    },
     /// Constant rows, inserted once when the view is created.
-    Values { rows: RecordBatch },
-    Filter { predicate: BoundExpr },
-    Project { exprs: Vec<BoundExpr> },
+    Values {
+        rows: RecordBatch,
+    },
+    Filter {
+        predicate: BoundExpr,
+    },
+    Project {
+        exprs: Vec<BoundExpr>,
+    },
     /// Replaces each list column in `columns` by its elements, in parallel, padding shorter lists with NULL
     /// (PostgreSQL's `unnest(a, b)`); all other columns repeat. A row whose lists are all empty or NULL gives no row.
-    Unnest { columns: Vec<usize> },
+    Unnest {
+        columns: Vec<usize>,
+    },
     UnionAll,
     /// Also DISTINCT (no calls). Output: group columns, then one column per call. Without `group_by` there is
     /// exactly one row from the creation on.
-    Aggregate { group_by: Vec<BoundExpr>, calls: Vec<AggregateCall> },
+    Aggregate {
+        group_by: Vec<BoundExpr>,
+        calls: Vec<AggregateCall>,
+    },
 }
 
 impl PlanOp {

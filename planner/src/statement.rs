@@ -25,7 +25,10 @@ impl ObjectName {
     /// The qualified name, with `default_schema` where none was written.
     pub fn resolve(&self, default_schema: &str) -> QualifiedName {
         QualifiedName {
-            schema: self.schema.clone().unwrap_or_else(|| default_schema.to_string()),
+            schema: self
+                .schema
+                .clone()
+                .unwrap_or_else(|| default_schema.to_string()),
             name: self.name.clone(),
         }
     }
@@ -33,9 +36,22 @@ impl ObjectName {
 
 #[derive(Debug, Clone)]
 pub enum Statement {
-    CreateSource { name: ObjectName, if_not_exists: bool, def: SourceDef },
-    CreateTable { name: ObjectName, if_not_exists: bool, def: TableDef },
-    CreateView { name: ObjectName, or_replace: bool, columns: Vec<String>, query: Box<ast::Query> },
+    CreateSource {
+        name: ObjectName,
+        if_not_exists: bool,
+        def: SourceDef,
+    },
+    CreateTable {
+        name: ObjectName,
+        if_not_exists: bool,
+        def: TableDef,
+    },
+    CreateView {
+        name: ObjectName,
+        or_replace: bool,
+        columns: Vec<String>,
+        query: Box<ast::Query>,
+    },
     CreateMaterializedView {
         name: ObjectName,
         or_replace: bool,
@@ -45,32 +61,81 @@ pub enum Statement {
         query: Box<ast::Query>,
         emit_on_window_close: bool,
     },
-    CreateSchema { name: String, if_not_exists: bool },
-    Drop { kind: RelationKind, names: Vec<ObjectName>, if_exists: bool, cascade: bool },
-    DropSchema { names: Vec<String>, if_exists: bool, cascade: bool },
-    Comment { kind: CommentTarget, name: ObjectName, column: Option<String>, comment: Option<String> },
+    CreateSchema {
+        name: String,
+        if_not_exists: bool,
+    },
+    Drop {
+        kind: RelationKind,
+        names: Vec<ObjectName>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    DropSchema {
+        names: Vec<String>,
+        if_exists: bool,
+        cascade: bool,
+    },
+    Comment {
+        kind: CommentTarget,
+        name: ObjectName,
+        column: Option<String>,
+        comment: Option<String>,
+    },
     Insert(Box<ast::Insert>),
     Update(Box<ast::Statement>),
     Delete(Box<ast::Delete>),
     Query(Box<ast::Query>),
     /// `EXPLAIN [ANALYZE] [VERBOSE] [(FORMAT ...)] statement`.
-    Explain { analyze: bool, verbose: bool, statement: Box<Statement> },
+    Explain {
+        analyze: bool,
+        verbose: bool,
+        statement: Box<Statement>,
+    },
     /// `COPY (query | relation) TO STDOUT [WITH (...)]`.
-    CopyOut { query: Box<ast::Query>, options: CopyOptions },
+    CopyOut {
+        query: Box<ast::Query>,
+        options: CopyOptions,
+    },
     Show(Show),
-    Describe { name: ObjectName },
+    Describe {
+        name: ObjectName,
+    },
     Flush,
-    Set { name: String, value: SetValue, local: bool },
-    Reset { name: Option<String> },
+    Set {
+        name: String,
+        value: SetValue,
+        local: bool,
+    },
+    Reset {
+        name: Option<String>,
+    },
     Begin,
     Commit,
     Rollback,
-    Prepare { name: String, parameter_types: Vec<ast::DataType>, statement: Box<Statement> },
-    Execute { name: String, parameters: Vec<ast::Expr> },
-    Deallocate { name: Option<String> },
-    DeclareCursor { name: String, query: Box<ast::Query> },
-    Fetch { name: String, count: FetchCount },
-    CloseCursor { name: Option<String> },
+    Prepare {
+        name: String,
+        parameter_types: Vec<ast::DataType>,
+        statement: Box<Statement>,
+    },
+    Execute {
+        name: String,
+        parameters: Vec<ast::Expr>,
+    },
+    Deallocate {
+        name: Option<String>,
+    },
+    DeclareCursor {
+        name: String,
+        query: Box<ast::Query>,
+    },
+    Fetch {
+        name: String,
+        count: FetchCount,
+    },
+    CloseCursor {
+        name: Option<String>,
+    },
     /// `DISCARD ALL` and its kin.
     Discard,
 }
@@ -99,9 +164,13 @@ pub enum Show {
     Views,
     MaterializedViews,
     Indexes,
-    Columns { relation: ObjectName },
+    Columns {
+        relation: ObjectName,
+    },
     /// `SHOW CREATE [kind] name`.
-    Create { name: ObjectName },
+    Create {
+        name: ObjectName,
+    },
     Schemas,
     Databases,
     ProcessList,

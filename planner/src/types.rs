@@ -20,9 +20,14 @@ pub enum SqlType {
     Real,
     Double,
     /// `precision` 1..=76, `scale` 0..=precision. Plain `NUMERIC` is `NUMERIC(38, 10)` (see docs/limits.md).
-    Numeric { precision: u8, scale: i8 },
+    Numeric {
+        precision: u8,
+        scale: i8,
+    },
     /// `VARCHAR(n)`, `VARCHAR` and `TEXT`. A length limit is checked when rows are written.
-    Text { max_length: Option<u32> },
+    Text {
+        max_length: Option<u32>,
+    },
     Bytea,
     Date,
     Time,
@@ -59,7 +64,10 @@ impl SqlType {
             SqlType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
             SqlType::Array(element) => DataType::List(Arc::new(element.field("item", true))),
             SqlType::Struct(fields) => DataType::Struct(
-                fields.iter().map(|(name, t)| t.field(name, true)).collect::<Fields>(),
+                fields
+                    .iter()
+                    .map(|(name, t)| t.field(name, true))
+                    .collect::<Fields>(),
             ),
         }
     }
@@ -86,7 +94,10 @@ impl SqlType {
 
     /// The SQL type that a field of a query's result has.
     pub fn of_field(field: &Field) -> SqlType {
-        match (field.metadata().get(PG_TYPE_KEY).map(String::as_str), field.data_type()) {
+        match (
+            field.metadata().get(PG_TYPE_KEY).map(String::as_str),
+            field.data_type(),
+        ) {
             (Some("uuid"), DataType::Utf8) => SqlType::Uuid,
             (Some("json"), DataType::Utf8) => SqlType::Json,
             (Some("jsonb"), DataType::Utf8) => SqlType::Jsonb,
@@ -105,9 +116,10 @@ impl SqlType {
             DataType::Decimal32(precision, scale)
             | DataType::Decimal64(precision, scale)
             | DataType::Decimal128(precision, scale)
-            | DataType::Decimal256(precision, scale) => {
-                SqlType::Numeric { precision: *precision, scale: *scale }
-            }
+            | DataType::Decimal256(precision, scale) => SqlType::Numeric {
+                precision: *precision,
+                scale: *scale,
+            },
             DataType::Binary
             | DataType::LargeBinary
             | DataType::BinaryView
@@ -121,9 +133,14 @@ impl SqlType {
             | DataType::LargeList(element)
             | DataType::FixedSizeList(element, _)
             | DataType::ListView(element)
-            | DataType::LargeListView(element) => SqlType::Array(Box::new(SqlType::of_field(element))),
+            | DataType::LargeListView(element) => {
+                SqlType::Array(Box::new(SqlType::of_field(element)))
+            }
             DataType::Struct(fields) => SqlType::Struct(
-                fields.iter().map(|f| (f.name().clone(), SqlType::of_field(f))).collect(),
+                fields
+                    .iter()
+                    .map(|f| (f.name().clone(), SqlType::of_field(f)))
+                    .collect(),
             ),
             DataType::Dictionary(_, values) => SqlType::of_arrow(values),
             DataType::RunEndEncoded(_, values) => SqlType::of_field(values),
@@ -147,9 +164,14 @@ impl fmt::Display for SqlType {
             SqlType::BigInt => f.write_str("bigint"),
             SqlType::Real => f.write_str("real"),
             SqlType::Double => f.write_str("double precision"),
-            SqlType::Numeric { precision: 38, scale: 10 } => f.write_str("numeric"),
+            SqlType::Numeric {
+                precision: 38,
+                scale: 10,
+            } => f.write_str("numeric"),
             SqlType::Numeric { precision, scale } => write!(f, "numeric({precision},{scale})"),
-            SqlType::Text { max_length: Some(n) } => write!(f, "character varying({n})"),
+            SqlType::Text {
+                max_length: Some(n),
+            } => write!(f, "character varying({n})"),
             SqlType::Text { max_length: None } => f.write_str("text"),
             SqlType::Bytea => f.write_str("bytea"),
             SqlType::Date => f.write_str("date"),
@@ -167,7 +189,7 @@ impl fmt::Display for SqlType {
                     if i > 0 {
                         f.write_str(", ")?;
                     }
-                    write!(f, "{name} {t}")?;
+                    write!(f, "{} {t}", crate::identifier::quote_ident(name))?;
                 }
                 f.write_str(">")
             }

@@ -1,0 +1,121 @@
+//! A hash of a plan's state layout: if a new version of Rivermark lays state out differently, it differs.
+//!
+//! It covers what is stored: the rows of the view with their key, and for each operator with state its keys and
+//! aggregates with types and strategies, in the order in which state tables are given out. Stateless operators and
+//! everything else that may improve from version to version do not count. The text and the hash are our own, so that
+//! neither a hash seed nor a library's way of printing plays a part.
+
+use std::fmt::Write;
+
+use arrow::datatypes::{DataType, Field};
+
+use crate::describe::describe;
+use crate::plan::{AggregateCall, BoundExpr, PlanNode, PlanOp};
+use crate::types::SqlType;
+
+/// Version of the canonical text; part of every fingerprint.
+const LAYOUT: u32 = 1;
+
+/// The fingerprint of the plan below and including `root`.
+pub fn fingerprint(root: &PlanNode) -> u64 {
+    fnv1a(layout_text(root).as_bytes())
+}
+
+/// What the fingerprint is taken of.
+fn layout_text(root: &PlanNode) -> String {
+    let mut text = format!("layout {LAYOUT}\n");
+    state_text(root, &mut text);
+    let columns: Vec<String> = root
+        .schema
+        .fields()
+        .iter()
+        .map(|f| type_text(f.data_type()))
+        .collect();
+    // Writing to a String can not fail.
+    let _ = writeln!(
+        text,
+        "rows ({}) key {:?}",
+        columns.join(", "),
+        root.properties.stream_key
+    );
+    text
+}
+
+fn state_text(node: &PlanNode, text: &mut String) {
+    for input in &node.inputs {
+        state_text(input, text);
+    }
+    match &node.op {
+        PlanOp::Aggregate { group_by, calls } => {
+            let keys: Vec<String> = group_by.iter().map(expr_text).collect();
+            let _ = writeln!(text, "aggregate ({})", keys.join(", "));
+            for call in calls {
+                let _ = writeln!(text, "  {}", call_text(call));
+            }
+        }
+        PlanOp::Scan { .. }
+        | PlanOp::Values { .. }
+        | PlanOp::Filter { .. }
+        | PlanOp::Project { .. }
+        | PlanOp::Unnest { .. }
+        | PlanOp::UnionAll => {}
+    }
+}
+
+fn call_text(call: &AggregateCall) -> String {
+    let args: Vec<String> = call.args.iter().map(expr_text).collect();
+    let order: Vec<String> = call
+        .order_by
+        .iter()
+        .map(|(expr, options)| {
+            format!(
+                "{} {} {}",
+                expr_text(expr),
+                options.descending,
+                options.nulls_first
+            )
+        })
+        .collect();
+    format!(
+        "{:?} {}{}({}) order ({}) ignore nulls {} -> {}",
+        call.strategy,
+        call.name,
+        if call.distinct { " distinct" } else { "" },
+        args.join(", "),
+        order.join(", "),
+        call.ignore_nulls,
+        type_text(&call.data_type)
+    )
+}
+
+fn expr_text(expr: &BoundExpr) -> String {
+    format!(
+        "{}: {}",
+        describe(&expr.logical),
+        type_text(&expr.data_type)
+    )
+}
+
+fn type_text(data_type: &DataType) -> String {
+    SqlType::of_field(&Field::new("", data_type.clone(), true)).to_string()
+}
+
+/// FNV-1a, 64 bits (Fowler, Noll, Vo).
+fn fnv1a(bytes: &[u8]) -> u64 {
+    bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The published test vectors of FNV-1a.
+    #[test]
+    fn hash_is_fnv1a() {
+        assert_eq!(fnv1a(b""), 0xcbf2_9ce4_8422_2325);
+        assert_eq!(fnv1a(b"a"), 0xaf63_dc4c_8601_ec8c);
+        assert_eq!(fnv1a(b"foobar"), 0x8594_4171_f739_67e8);
+    }
+}

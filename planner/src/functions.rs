@@ -1,0 +1,148 @@
+//! Functions: Rivermark's own scalar functions, and how each aggregate of DataFusion is kept up to date.
+
+mod checked_arithmetic;
+mod half_even;
+mod timezone;
+mod windows;
+
+use std::sync::Arc;
+
+use datafusion::logical_expr::ScalarUDF;
+
+use crate::plan::AggregateStrategy;
+
+pub use checked_arithmetic::CheckedArithmetic;
+pub use half_even::RoundHalfEven;
+pub use timezone::TimeZone;
+pub use windows::{CumulateEnds, WindowStart, WindowStarts};
+
+/// Functions that DataFusion lacks or has with other semantics. Those named `rm_*` are what sugar is rewritten to.
+pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
+    let mut all = CheckedArithmetic::all();
+    all.extend([
+        Arc::new(ScalarUDF::from(WindowStart::default())),
+        Arc::new(ScalarUDF::from(WindowStarts::default())),
+        Arc::new(ScalarUDF::from(CumulateEnds::default())),
+        Arc::new(ScalarUDF::from(TimeZone::default())),
+        Arc::new(ScalarUDF::from(RoundHalfEven::default())),
+    ]);
+    all
+}
+
+/// What is known of an aggregate function, whatever its input.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Maintenance {
+    /// A sum of per-row contributions: weights multiply in.
+    Linear,
+    /// A bounded intermediate state that insertions only move towards the answer.
+    Mergeable,
+    /// Bounded only if the call says in which order rows come.
+    MergeableIfOrdered,
+    /// Needs all values of the group.
+    Multiset,
+}
+
+/// Every aggregate function of DataFusion 55; a function that is missing here is refused in views.
+const AGGREGATES: &[(&str, Maintenance)] = &[
+    ("any_value", Maintenance::Multiset),
+    ("approx_distinct", Maintenance::Mergeable),
+    ("approx_median", Maintenance::Mergeable),
+    ("approx_percentile_cont", Maintenance::Mergeable),
+    ("approx_percentile_cont_with_weight", Maintenance::Mergeable),
+    ("array_agg", Maintenance::Multiset),
+    ("avg", Maintenance::Linear),
+    ("bit_and", Maintenance::Mergeable),
+    ("bit_or", Maintenance::Mergeable),
+    ("bit_xor", Maintenance::Mergeable),
+    ("bool_and", Maintenance::Mergeable),
+    ("bool_or", Maintenance::Mergeable),
+    ("corr", Maintenance::Linear),
+    ("count", Maintenance::Linear),
+    ("covar_pop", Maintenance::Linear),
+    ("covar_samp", Maintenance::Linear),
+    ("first_value", Maintenance::MergeableIfOrdered),
+    ("last_value", Maintenance::MergeableIfOrdered),
+    ("max", Maintenance::Mergeable),
+    ("median", Maintenance::Multiset),
+    ("min", Maintenance::Mergeable),
+    ("nth_value", Maintenance::Multiset),
+    ("percentile_cont", Maintenance::Multiset),
+    ("regr_avgx", Maintenance::Linear),
+    ("regr_avgy", Maintenance::Linear),
+    ("regr_count", Maintenance::Linear),
+    ("regr_intercept", Maintenance::Linear),
+    ("regr_r2", Maintenance::Linear),
+    ("regr_slope", Maintenance::Linear),
+    ("regr_sxx", Maintenance::Linear),
+    ("regr_sxy", Maintenance::Linear),
+    ("regr_syy", Maintenance::Linear),
+    ("stddev", Maintenance::Linear),
+    ("stddev_pop", Maintenance::Linear),
+    ("string_agg", Maintenance::Multiset),
+    ("sum", Maintenance::Linear),
+    ("var", Maintenance::Linear),
+    ("var_pop", Maintenance::Linear),
+];
+
+/// How a call of `name` is kept up to date over an input; `None`: the function is not known.
+pub fn strategy(
+    name: &str,
+    is_distinct: bool,
+    is_ordered: bool,
+    is_append_only: bool,
+) -> Option<AggregateStrategy> {
+    let index = AGGREGATES
+        .binary_search_by_key(&name, |(name, _)| name)
+        .ok()?;
+    let maintenance = AGGREGATES[index].1;
+    if is_distinct {
+        return Some(AggregateStrategy::Multiset);
+    }
+    Some(match maintenance {
+        Maintenance::Linear => AggregateStrategy::Linear,
+        Maintenance::Mergeable if is_append_only => AggregateStrategy::Mergeable,
+        Maintenance::MergeableIfOrdered if is_append_only && is_ordered => {
+            AggregateStrategy::Mergeable
+        }
+        Maintenance::Mergeable | Maintenance::MergeableIfOrdered | Maintenance::Multiset => {
+            AggregateStrategy::Multiset
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use datafusion::functions_aggregate::all_default_aggregate_functions;
+
+    use super::*;
+
+    /// `grouping` exists only with grouping sets, which views refuse.
+    #[test]
+    fn every_aggregate_has_a_strategy() {
+        assert!(AGGREGATES.is_sorted_by_key(|(name, _)| name));
+        for function in all_default_aggregate_functions() {
+            let known = strategy(function.name(), false, false, true).is_some();
+            assert_eq!(known, function.name() != "grouping", "{}", function.name());
+        }
+    }
+
+    #[test]
+    fn strategies() {
+        use AggregateStrategy::{Linear, Mergeable, Multiset};
+        for (name, distinct, ordered, append_only, expected) in [
+            ("sum", false, false, false, Linear),
+            ("sum", true, false, true, Multiset),
+            ("max", false, false, true, Mergeable),
+            ("max", false, false, false, Multiset),
+            ("first_value", false, true, true, Mergeable),
+            ("first_value", false, false, true, Multiset),
+            ("array_agg", false, true, true, Multiset),
+        ] {
+            assert_eq!(
+                strategy(name, distinct, ordered, append_only),
+                Some(expected),
+                "{name}"
+            );
+        }
+    }
+}

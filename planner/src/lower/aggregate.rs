@@ -1,0 +1,145 @@
+//! Lowers grouping: each aggregate call gets the strategy by which it is kept up to date.
+
+use std::sync::Arc;
+
+use arrow::compute::SortOptions;
+use arrow::datatypes::SchemaRef;
+use datafusion::common::DFSchema;
+use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
+use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
+
+use super::{Lowered, Lowering, bound, column_index, internal, node_of};
+use crate::describe::{describe, list};
+use crate::error::{PlanError, Result};
+use crate::functions;
+use crate::plan::{AggregateCall, AggregateStrategy, PlanOp};
+use crate::properties::{self, Lineage, unaliased};
+
+impl Lowering<'_> {
+    pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Lowered> {
+        if aggregate
+            .group_expr
+            .iter()
+            .any(|expr| matches!(expr, Expr::GroupingSet(_)))
+        {
+            return Err(PlanError::Unsupported {
+                feature: "GROUPING SETS, ROLLUP or CUBE in a materialized view".to_string(),
+                hint: "write one SELECT per grouping and combine them with UNION ALL".to_string(),
+            });
+        }
+        let schema = Arc::new(aggregate.schema.as_arrow().clone());
+        self.group(
+            &aggregate.input,
+            &aggregate.group_expr,
+            &aggregate.aggr_expr,
+            schema,
+        )
+    }
+
+    /// Groups `input` by `keys`; without `calls` it is DISTINCT.
+    pub(super) fn group(
+        &mut self,
+        input: &LogicalPlan,
+        keys: &[Expr],
+        calls: &[Expr],
+        schema: SchemaRef,
+    ) -> Result<Lowered> {
+        let lowered = self.lower(input)?;
+        let from = input.schema();
+        let (known, lineage) = (&lowered.node.properties, &lowered.lineage);
+        let group_by = keys
+            .iter()
+            .map(|key| bound(key, from))
+            .collect::<Result<Vec<_>>>()?;
+        let calls = calls
+            .iter()
+            .map(|expr| call(expr, from, known.append_only))
+            .collect::<Result<Vec<AggregateCall>>>()?;
+        let projected =
+            properties::of_project(keys, known, lineage, &|expr| column_index(expr, from));
+        let grows = growing(keys, &calls, &projected.1);
+        let (mut properties, lineage) =
+            properties::of_aggregate(projected, keys.len(), calls.len());
+        properties.grows = grows;
+        let op = PlanOp::Aggregate { group_by, calls };
+        Ok(Lowered {
+            node: node_of(op, vec![lowered.node], schema, properties),
+            lineage,
+        })
+    }
+}
+
+fn call(expr: &Expr, from: &DFSchema, is_append_only: bool) -> Result<AggregateCall> {
+    let Expr::AggregateFunction(AggregateFunction { func, params }) = unaliased(expr) else {
+        return Err(PlanError::Internal(format!("not an aggregate: {expr}")));
+    };
+    let name = func.name().to_lowercase();
+    let strategy = functions::strategy(
+        &name,
+        params.distinct,
+        !params.order_by.is_empty(),
+        is_append_only,
+    )
+    .ok_or_else(|| PlanError::Unsupported {
+        feature: format!("the aggregate {name}() in a materialized view"),
+        hint: "it is not known how to keep it up to date; use it in the query that reads the view"
+            .to_string(),
+    })?;
+    let order_by = params
+        .order_by
+        .iter()
+        .map(|sort| {
+            let options = SortOptions {
+                descending: !sort.asc,
+                nulls_first: sort.nulls_first,
+            };
+            Ok((bound(&sort.expr, from)?, options))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    Ok(AggregateCall {
+        name,
+        function: Arc::clone(func),
+        args: params
+            .args
+            .iter()
+            .map(|arg| bound(arg, from))
+            .collect::<Result<Vec<_>>>()?,
+        distinct: params.distinct,
+        filter: params
+            .filter
+            .as_ref()
+            .map(|filter| bound(filter, from))
+            .transpose()?,
+        order_by,
+        ignore_nulls: params.null_treatment == Some(NullTreatment::IgnoreNulls),
+        strategy,
+        data_type: unaliased(expr).get_type(from).map_err(internal)?,
+        display: describe(expr),
+    })
+}
+
+/// Sentences about state that no window bounds.
+fn growing(keys: &[Expr], calls: &[AggregateCall], lineage: &Lineage) -> Vec<String> {
+    if lineage.unbounded.is_empty() || lineage.windowed.iter().any(|is_windowed| *is_windowed) {
+        return Vec::new();
+    }
+    let of = lineage.unbounded.join(", ");
+    let mut sentences = Vec::new();
+    if !keys.is_empty() {
+        sentences.push(format!(
+            "the state of GROUP BY {} grows with every new key of source {of} and is never dropped; \
+             group by a window (TUMBLE, HOP) too to bound it",
+            list(keys)
+        ));
+    }
+    for call in calls
+        .iter()
+        .filter(|call| call.strategy == AggregateStrategy::Multiset)
+    {
+        sentences.push(format!(
+            "{} keeps every distinct value of source {of} that it has seen; group by a window (TUMBLE, HOP) to bound it",
+            call.display
+        ));
+    }
+    sentences
+}

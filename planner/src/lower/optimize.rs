@@ -1,0 +1,41 @@
+//! The rules of DataFusion's optimiser that are right for streams: an allow-list.
+//!
+//! Left out, with the reason: subquery and join rules (views refuse both), limit rules, `single_distinct_to_group_by`
+//! (two aggregates where one multiset does), `common_sub_expression_eliminate` and leaf extraction (they move
+//! fallible expressions), `eliminate_group_by_constant` and `propagate_empty_relation` (they change which operators,
+//! and so which state, a view has).
+
+use std::sync::Arc;
+
+use datafusion::common::Result as DfResult;
+use datafusion::execution::SessionState;
+use datafusion::logical_expr::LogicalPlan;
+use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
+use datafusion::optimizer::eliminate_filter::EliminateFilter;
+use datafusion::optimizer::optimize_projections::OptimizeProjections;
+use datafusion::optimizer::optimize_unions::OptimizeUnions;
+use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggregate;
+use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
+use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
+
+use crate::rewrite::guard::GuardedPushDownFilter;
+
+/// Analyses and optimises a view's plan.
+pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
+    let analyzed = state
+        .analyzer()
+        .execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+        Arc::new(OptimizeUnions::new()),
+        Arc::new(SimplifyExpressions::new()),
+        Arc::new(ReplaceDistinctWithAggregate::new()),
+        Arc::new(EliminateDuplicatedExpr::new()),
+        Arc::new(EliminateFilter::new()),
+        Arc::new(GuardedPushDownFilter::default()),
+        Arc::new(OptimizeProjections::new()),
+    ];
+    let config = OptimizerContext::new_with_config_options(Arc::clone(state.config_options()))
+        .without_query_execution_start_time()
+        .with_max_passes(3);
+    Optimizer::with_rules(rules).optimize(analyzed, &config, |_, _| {})
+}

@@ -1,0 +1,236 @@
+//! Properties of a plan's output, derived bottom-up: append-only, stream key, watermark columns, what grows.
+//!
+//! One function per kind of node. Nothing here looks at state or at how an operator works, only at what it promises.
+
+use datafusion::logical_expr::{Expr, Operator};
+
+use crate::catalog::{ColumnDef, Format, Object, ObjectKind, WatermarkDef};
+use crate::functions::{CumulateEnds, WindowStart, WindowStarts};
+use crate::plan::Properties;
+
+/// What lowering knows of a node's output beyond [`Properties`].
+#[derive(Debug, Clone, Default)]
+pub struct Lineage {
+    /// Per column: whether it is (the start or end of) a window of time, so that its values are left behind.
+    pub windowed: Vec<bool>,
+    /// Names of the unbounded relations below.
+    pub unbounded: Vec<String>,
+}
+
+/// Properties of the changes of a catalog object, of which columns `columns` are read.
+pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
+    let place = |index: usize| columns.iter().position(|c| *c == index);
+    let keyed = |key: &[usize]| key.iter().map(|k| place(*k)).collect::<Option<Vec<_>>>();
+    let watermark = |declared: &[ColumnDef], watermark: &Option<WatermarkDef>| -> Vec<usize> {
+        let column = watermark
+            .as_ref()
+            .and_then(|w| declared.iter().position(|c| c.name == w.column));
+        column.and_then(place).into_iter().collect()
+    };
+    let mut lineage = Lineage {
+        windowed: vec![false; columns.len()],
+        unbounded: Vec::new(),
+    };
+    let properties = match &object.kind {
+        ObjectKind::Source(source) => {
+            lineage.unbounded.push(object.name.to_string());
+            let physical: Vec<ColumnDef> = source.physical_columns().cloned().collect();
+            Properties {
+                append_only: source.format == Format::Plain,
+                watermark_columns: watermark(&physical, &source.watermark),
+                ..Properties::default()
+            }
+        }
+        ObjectKind::Table(table) => Properties {
+            append_only: table.append_only,
+            stream_key: if table.primary_key.is_empty() {
+                None
+            } else {
+                keyed(&table.primary_key)
+            },
+            watermark_columns: watermark(&table.columns, &table.watermark),
+            ..Properties::default()
+        },
+        ObjectKind::MaterializedView(view) => Properties {
+            append_only: view.append_only,
+            stream_key: view.stream_key.as_deref().and_then(keyed),
+            ..Properties::default()
+        },
+        ObjectKind::View(_) => Properties::default(),
+    };
+    (properties, lineage)
+}
+
+/// Constant rows.
+pub fn of_values(columns: usize) -> (Properties, Lineage) {
+    let properties = Properties {
+        append_only: true,
+        ..Properties::default()
+    };
+    (
+        properties,
+        Lineage {
+            windowed: vec![false; columns],
+            unbounded: Vec::new(),
+        },
+    )
+}
+
+/// A projection; `index` finds a column of the input.
+pub fn of_project(
+    exprs: &[Expr],
+    input: &Properties,
+    lineage: &Lineage,
+    index: &dyn Fn(&Expr) -> Option<usize>,
+) -> (Properties, Lineage) {
+    let plain: Vec<Option<usize>> = exprs.iter().map(|expr| index(unaliased(expr))).collect();
+    let stream_key = input.stream_key.as_ref().and_then(|key| {
+        key.iter()
+            .map(|k| plain.iter().position(|column| *column == Some(*k)))
+            .collect::<Option<Vec<_>>>()
+    });
+    let watermark_columns = (0..exprs.len())
+        .filter(|i| {
+            follows(&exprs[*i], &|e| {
+                index(e).is_some_and(|c| input.watermark_columns.contains(&c))
+            })
+        })
+        .collect();
+    let windowed = exprs
+        .iter()
+        .map(|expr| {
+            is_window(expr)
+                || follows(expr, &|e| {
+                    index(e).is_some_and(|c| lineage.windowed.get(c) == Some(&true))
+                })
+        })
+        .collect();
+    let properties = Properties {
+        append_only: input.append_only,
+        stream_key,
+        watermark_columns,
+        grows: Vec::new(),
+    };
+    (
+        properties,
+        Lineage {
+            windowed,
+            unbounded: lineage.unbounded.clone(),
+        },
+    )
+}
+
+/// Unnesting repeats rows, so no key stays.
+pub fn of_unnest(columns: &[usize], input: &Properties) -> Properties {
+    Properties {
+        append_only: input.append_only,
+        watermark_columns: input
+            .watermark_columns
+            .iter()
+            .copied()
+            .filter(|c| !columns.contains(c))
+            .collect(),
+        ..Properties::default()
+    }
+}
+
+/// The union of all `inputs`, whose columns correspond.
+pub fn of_union(inputs: &[(&Properties, &Lineage)], columns: usize) -> (Properties, Lineage) {
+    let all = |test: &dyn Fn(&Properties, &Lineage) -> bool| inputs.iter().all(|(p, l)| test(p, l));
+    let properties = Properties {
+        append_only: all(&|p, _| p.append_only),
+        watermark_columns: (0..columns)
+            .filter(|c| all(&|p, _| p.watermark_columns.contains(c)))
+            .collect(),
+        ..Properties::default()
+    };
+    let mut unbounded: Vec<String> = inputs
+        .iter()
+        .flat_map(|(_, l)| l.unbounded.clone())
+        .collect();
+    unbounded.sort();
+    unbounded.dedup();
+    let windowed = (0..columns)
+        .map(|c| all(&|_, l| l.windowed.get(c) == Some(&true)))
+        .collect();
+    (
+        properties,
+        Lineage {
+            windowed,
+            unbounded,
+        },
+    )
+}
+
+/// Groups. `keys` are the group columns' properties as if projected, `calls` how many aggregates follow.
+pub fn of_aggregate(
+    keys: (Properties, Lineage),
+    groups: usize,
+    calls: usize,
+) -> (Properties, Lineage) {
+    let (keys, mut lineage) = keys;
+    lineage.windowed.resize(groups + calls, false);
+    let properties = Properties {
+        // DISTINCT only ever adds rows when its input does
+        append_only: keys.append_only && calls == 0 && groups > 0,
+        stream_key: Some((0..groups).collect()),
+        watermark_columns: keys.watermark_columns,
+        grows: Vec::new(),
+    };
+    (properties, lineage)
+}
+
+/// `expr` without the names around it.
+pub fn unaliased(expr: &Expr) -> &Expr {
+    match expr {
+        Expr::Alias(alias) => unaliased(&alias.expr),
+        other => other,
+    }
+}
+
+/// Whether `expr` never decreases when a column for which `is_base` holds never decreases.
+fn follows(expr: &Expr, is_base: &dyn Fn(&Expr) -> bool) -> bool {
+    if is_base(expr) {
+        return true;
+    }
+    match expr {
+        Expr::Alias(alias) => follows(&alias.expr, is_base),
+        Expr::Cast(cast) if cast.field.data_type().is_temporal() => follows(&cast.expr, is_base),
+        Expr::BinaryExpr(binary) => {
+            matches!(binary.op, Operator::Plus | Operator::Minus)
+                && matches!(*binary.right, Expr::Literal(..))
+                && follows(&binary.left, is_base)
+        }
+        Expr::ScalarFunction(function) => match function.name() {
+            WindowStart::NAME => function
+                .args
+                .first()
+                .is_some_and(|time| follows(time, is_base)),
+            "date_trunc" | "date_bin" => {
+                matches!(function.args.first(), Some(Expr::Literal(..)))
+                    && function
+                        .args
+                        .get(1)
+                        .is_some_and(|time| follows(time, is_base))
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
+/// Whether `expr` cuts time into windows.
+fn is_window(expr: &Expr) -> bool {
+    match expr {
+        Expr::Alias(alias) => is_window(&alias.expr),
+        Expr::Cast(cast) => is_window(&cast.expr),
+        Expr::BinaryExpr(binary) => {
+            matches!(*binary.right, Expr::Literal(..)) && is_window(&binary.left)
+        }
+        Expr::ScalarFunction(function) => matches!(
+            function.name(),
+            WindowStart::NAME | WindowStarts::NAME | CumulateEnds::NAME | "date_trunc" | "date_bin"
+        ),
+        _ => false,
+    }
+}

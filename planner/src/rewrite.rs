@@ -1,0 +1,15 @@
+//! Rewrites between the parsed statement and the streaming plan, one concern per file.
+//!
+//! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`],
+//! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`checked`], [`guard`], [`volatile`].
+
+pub mod checked;
+pub mod expressions;
+pub mod guard;
+pub mod output_names;
+pub mod pg_types;
+pub mod qualify;
+pub mod refuse;
+pub mod scope;
+mod table_functions;
+pub mod volatile;

@@ -1,0 +1,94 @@
+//! Analyzer rule for evaluation as PostgreSQL evaluates. Runs after coercion, when every type is known.
+//!
+//! Integer arithmetic fails on overflow instead of wrapping; casts to integers round (floats to even, numerics away
+//! from zero) instead of truncating.
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast};
+use datafusion::optimizer::AnalyzerRule;
+
+use crate::functions::{CheckedArithmetic, RoundHalfEven};
+use crate::rewrite::pg_types::input_schema;
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct CheckedEvaluation;
+
+impl AnalyzerRule for CheckedEvaluation {
+    fn name(&self) -> &str {
+        "checked_evaluation"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let checked = plan.transform_up_with_subqueries(|plan| {
+            if matches!(plan, LogicalPlan::Limit(_)) {
+                return Ok(Transformed::no(plan));
+            }
+            let schema = input_schema(&plan)?;
+            let names = NamePreserver::new(&plan);
+            plan.map_expressions(|expr| {
+                let name = names.save(&expr);
+                check_expr(expr, &schema)
+                    .map(|checked| checked.update_data(|expr| name.restore(expr)))
+            })?
+            .map_data(LogicalPlan::recompute_schema)
+        })?;
+        Ok(checked.data)
+    }
+}
+
+/// Makes every part of `expr`, which is coerced and whose columns are of `schema`, checked.
+pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(binary) => {
+            let is_integer = binary.left.get_type(schema).is_ok_and(|t| t.is_integer())
+                && binary.right.get_type(schema).is_ok_and(|t| t.is_integer());
+            match CheckedArithmetic::of(binary.op).filter(|_| is_integer) {
+                Some(function) => Ok(Transformed::yes(call(
+                    function,
+                    vec![*binary.left, *binary.right],
+                ))),
+                None => Ok(Transformed::no(Expr::BinaryExpr(binary))),
+            }
+        }
+        Expr::Negative(inner) => {
+            let data_type = inner.get_type(schema)?;
+            match CheckedArithmetic::of(Operator::Minus).filter(|_| data_type.is_integer()) {
+                Some(subtract) => {
+                    let zero = Expr::Literal(ScalarValue::new_zero(&data_type)?, None);
+                    Ok(Transformed::yes(call(subtract, vec![zero, *inner])))
+                }
+                None => Ok(Transformed::no(Expr::Negative(inner))),
+            }
+        }
+        Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() => {
+            let rounded = match expr.get_type(schema)? {
+                DataType::Float32 | DataType::Float64 => call(
+                    ScalarUDF::from(RoundHalfEven::default()).into(),
+                    vec![*expr],
+                ),
+                DataType::Decimal128(_, scale) if scale > 0 => {
+                    cast(*expr, DataType::Decimal128(38, 0))
+                }
+                DataType::Decimal256(_, scale) if scale > 0 => {
+                    cast(*expr, DataType::Decimal256(76, 0))
+                }
+                _ => return Ok(Transformed::no(Expr::Cast(Cast { expr, field }))),
+            };
+            Ok(Transformed::yes(Expr::Cast(Cast {
+                expr: Box::new(rounded),
+                field,
+            })))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+fn call(function: std::sync::Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {
+    Expr::ScalarFunction(ScalarFunction::new_udf(function, args))
+}

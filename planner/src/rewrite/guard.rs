@@ -1,0 +1,270 @@
+//! Keeps `b <> 0 AND 1 / b > 0` from failing where PostgreSQL does not.
+//!
+//! DataFusion evaluates both sides of AND and OR for a whole batch and moves filters freely. Here a conjunct that can
+//! fail becomes a filter of its own above the conjuncts before it, never moves, and elsewhere than in a filter
+//! AND and OR become a CASE, which evaluates a branch only for the rows that take it.
+
+use arrow::datatypes::DataType;
+use datafusion::common::config::ConfigOptions;
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result};
+use datafusion::logical_expr::expr_rewriter::NamePreserver;
+use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, cast, lit, when,
+};
+use datafusion::optimizer::optimizer::ApplyOrder;
+use datafusion::optimizer::push_down_filter::PushDownFilter;
+use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
+use std::sync::Arc;
+
+use crate::rewrite::pg_types::input_schema;
+
+/// Analyzer rule: separates and guards what can fail. Runs after coercion.
+#[derive(Debug, Default)]
+pub struct GuardFallible;
+
+impl AnalyzerRule for GuardFallible {
+    fn name(&self) -> &str {
+        "guard_fallible"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        Ok(plan.transform_up_with_subqueries(guard_node)?.data)
+    }
+}
+
+fn guard_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    let schema = input_schema(&plan)?;
+    if let LogicalPlan::Filter(filter) = plan {
+        return split_filter(filter, &schema);
+    }
+    let names = NamePreserver::new(&plan);
+    plan.map_expressions(|expr| {
+        let name = names.save(&expr);
+        guard_expr(expr, &schema).map(|guarded| guarded.update_data(|expr| name.restore(expr)))
+    })
+}
+
+/// `WHERE a AND f(b) AND c`, where only `f` can fail: `c` over `f(b)` over `a`.
+fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
+    let mut input = filter.input;
+    let mut waiting = Vec::new();
+    for conjunct in split_conjunction_owned(filter.predicate) {
+        if is_fallible(&conjunct, schema) {
+            if let Some(before) = conjunction(std::mem::take(&mut waiting)) {
+                input = Arc::new(LogicalPlan::Filter(Filter::try_new(before, input)?));
+            }
+            let guarded = guard_expr(conjunct, schema)?.data;
+            input = Arc::new(LogicalPlan::Filter(Filter::try_new(guarded, input)?));
+        } else {
+            waiting.push(conjunct);
+        }
+    }
+    if let Some(rest) = conjunction(waiting) {
+        input = Arc::new(LogicalPlan::Filter(Filter::try_new(rest, input)?));
+    }
+    Ok(Transformed::yes(Arc::unwrap_or_clone(input)))
+}
+
+/// Guards every AND and OR of `expr` whose right side can fail.
+pub fn guard_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    expr.transform_up(|expr| match expr {
+        Expr::BinaryExpr(BinaryExpr {
+            left,
+            op: op @ (Operator::And | Operator::Or),
+            right,
+        }) if is_fallible(&right, schema) => {
+            // Integers, because DataFusion turns a CASE of booleans back into AND and OR.
+            let (decides, outcome) = match op {
+                Operator::And => ((*left).clone().is_false(), 0),
+                _ => ((*left).clone().is_true(), 1),
+            };
+            let both = Expr::BinaryExpr(BinaryExpr::new(left, op, right));
+            let guarded = when(decides, lit(outcome)).otherwise(cast(both, DataType::Int32))?;
+            Ok(Transformed::yes(guarded.eq(lit(1))))
+        }
+        other => Ok(Transformed::no(other)),
+    })
+}
+
+/// Whether `expr` can fail on some rows: arithmetic on integers and numerics, narrowing casts, and functions that are
+/// not known to be total.
+pub fn is_fallible(expr: &Expr, schema: &DFSchema) -> bool {
+    let mut found = false;
+    let visited = expr.apply(|part| {
+        found |= can_fail(part, schema);
+        Ok(if found {
+            TreeNodeRecursion::Stop
+        } else {
+            TreeNodeRecursion::Continue
+        })
+    });
+    found || visited.is_err()
+}
+
+fn can_fail(expr: &Expr, schema: &DFSchema) -> bool {
+    match expr {
+        Expr::BinaryExpr(binary) => {
+            let is_arithmetic = matches!(
+                binary.op,
+                Operator::Plus
+                    | Operator::Minus
+                    | Operator::Multiply
+                    | Operator::Divide
+                    | Operator::Modulo
+            );
+            is_arithmetic && !binary.left.get_type(schema).is_ok_and(|t| is_total_in(&t))
+        }
+        Expr::Negative(inner) => !inner.get_type(schema).is_ok_and(|t| is_total_in(&t)),
+        Expr::Cast(inner) => match inner.expr.get_type(schema) {
+            Ok(from) => !is_total_cast(&from, inner.field.data_type()),
+            Err(_) => true,
+        },
+        Expr::ScalarFunction(function) => {
+            TOTAL_FUNCTIONS.binary_search(&function.name()).is_err()
+                // a constant argument has been seen to work, or fails for every row
+                && !function.args.iter().all(|arg| matches!(arg, Expr::Literal(..)))
+        }
+        Expr::HigherOrderFunction(_) | Expr::ScalarSubquery(_) => true,
+        _ => false,
+    }
+}
+
+/// Arithmetic on floats gives infinities, on times it stays in range for any real time.
+fn is_total_in(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Float32
+            | DataType::Float64
+            | DataType::Timestamp(..)
+            | DataType::Date32
+            | DataType::Interval(_)
+            | DataType::Duration(_)
+            | DataType::Time64(_)
+    )
+}
+
+fn is_total_cast(from: &DataType, to: &DataType) -> bool {
+    use DataType::{
+        Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64,
+        Interval, Null, Timestamp, Utf8,
+    };
+    match (from, to) {
+        (from, to) if from == to => true,
+        (Null, _) => true,
+        (_, Utf8) => !from.is_nested(),
+        (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        (from, Float32 | Float64) => from.is_numeric(),
+        (Boolean, to) => to.is_integer(),
+        (Int8, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 3,
+        (Int16, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 5,
+        (Int32, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 10,
+        (Int64, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 19,
+        (Decimal128(p1, s1), Decimal128(p2, s2)) => {
+            s2 >= s1 && i16::from(*p2) - i16::from(*s2) >= i16::from(*p1) - i16::from(*s1)
+        }
+        (Timestamp(..) | Date32, Timestamp(..) | Date32) => true,
+        (Duration(_), Interval(_)) => true,
+        _ => false,
+    }
+}
+
+/// Functions that give a value for every input, sorted.
+const TOTAL_FUNCTIONS: &[&str] = &[
+    "array_length",
+    "ascii",
+    "bit_length",
+    "btrim",
+    "cardinality",
+    "ceil",
+    "character_length",
+    "coalesce",
+    "concat",
+    "concat_ws",
+    "date_bin",
+    "date_part",
+    "date_trunc",
+    "floor",
+    "get_field",
+    "greatest",
+    "initcap",
+    "isnan",
+    "least",
+    "left",
+    "lower",
+    "ltrim",
+    "md5",
+    "nullif",
+    "nvl",
+    "octet_length",
+    "replace",
+    "reverse",
+    "right",
+    "rm_cumulate_ends",
+    "rm_round_half_even",
+    "rm_window_start",
+    "rm_window_starts",
+    "rtrim",
+    "split_part",
+    "starts_with",
+    "strpos",
+    "substr",
+    "translate",
+    "upper",
+];
+
+/// DataFusion's filter push-down, but a filter that can fail stays where it is, as does one that would take a
+/// fallible expression of the projection below into itself.
+#[derive(Debug, Default)]
+pub struct GuardedPushDownFilter {
+    inner: PushDownFilter,
+}
+
+impl OptimizerRule for GuardedPushDownFilter {
+    fn name(&self) -> &str {
+        "push_down_filter"
+    }
+
+    fn apply_order(&self) -> Option<ApplyOrder> {
+        self.inner.apply_order()
+    }
+
+    fn rewrite(
+        &self,
+        plan: LogicalPlan,
+        config: &dyn OptimizerConfig,
+    ) -> Result<Transformed<LogicalPlan>> {
+        if let LogicalPlan::Filter(filter) = &plan
+            && must_stay(filter)
+        {
+            return Ok(Transformed::no(plan));
+        }
+        self.inner.rewrite(plan, config)
+    }
+}
+
+fn must_stay(filter: &Filter) -> bool {
+    if is_fallible(&filter.predicate, filter.input.schema()) {
+        return true;
+    }
+    match filter.input.as_ref() {
+        LogicalPlan::Projection(projection) => projection
+            .expr
+            .iter()
+            .any(|expr| is_fallible(expr, projection.input.schema())),
+        // merging would put this predicate into the same batch as one that must be guarded
+        LogicalPlan::Filter(below) => is_fallible(&below.predicate, below.input.schema()),
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_are_sorted() {
+        assert!(TOTAL_FUNCTIONS.is_sorted());
+    }
+}

@@ -1,0 +1,628 @@
+//! Makes a query independent of its surroundings: names qualified, stars expanded, output columns named.
+//!
+//! With [`Mode::Bind`] the result is what is stored with a view. With [`Mode::Expand`] also views, generated columns
+//! and window functions are replaced by the subqueries they stand for, so that DataFusion can bind it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Cte, Expr, GroupByExpr, Ident, JoinConstraint, ObjectName as AstName, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableAliasColumnDef,
+    TableFactor, TableWithJoins, VisitMut, VisitorMut,
+};
+
+use crate::bind_error::SourceText;
+use crate::catalog::QualifiedName;
+use crate::error::{PlanError, Result, UndefinedKind};
+use crate::names::{fold, ident};
+use crate::relations::{Relation, RelationBody, Relations};
+use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::output_names::output_name;
+use crate::rewrite::scope::{Scope, ScopeColumn, constraint};
+use crate::statement::ObjectName;
+
+/// How far to go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mode {
+    /// Names, stars and output columns only.
+    Bind,
+    /// Also views, generated columns and windows.
+    Expand,
+}
+
+/// A qualified query.
+#[derive(Debug, Clone)]
+pub struct Qualified {
+    pub query: Query,
+    /// PostgreSQL's names of the output columns, possibly with duplicates.
+    pub columns: Vec<String>,
+    /// Every relation that is read, by name; of an expanded query also those below views.
+    pub relations: BTreeMap<QualifiedName, Relation>,
+}
+
+/// Qualifies `query`.
+pub fn qualify(
+    query: &Query,
+    relations: &dyn Relations,
+    mode: Mode,
+    text: SourceText<'_>,
+) -> Result<Qualified> {
+    let mut query = query.clone();
+    if mode == Mode::Expand {
+        rewrite_expressions(&mut query);
+    }
+    let mut qualifier = Qualifier {
+        relations,
+        mode,
+        text,
+        found: BTreeMap::new(),
+    };
+    let names = qualifier.query(&mut query, &Ctes::default())?;
+    Ok(Qualified {
+        query,
+        columns: names.shown,
+        relations: qualifier.found,
+    })
+}
+
+/// Columns of the common table expressions in scope.
+type Ctes = HashMap<String, Vec<String>>;
+
+/// Output columns of a query.
+#[derive(Debug, Clone, Default)]
+struct Names {
+    /// As PostgreSQL shows them.
+    shown: Vec<String>,
+    /// As other parts of the query may refer to them: without duplicates.
+    unique: Vec<String>,
+}
+
+impl Names {
+    fn of(names: Vec<String>) -> Self {
+        Names {
+            shown: names.clone(),
+            unique: names,
+        }
+    }
+}
+
+pub(super) struct Qualifier<'a> {
+    relations: &'a dyn Relations,
+    pub(super) mode: Mode,
+    text: SourceText<'a>,
+    found: BTreeMap<QualifiedName, Relation>,
+}
+
+impl Qualifier<'_> {
+    fn query(&mut self, query: &mut Query, outer: &Ctes) -> Result<Names> {
+        let mut ctes = outer.clone();
+        if let Some(with) = &mut query.with {
+            for cte in &mut with.cte_tables {
+                let columns = self.cte(cte, with.recursive, &ctes)?;
+                ctes.insert(fold(&cte.alias.name), columns);
+            }
+        }
+        let names = self.set_expr(&mut query.body, &ctes)?;
+        // ORDER BY, LIMIT: only subqueries in them need anything
+        let body = std::mem::replace(&mut query.body, Box::new(empty_values()));
+        let with = query.with.take();
+        let visited = self.subqueries(query, &ctes);
+        (query.body, query.with) = (body, with);
+        visited?;
+        Ok(names)
+    }
+
+    fn cte(&mut self, cte: &mut Cte, is_recursive: bool, ctes: &Ctes) -> Result<Vec<String>> {
+        let mut scope = ctes.clone();
+        if is_recursive {
+            let mut first = cte.query.clone();
+            if let SetExpr::SetOperation { left, .. } = *first.body {
+                first.body = left;
+            }
+            let names = self.query(&mut first, ctes)?;
+            scope.insert(
+                fold(&cte.alias.name),
+                aliased(&mut cte.alias.clone(), names.unique)?,
+            );
+        }
+        let names = self.query(&mut cte.query, &scope)?;
+        aliased(&mut cte.alias, names.unique)
+    }
+
+    fn set_expr(&mut self, body: &mut SetExpr, ctes: &Ctes) -> Result<Names> {
+        match body {
+            SetExpr::Select(select) => self.select(select, ctes),
+            SetExpr::Query(query) => self.query(query, ctes),
+            SetExpr::SetOperation { left, right, .. } => {
+                let names = self.set_expr(left, ctes)?;
+                self.set_expr(right, ctes)?;
+                Ok(names)
+            }
+            SetExpr::Values(values) => {
+                let width = values.rows.first().map_or(0, |row| row.content.len());
+                self.subqueries(values, ctes)?;
+                Ok(Names::of(
+                    (1..=width).map(|i| format!("column{i}")).collect(),
+                ))
+            }
+            SetExpr::Table(table) => {
+                let parts = [&table.schema_name, &table.table_name];
+                let name: Vec<String> = parts
+                    .into_iter()
+                    .flatten()
+                    .map(|n| ident(n).to_string())
+                    .collect();
+                let mut query = parse_query(&format!("SELECT * FROM {}", name.join(".")))?;
+                let names = self.query(&mut query, ctes)?;
+                *body = *query.body;
+                Ok(names)
+            }
+            SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
+                Err(unsupported(
+                    "a data-changing statement in a query",
+                    "run it as a statement of its own",
+                ))
+            }
+        }
+    }
+
+    fn select(&mut self, select: &mut Select, ctes: &Ctes) -> Result<Names> {
+        let mut from = std::mem::take(&mut select.from);
+        let mut scope = Scope::default();
+        for table in &mut from {
+            scope.cross(self.table_with_joins(table, ctes)?);
+        }
+        self.subqueries(select, ctes)?;
+        strip_schemas(select, &scope, &self.found);
+        for table in &mut from {
+            for join in &mut table.joins {
+                strip_schemas(&mut join.join_operator, &scope, &self.found);
+            }
+        }
+        select.from = from;
+        let names = expand_select_list(select, &scope)?;
+        reject_star_elsewhere(&select.group_by)?;
+        Ok(names)
+    }
+
+    fn table_with_joins(&mut self, table: &mut TableWithJoins, ctes: &Ctes) -> Result<Scope> {
+        let mut scope = self.table_factor(&mut table.relation, ctes)?;
+        for join in &mut table.joins {
+            let right = self.table_factor(&mut join.relation, ctes)?;
+            if let Some(JoinConstraint::On(_)) = constraint(&join.join_operator) {
+                self.subqueries(&mut join.join_operator, ctes)?;
+            }
+            scope.join(join, right);
+        }
+        Ok(scope)
+    }
+
+    pub(super) fn table_factor(&mut self, factor: &mut TableFactor, ctes: &Ctes) -> Result<Scope> {
+        match factor {
+            TableFactor::Table { args: None, .. } => self.named(factor, ctes),
+            TableFactor::Table {
+                name,
+                alias,
+                args: Some(args),
+                ..
+            } => {
+                let args = args.args.clone();
+                let (name, alias) = (name.clone(), alias.clone());
+                self.table_function(factor, &name, alias, args, ctes)
+            }
+            TableFactor::Function {
+                name, alias, args, ..
+            } => {
+                let (name, alias, args) = (name.clone(), alias.clone(), args.clone());
+                self.table_function(factor, &name, alias, args, ctes)
+            }
+            TableFactor::Derived {
+                subquery, alias, ..
+            } => {
+                let names = self.query(subquery, ctes)?;
+                scope_of(alias.as_mut(), names.unique)
+            }
+            TableFactor::NestedJoin {
+                table_with_joins,
+                alias,
+            } => {
+                let scope = self.table_with_joins(table_with_joins, ctes)?;
+                match alias {
+                    Some(_) => scope_of(
+                        alias.as_mut(),
+                        scope.star.into_iter().map(|c| c.name).collect(),
+                    ),
+                    None => Ok(scope),
+                }
+            }
+            TableFactor::UNNEST {
+                alias, array_exprs, ..
+            } => {
+                for expr in array_exprs.iter_mut() {
+                    self.subqueries(expr, ctes)?;
+                }
+                let name = alias
+                    .as_ref()
+                    .map_or_else(|| "unnest".to_string(), |a| fold(&a.name));
+                let columns = numbered(&name, array_exprs.len());
+                let alias = alias.get_or_insert_with(|| table_alias("unnest"));
+                scope_of(Some(alias), columns).inspect(|scope| name_columns(alias, scope))
+            }
+            other => Err(unsupported(
+                &format!("{other} in FROM"),
+                "use a table, a view or a subquery",
+            )),
+        }
+    }
+
+    /// A table, view or common table expression.
+    fn named(&mut self, factor: &mut TableFactor, ctes: &Ctes) -> Result<Scope> {
+        let TableFactor::Table { name, alias, .. } = factor else {
+            return Err(PlanError::Internal("not a named relation".to_string()));
+        };
+        let written = object_name(name)?;
+        if written.schema.is_none()
+            && let Some(columns) = ctes.get(&written.name)
+        {
+            let alias_or_name = alias.clone().unwrap_or_else(|| table_alias(&written.name));
+            return scope_of(
+                alias.as_mut().or(Some(&mut alias_or_name.clone())),
+                columns.clone(),
+            );
+        }
+        let Some(relation) = self.relations.relation(&written) else {
+            return Err(PlanError::Undefined {
+                kind: UndefinedKind::Relation,
+                message: format!("relation \"{}\" does not exist", display_name(&written)),
+                position: self.text.position_of(name.span()),
+            });
+        };
+        *name = AstName::from(vec![
+            ident(&relation.name.schema),
+            ident(&relation.name.name),
+        ]);
+        let mut alias = alias
+            .get_or_insert_with(|| table_alias(&relation.name.name))
+            .clone();
+        let scope = scope_of(Some(&mut alias), relation.columns())?;
+        set_alias(factor, alias.clone());
+        if self.mode == Mode::Expand {
+            self.expand_relation(factor, &relation, alias)?;
+        }
+        self.found.insert(relation.name.clone(), relation);
+        Ok(scope)
+    }
+
+    /// Replaces a view, or a relation with generated columns, by its subquery.
+    fn expand_relation(
+        &mut self,
+        factor: &mut TableFactor,
+        relation: &Relation,
+        mut alias: TableAlias,
+    ) -> Result<()> {
+        let subquery = match &relation.body {
+            RelationBody::Rows(_) => return Ok(()),
+            RelationBody::Generated { .. } => {
+                let sql = relation.generated_sql().unwrap_or_default();
+                let mut query = parse_query(&sql)?;
+                rewrite_expressions(&mut query);
+                query
+            }
+            RelationBody::View { columns, query } => {
+                let mut query = parse_query(query)?;
+                rewrite_expressions(&mut query);
+                let names = self.query(&mut query, &Ctes::new())?;
+                if alias.columns.is_empty() && names.unique != *columns {
+                    alias.columns = columns.iter().map(|c| column_alias(c)).collect();
+                }
+                query
+            }
+        };
+        *factor = derived(subquery, alias);
+        Ok(())
+    }
+
+    /// Subqueries in the expressions of `node`, which holds no FROM clause of its own.
+    pub(super) fn subqueries<T: VisitMut>(&mut self, node: &mut T, ctes: &Ctes) -> Result<()> {
+        let mut visitor = Subqueries {
+            qualifier: self,
+            ctes,
+            depth: 0,
+        };
+        match node.visit(&mut visitor) {
+            ControlFlow::Continue(()) => Ok(()),
+            ControlFlow::Break(error) => Err(*error),
+        }
+    }
+}
+
+/// Calls the qualifier for the outermost queries inside expressions.
+struct Subqueries<'a, 'b> {
+    qualifier: &'a mut Qualifier<'b>,
+    ctes: &'a Ctes,
+    depth: usize,
+}
+
+impl VisitorMut for Subqueries<'_, '_> {
+    type Break = Box<PlanError>;
+
+    fn pre_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
+        // The node itself may be the query whose other clauses are visited; its body is away then.
+        let is_emptied =
+            matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
+        if self.depth == 0 && !is_emptied {
+            if let Err(error) = self.qualifier.query(query, self.ctes) {
+                return ControlFlow::Break(Box::new(error));
+            }
+        }
+        if !is_emptied {
+            self.depth += 1;
+        }
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, query: &mut Query) -> ControlFlow<Self::Break> {
+        let is_emptied =
+            matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
+        if !is_emptied {
+            self.depth -= 1;
+        }
+        ControlFlow::Continue(())
+    }
+}
+
+/// Expands stars and names every item; a name that is taken gets a number, so that DataFusion can tell them apart.
+fn expand_select_list(select: &mut Select, scope: &Scope) -> Result<Names> {
+    let mut items = Vec::new();
+    for item in select.projection.drain(..) {
+        match item {
+            SelectItem::Wildcard(_) if scope.star.is_empty() => {
+                return Err(PlanError::Syntax {
+                    message: "SELECT * with no tables specified is not valid".to_string(),
+                    position: None,
+                });
+            }
+            SelectItem::Wildcard(_) => items.extend(scope.star.iter().cloned().map(starred)),
+            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
+                let table = name
+                    .0
+                    .last()
+                    .and_then(|part| part.as_ident())
+                    .map(fold)
+                    .unwrap_or_default();
+                items.extend(scope.table_star(&table)?.into_iter().map(starred));
+            }
+            SelectItem::UnnamedExpr(expr) => items.push((output_name(&expr), expr, None)),
+            SelectItem::ExprWithAlias { expr, alias } => {
+                items.push((fold(&alias), expr, Some(alias)))
+            }
+            other @ (SelectItem::ExprWithAliases { .. } | SelectItem::QualifiedWildcard(..)) => {
+                return Err(unsupported(&format!("{other}"), "name each column"));
+            }
+        }
+    }
+    let mut names = Names::default();
+    let mut taken = HashSet::new();
+    for (shown, expr, alias) in items {
+        let mut unique = shown.clone();
+        let mut number = 2;
+        while !taken.insert(unique.clone()) {
+            unique = format!("{shown}:{number}");
+            number += 1;
+        }
+        select.projection.push(match (alias, &expr) {
+            (Some(alias), _) if unique == shown => SelectItem::ExprWithAlias { expr, alias },
+            (None, expr_ref) if unique == shown && is_plain_column(expr_ref, scope) => {
+                SelectItem::UnnamedExpr(expr)
+            }
+            _ => SelectItem::ExprWithAlias {
+                expr,
+                alias: ident(&unique),
+            },
+        });
+        names.shown.push(shown);
+        names.unique.push(unique);
+    }
+    Ok(names)
+}
+
+fn starred(column: ScopeColumn) -> (String, Expr, Option<Ident>) {
+    let alias = match column.expr {
+        Expr::CompoundIdentifier(_) | Expr::Identifier(_) => None,
+        _ => Some(ident(&column.name)),
+    };
+    (column.name, column.expr, alias)
+}
+
+/// A column that DataFusion names as PostgreSQL does; not a field of a struct.
+fn is_plain_column(expr: &Expr, scope: &Scope) -> bool {
+    match expr {
+        Expr::Identifier(_) => true,
+        Expr::CompoundIdentifier(parts) => parts.len() == 2 && scope.has_table(&fold(&parts[0])),
+        _ => false,
+    }
+}
+
+/// `schema.table.column` as `table.column`: relations are known by alias or bare name.
+fn strip_schemas<T: VisitMut>(
+    node: &mut T,
+    scope: &Scope,
+    found: &BTreeMap<QualifiedName, Relation>,
+) {
+    let _: ControlFlow<()> = sqlparser::ast::visit_expressions_mut(node, |expr| {
+        if let Expr::CompoundIdentifier(parts) = expr
+            && parts.len() >= 3
+        {
+            let name = QualifiedName {
+                schema: fold(&parts[0]),
+                name: fold(&parts[1]),
+            };
+            if found.contains_key(&name) && scope.has_table(&name.name) {
+                parts.remove(0);
+            }
+        }
+        ControlFlow::Continue(())
+    });
+}
+
+fn reject_star_elsewhere(group_by: &GroupByExpr) -> Result<()> {
+    match group_by {
+        GroupByExpr::All(_) => Err(unsupported("GROUP BY ALL", "list the columns to group by")),
+        GroupByExpr::Expressions(..) => Ok(()),
+    }
+}
+
+/// The scope of a relation with an optional alias, whose column list is filled up to the relation's width.
+pub(super) fn scope_of(alias: Option<&mut TableAlias>, columns: Vec<String>) -> Result<Scope> {
+    match alias {
+        Some(alias) => {
+            let name = fold(&alias.name);
+            let columns = aliased(alias, columns)?;
+            Ok(Scope::of_table(Some(name), columns))
+        }
+        None => Ok(Scope::of_table(None, columns)),
+    }
+}
+
+fn aliased(alias: &mut TableAlias, mut columns: Vec<String>) -> Result<Vec<String>> {
+    if alias.columns.is_empty() {
+        return Ok(columns);
+    }
+    if alias.columns.len() > columns.len() {
+        return Err(PlanError::InvalidDefinition {
+            message: format!(
+                "table \"{}\" has {} columns available but {} columns specified",
+                fold(&alias.name),
+                columns.len(),
+                alias.columns.len()
+            ),
+            hint: None,
+        });
+    }
+    for (column, named) in columns.iter_mut().zip(&alias.columns) {
+        *column = fold(&named.name);
+    }
+    alias.columns.extend(
+        columns[alias.columns.len()..]
+            .iter()
+            .map(|c| column_alias(c)),
+    );
+    Ok(columns)
+}
+
+/// Writes the names of `scope` into `alias`, for functions whose columns DataFusion names otherwise.
+pub(super) fn name_columns(alias: &mut TableAlias, scope: &Scope) {
+    alias.columns = scope.star.iter().map(|c| column_alias(&c.name)).collect();
+}
+
+pub(super) fn numbered(name: &str, count: usize) -> Vec<String> {
+    (1..=count)
+        .map(|i| {
+            if i == 1 {
+                name.to_string()
+            } else {
+                format!("{name}:{i}")
+            }
+        })
+        .collect()
+}
+
+fn column_alias(name: &str) -> TableAliasColumnDef {
+    TableAliasColumnDef {
+        name: ident(name),
+        data_type: None,
+    }
+}
+
+pub(super) fn table_alias(name: &str) -> TableAlias {
+    TableAlias {
+        explicit: true,
+        name: ident(name),
+        columns: Vec::new(),
+        at: None,
+    }
+}
+
+fn set_alias(factor: &mut TableFactor, to: TableAlias) {
+    if let TableFactor::Table { alias, .. } = factor {
+        *alias = Some(to);
+    }
+}
+
+pub(super) fn derived(query: Query, alias: TableAlias) -> TableFactor {
+    TableFactor::Derived {
+        lateral: false,
+        subquery: Box::new(query),
+        alias: Some(alias),
+        sample: None,
+    }
+}
+
+fn empty_values() -> SetExpr {
+    SetExpr::Values(sqlparser::ast::Values {
+        explicit_row: false,
+        value_keyword: false,
+        rows: Vec::new(),
+    })
+}
+
+/// A relation's name as written; the database's own name may come first.
+pub(super) fn object_name(name: &AstName) -> Result<ObjectName> {
+    let parts: Option<Vec<String>> = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(fold))
+        .collect();
+    match parts.unwrap_or_default().as_slice() {
+        [name] => Ok(ObjectName {
+            schema: None,
+            name: name.clone(),
+        }),
+        [schema, name] => Ok(ObjectName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
+        [database, schema, name] if database == "rivermark" => Ok(ObjectName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
+        _ => Err(unsupported(
+            &format!("the relation name {name}"),
+            "write schema.name; there is one database",
+        )),
+    }
+}
+
+fn display_name(name: &ObjectName) -> String {
+    match &name.schema {
+        Some(schema) => format!("{schema}.{}", name.name),
+        None => name.name.clone(),
+    }
+}
+
+pub(super) fn unsupported(feature: &str, hint: &str) -> PlanError {
+    PlanError::Unsupported {
+        feature: feature.to_string(),
+        hint: hint.to_string(),
+    }
+}
+
+/// Parses a query of our own making or one that was stored.
+pub fn parse_query(sql: &str) -> Result<Query> {
+    let syntax = |error: sqlparser::parser::ParserError| PlanError::Syntax {
+        message: error.to_string(),
+        position: None,
+    };
+    let mut parser = sqlparser::parser::Parser::new(&sqlparser::dialect::PostgreSqlDialect {})
+        .try_with_sql(sql)
+        .map_err(syntax)?;
+    let query = parser.parse_query().map_err(syntax)?;
+    match parser.peek_token().token {
+        sqlparser::tokenizer::Token::EOF => Ok(*query),
+        other => Err(PlanError::Syntax {
+            message: format!("unexpected {other} after a query"),
+            position: None,
+        }),
+    }
+}

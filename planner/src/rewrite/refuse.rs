@@ -1,0 +1,151 @@
+//! Refuses in a view what can not be kept up to date yet, on the AST, so that the error can name the clause as it was
+//! written and say what to write instead.
+
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, TableFactor,
+    Visit, Visitor,
+};
+
+use crate::error::{PlanError, Result};
+
+/// An error if `query`, which is expanded, has a clause that no streaming operator maintains.
+pub fn refuse_unsupported(query: &Query) -> Result<()> {
+    match query.visit(&mut Checker) {
+        ControlFlow::Continue(()) => Ok(()),
+        ControlFlow::Break(refused) => Err(PlanError::Unsupported {
+            feature: format!("{} in a materialized view", refused.what),
+            hint: refused.hint.to_string(),
+        }),
+    }
+}
+
+struct Refused {
+    what: &'static str,
+    hint: &'static str,
+}
+
+struct Checker;
+
+impl Visitor for Checker {
+    type Break = Box<Refused>;
+
+    fn pre_visit_query(&mut self, query: &Query) -> ControlFlow<Self::Break> {
+        if query.with.as_ref().is_some_and(|with| with.recursive) {
+            return refuse(
+                "WITH RECURSIVE",
+                "it is not supported yet; store the closure in a table",
+            );
+        }
+        let is_limited = match &query.limit_clause {
+            Some(LimitClause::LimitOffset { limit, offset, .. }) => {
+                limit.is_some() || offset.is_some()
+            }
+            Some(LimitClause::OffsetCommaLimit { .. }) => true,
+            None => false,
+        };
+        if is_limited || query.fetch.is_some() {
+            return refuse(
+                "LIMIT",
+                "it is not supported yet; put ORDER BY and LIMIT into the query that reads the view",
+            );
+        }
+        if !query.locks.is_empty() {
+            return refuse("FOR UPDATE", "views are never locked; leave it out");
+        }
+        set_operations(&query.body)
+    }
+
+    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
+        if matches!(select.distinct, Some(Distinct::On(_))) {
+            return refuse(
+                "DISTINCT ON",
+                "it is not supported yet; use GROUP BY with first_value(x ORDER BY y) for each column",
+            );
+        }
+        if select.from.len() > 1 || select.from.iter().any(|table| !table.joins.is_empty()) {
+            return refuse(
+                "JOIN",
+                "it is not supported yet; make one view of each side and join them in queries",
+            );
+        }
+        if !select.named_window.is_empty() || select.qualify.is_some() {
+            return refuse("WINDOW", OVER_HINT);
+        }
+        match &select.group_by {
+            GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
+                refuse("GROUP BY ROLLUP or CUBE", GROUPING_HINT)
+            }
+            GroupByExpr::Expressions(..) | GroupByExpr::All(_) => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
+        match factor {
+            TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } => refuse(
+                "a function in FROM",
+                "only TUMBLE, HOP and CUMULATE are supported there yet",
+            ),
+            TableFactor::Derived { lateral: true, .. } => refuse(
+                "LATERAL",
+                "it is not supported yet; put unnest() into the select list",
+            ),
+            _ => ControlFlow::Continue(()),
+        }
+    }
+
+    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
+        match expr {
+            Expr::Function(function) if function.over.is_some() => refuse("OVER", OVER_HINT),
+            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
+                refuse("a subquery", SUBQUERY_HINT)
+            }
+            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
+                if matches!(**right, Expr::Subquery(_)) =>
+            {
+                refuse("a subquery", SUBQUERY_HINT)
+            }
+            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
+                refuse("GROUPING SETS, ROLLUP or CUBE", GROUPING_HINT)
+            }
+            _ => ControlFlow::Continue(()),
+        }
+    }
+}
+
+const OVER_HINT: &str =
+    "window functions are not supported yet; compute them in the query that reads the view";
+const SUBQUERY_HINT: &str = "it is not supported yet in an expression; make it a view and combine the two in the query that reads them";
+const GROUPING_HINT: &str =
+    "it is not supported yet; write one SELECT per grouping and combine them with UNION ALL";
+
+fn set_operations(body: &SetExpr) -> ControlFlow<Box<Refused>> {
+    match body {
+        SetExpr::SetOperation {
+            op: SetOperator::Union,
+            left,
+            right,
+            ..
+        } => {
+            set_operations(left)?;
+            set_operations(right)
+        }
+        SetExpr::SetOperation {
+            op: SetOperator::Intersect,
+            ..
+        } => refuse(
+            "INTERSECT",
+            "it is not supported yet; make one view of each side and intersect them in queries",
+        ),
+        SetExpr::SetOperation { .. } => refuse(
+            "EXCEPT",
+            "it is not supported yet; make one view of each side and subtract them in queries",
+        ),
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+fn refuse(what: &'static str, hint: &'static str) -> ControlFlow<Box<Refused>> {
+    ControlFlow::Break(Box::new(Refused { what, hint }))
+}

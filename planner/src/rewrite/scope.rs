@@ -1,0 +1,166 @@
+//! What a FROM clause offers to the select list: the columns that `*` and `t.*` stand for.
+
+use sqlparser::ast::{Expr, Ident, Join, JoinConstraint, JoinOperator};
+
+use crate::error::{PlanError, Result};
+use crate::names::{fold, ident};
+use crate::rewrite::expressions::call;
+
+/// One column of a FROM clause.
+#[derive(Debug, Clone)]
+pub struct ScopeColumn {
+    pub name: String,
+    /// How to refer to it.
+    pub expr: Expr,
+}
+
+/// One named relation of a FROM clause.
+#[derive(Debug, Clone)]
+pub struct ScopeTable {
+    /// Alias or name; `None`: a subquery without an alias.
+    pub name: Option<String>,
+    pub columns: Vec<String>,
+}
+
+/// The relations of a FROM clause and what `*` expands to.
+#[derive(Debug, Clone, Default)]
+pub struct Scope {
+    pub tables: Vec<ScopeTable>,
+    pub star: Vec<ScopeColumn>,
+}
+
+impl Scope {
+    /// The scope of one relation.
+    pub fn of_table(name: Option<String>, columns: Vec<String>) -> Self {
+        let star = columns
+            .iter()
+            .map(|c| ScopeColumn {
+                name: c.clone(),
+                expr: reference(name.as_deref(), c),
+            })
+            .collect();
+        Scope {
+            tables: vec![ScopeTable { name, columns }],
+            star,
+        }
+    }
+
+    /// `FROM a, b`.
+    pub fn cross(&mut self, right: Scope) {
+        self.tables.extend(right.tables);
+        self.star.extend(right.star);
+    }
+
+    /// `FROM a JOIN b ...`: columns named by USING or NATURAL come once and first.
+    pub fn join(&mut self, join: &Join, right: Scope) {
+        let merged = self.merged_columns(join, &right);
+        if merged.is_empty() {
+            self.cross(right);
+            return;
+        }
+        let find = |columns: &[ScopeColumn], name: &str| {
+            columns
+                .iter()
+                .find(|c| c.name == name)
+                .map(|c| c.expr.clone())
+        };
+        let mut star = Vec::new();
+        for name in &merged {
+            let (Some(of_left), Some(of_right)) = (find(&self.star, name), find(&right.star, name))
+            else {
+                continue;
+            };
+            let expr = match &join.join_operator {
+                JoinOperator::Right(_) | JoinOperator::RightOuter(_) => of_right,
+                JoinOperator::FullOuter(_) => call("coalesce", vec![of_left, of_right]),
+                _ => of_left,
+            };
+            star.push(ScopeColumn {
+                name: name.clone(),
+                expr,
+            });
+        }
+        let rest = self
+            .star
+            .drain(..)
+            .chain(right.star)
+            .filter(|c| !merged.contains(&c.name));
+        star.extend(rest.collect::<Vec<_>>());
+        self.star = star;
+        self.tables.extend(right.tables);
+    }
+
+    fn merged_columns(&self, join: &Join, right: &Scope) -> Vec<String> {
+        match constraint(&join.join_operator) {
+            Some(JoinConstraint::Using(names)) => names
+                .iter()
+                .filter_map(|n| n.0.last()?.as_ident().map(fold))
+                .collect(),
+            Some(JoinConstraint::Natural) => self
+                .star
+                .iter()
+                .map(|c| c.name.clone())
+                .filter(|name| right.star.iter().any(|c| c.name == *name))
+                .collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// What `table.*` stands for.
+    pub fn table_star(&self, table: &str) -> Result<Vec<ScopeColumn>> {
+        let found = self
+            .tables
+            .iter()
+            .find(|t| t.name.as_deref() == Some(table))
+            .ok_or_else(|| PlanError::Undefined {
+                kind: crate::error::UndefinedKind::Relation,
+                message: format!("missing FROM-clause entry for table \"{table}\""),
+                position: None,
+            })?;
+        let column = |c: &String| ScopeColumn {
+            name: c.clone(),
+            expr: reference(Some(table), c),
+        };
+        Ok(found.columns.iter().map(column).collect())
+    }
+
+    /// Whether `name` is the alias or name of a relation here.
+    pub fn has_table(&self, name: &str) -> bool {
+        self.tables.iter().any(|t| t.name.as_deref() == Some(name))
+    }
+}
+
+/// The condition of a join, if its kind has one.
+pub fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
+    match operator {
+        JoinOperator::Join(c)
+        | JoinOperator::Inner(c)
+        | JoinOperator::Left(c)
+        | JoinOperator::LeftOuter(c)
+        | JoinOperator::Right(c)
+        | JoinOperator::RightOuter(c)
+        | JoinOperator::FullOuter(c)
+        | JoinOperator::CrossJoin(c)
+        | JoinOperator::Semi(c)
+        | JoinOperator::LeftSemi(c)
+        | JoinOperator::RightSemi(c)
+        | JoinOperator::Anti(c)
+        | JoinOperator::LeftAnti(c)
+        | JoinOperator::RightAnti(c)
+        | JoinOperator::StraightJoin(c)
+        | JoinOperator::AsOf { constraint: c, .. } => Some(c),
+        JoinOperator::CrossApply
+        | JoinOperator::OuterApply
+        | JoinOperator::ArrayJoin
+        | JoinOperator::LeftArrayJoin
+        | JoinOperator::InnerArrayJoin => None,
+    }
+}
+
+fn reference(table: Option<&str>, column: &str) -> Expr {
+    let column: Ident = ident(column);
+    match table {
+        Some(table) => Expr::CompoundIdentifier(vec![ident(table), column]),
+        None => Expr::Identifier(column),
+    }
+}

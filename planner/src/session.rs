@@ -1,0 +1,82 @@
+//! The DataFusion session that batch queries and stream planning share: settings, functions, types and rules.
+
+use std::sync::Arc;
+
+use datafusion::execution::SessionState;
+use datafusion::execution::session_state::SessionStateBuilder;
+use datafusion::optimizer::analyzer::resolve_grouping_function::ResolveGroupingFunction;
+use datafusion::optimizer::analyzer::type_coercion::TypeCoercion;
+use datafusion::optimizer::{AnalyzerRule, Optimizer, OptimizerRule};
+use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
+use datafusion::prelude::SessionConfig;
+
+use crate::functions;
+use crate::rewrite::checked::CheckedEvaluation;
+use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
+use crate::rewrite::pg_types::PostgresTyping;
+use crate::type_planner::PostgresTypes;
+
+/// Settings of one session. `time_zone` is an IANA name or an offset.
+pub fn session_config(time_zone: &str) -> SessionConfig {
+    let mut config = SessionConfig::new();
+    let options = config.options_mut();
+    options.sql_parser.enable_ident_normalization = true;
+    options.sql_parser.parse_float_as_decimal = true;
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.sql_parser.collect_spans = true;
+    options.execution.time_zone = Some(time_zone.to_string());
+    options.catalog.create_default_catalog_and_schema = false;
+    config
+}
+
+/// A builder with Rivermark's functions, types and rules; the server adds its runtime (memory pool) before building.
+pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
+    let mut builder = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features();
+    if let Some(scalars) = builder.scalar_functions() {
+        scalars.extend(functions::scalar_functions());
+    }
+    builder
+        .with_type_planner(Arc::new(PostgresTypes))
+        .with_analyzer_rules(analyzer_rules())
+        .with_optimizer_rules(batch_optimizer_rules())
+        .with_physical_optimizer_rules(
+            // It would merge a filter that can fail into the one that guards it.
+            PhysicalOptimizer::new()
+                .rules
+                .into_iter()
+                .filter(|r| !r.name().starts_with("FilterPushdown"))
+                .collect(),
+        )
+}
+
+/// A session for planning and for queries without a runtime of their own.
+pub fn session_state(time_zone: &str) -> SessionState {
+    session_state_builder(session_config(time_zone)).build()
+}
+
+fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
+    vec![
+        Arc::new(PostgresTyping),
+        Arc::new(ResolveGroupingFunction::new()),
+        Arc::new(TypeCoercion::new()),
+        Arc::new(CheckedEvaluation),
+        Arc::new(GuardFallible),
+    ]
+}
+
+/// DataFusion's rules, with its filter push-down replaced by the guarded one.
+fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+    Optimizer::new()
+        .rules
+        .into_iter()
+        .map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
+            if rule.name() == "push_down_filter" {
+                Arc::new(GuardedPushDownFilter::default())
+            } else {
+                rule
+            }
+        })
+        .collect()
+}
