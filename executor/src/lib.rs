@@ -2,9 +2,39 @@
 //!
 //! This crate knows nothing of Kafka, message formats, the wire protocol or SQL text.
 
+pub mod aggregates;
+pub mod api;
+mod backfill;
+mod catalog_change;
+mod command;
+mod commit;
+pub mod consolidate;
+mod dataflow;
+mod dead_letters;
 pub mod delta;
+pub mod engine;
+mod epoch;
 pub mod error;
+pub mod evaluate;
+mod meta;
+pub mod operator;
+pub mod operators;
+mod progress;
+mod publish;
+mod published;
+mod recovery;
+mod row_store;
+mod rows;
+mod scan;
+pub mod snapshot;
 pub mod source;
+mod source_input;
+pub mod state;
+mod usage;
+mod view;
+mod writer;
 
 pub use delta::Delta;
+pub use engine::Engine;
 pub use error::ExecutorError;
+pub use snapshot::Snapshot;

@@ -13,6 +13,12 @@ pub trait Operator: Send {
     /// For metrics and errors.
     fn name(&self) -> &'static str;
 
+    /// What the operator's output holds before any input, e.g. constant rows or the one row of a global aggregate.
+    /// Called once, in the first epoch of the view, before any push.
+    fn initialize(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
+        Ok(Vec::new())
+    }
+
     /// One delta at input `port`. May return output at once (stateless operators) or keep it for [`Self::finish`].
     /// Called any number of times in an epoch.
     fn push(&mut self, port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>>;

@@ -33,8 +33,8 @@ use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
 use crate::rewrite::pg_types::type_expr;
-use crate::rewrite::session_zone::{localize, zone_of};
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
+use crate::rewrite::session_zone::{localize, zone_of};
 use crate::types::SqlType;
 
 /// A query as DataFusion's plan, neither analysed nor optimised; the session's rules do that when it runs.

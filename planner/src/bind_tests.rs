@@ -151,7 +151,10 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT name FROM t EXCEPT ALL SELECT 'x' ORDER BY 1",
         "name\nx\ny\nNULL",
     ),
-    ("SELECT name FROM t INTERSECT ALL VALUES ('x'), ('x'), ('x'), (NULL) ORDER BY 1", "name\nx\nx\nNULL"),
+    (
+        "SELECT name FROM t INTERSECT ALL VALUES ('x'), ('x'), ('x'), (NULL) ORDER BY 1",
+        "name\nx\nx\nNULL",
+    ),
     // times
     (
         "SELECT at AT TIME ZONE 'Europe/Berlin' FROM log WHERE v = 1",
@@ -235,13 +238,25 @@ fn session_zone() {
         ("ts = '2026-07-01 14:00:00'", "true"),
         ("ts = '2026-07-01 12:00:00+00'", "true"),
         ("ts::timestamp", "2026-07-01T14:00:00"),
-        ("'2026-07-01 14:00:00'::timestamp::timestamptz", "2026-07-01T12:00:00Z"),
+        (
+            "'2026-07-01 14:00:00'::timestamp::timestamptz",
+            "2026-07-01T12:00:00Z",
+        ),
         ("date_trunc('day', ts)", "2026-06-30T22:00:00Z"),
         ("extract(hour from ts)", "14"),
         ("extract(epoch from ts)", "1782907200.0"),
     ] {
-        let bound = bind_scalar(sql, &schema, &state, None).unwrap_or_else(|error| panic!("{sql}: {error}"));
-        let value = bound.physical.evaluate(&batch).and_then(|v| v.into_array(1)).unwrap();
-        assert_eq!(arrow::util::display::array_value_to_string(&value, 0).unwrap(), expected, "{sql}");
+        let bound = bind_scalar(sql, &schema, &state, None)
+            .unwrap_or_else(|error| panic!("{sql}: {error}"));
+        let value = bound
+            .physical
+            .evaluate(&batch)
+            .and_then(|v| v.into_array(1))
+            .unwrap();
+        assert_eq!(
+            arrow::util::display::array_value_to_string(&value, 0).unwrap(),
+            expected,
+            "{sql}"
+        );
     }
 }

@@ -82,3 +82,57 @@ pub enum UndefinedKind {
 }
 
 pub type Result<T, E = PlanError> = std::result::Result<T, E>;
+
+impl PlanError {
+    /// `feature` is known but refused; `hint` says what to write instead.
+    pub fn unsupported(feature: impl Into<String>, hint: impl Into<String>) -> Self {
+        PlanError::Unsupported { feature: feature.into(), hint: hint.into() }
+    }
+
+    /// A definition that contradicts itself, with nothing to add.
+    pub fn invalid_definition(message: impl Into<String>) -> Self {
+        PlanError::InvalidDefinition { message: message.into(), hint: None }
+    }
+
+    /// A wrong, unknown or missing option.
+    pub fn invalid_option(message: impl Into<String>) -> Self {
+        PlanError::InvalidOption { message: message.into() }
+    }
+
+    /// The 1-based character of the query string where the error is, where that is known.
+    pub fn position(&self) -> Option<usize> {
+        match self {
+            PlanError::Syntax { position, .. }
+            | PlanError::Undefined { position, .. }
+            | PlanError::TypeMismatch { position, .. } => *position,
+            PlanError::Duplicate { .. }
+            | PlanError::Unsupported { .. }
+            | PlanError::InvalidOption { .. }
+            | PlanError::InvalidDefinition { .. }
+            | PlanError::Grouping { .. }
+            | PlanError::Ambiguous { .. }
+            | PlanError::DependentObjects { .. }
+            | PlanError::WrongObjectKind { .. }
+            | PlanError::Evaluation { .. }
+            | PlanError::Internal(_) => None,
+        }
+    }
+
+    /// What to do about it, where the message does not say so itself.
+    pub fn hint(&self) -> Option<&str> {
+        match self {
+            PlanError::InvalidDefinition { hint, .. } | PlanError::WrongObjectKind { hint, .. } => hint.as_deref(),
+            PlanError::Unsupported { .. }
+            | PlanError::Syntax { .. }
+            | PlanError::Undefined { .. }
+            | PlanError::TypeMismatch { .. }
+            | PlanError::Duplicate { .. }
+            | PlanError::InvalidOption { .. }
+            | PlanError::Grouping { .. }
+            | PlanError::Ambiguous { .. }
+            | PlanError::DependentObjects { .. }
+            | PlanError::Evaluation { .. }
+            | PlanError::Internal(_) => None,
+        }
+    }
+}

@@ -7,22 +7,26 @@ pub mod bind_error;
 #[cfg(test)]
 mod bind_tests;
 pub mod catalog;
+pub mod definition;
 pub mod describe;
+pub mod dialect;
 pub mod error;
 pub mod explain;
 pub mod fingerprint;
 #[cfg(test)]
 mod fixture;
 pub mod functions;
+pub mod identifier;
 pub mod lower;
 pub mod names;
-pub mod parse_query;
+pub mod parse;
 pub mod plan;
 pub mod properties;
 pub mod relations;
 pub mod rewrite;
 pub mod session;
 pub mod statement;
+mod type_names;
 pub mod type_planner;
 pub mod types;
 pub mod window;

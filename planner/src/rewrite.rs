@@ -8,6 +8,7 @@ mod aliases;
 mod bags;
 pub mod checked;
 pub mod expressions;
+pub mod fixed_zone;
 pub mod guard;
 pub mod output_names;
 pub mod pg_types;

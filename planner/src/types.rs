@@ -189,7 +189,7 @@ impl fmt::Display for SqlType {
                     if i > 0 {
                         f.write_str(", ")?;
                     }
-                    write!(f, "{name} {t}")?;
+                    write!(f, "{} {t}", crate::identifier::quote_ident(name))?;
                 }
                 f.write_str(">")
             }

@@ -1,1 +1,49 @@
-//! Placeholder.
+//! The test harness: starts what a test needs (the `rivermark` binary, Apache Kafka, PostgreSQL), talks to it over
+//! the wire as a user would, and takes it down again. The tests are in `tests/`, the SQL files in `slt/`.
+
+pub mod kafka;
+pub mod ports;
+pub mod postgres;
+pub mod random;
+pub mod script;
+pub mod server;
+pub mod session;
+pub mod values;
+
+use std::path::PathBuf;
+
+/// The root of the repository.
+pub fn repository() -> PathBuf {
+    let manifest = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    manifest.parent().map(PathBuf::from).unwrap_or(manifest)
+}
+
+/// True in continuous integration, where a missing broker or database is a failure and not a skip.
+pub fn in_ci() -> bool {
+    matches!(std::env::var("CI").as_deref(), Ok("true" | "1"))
+}
+
+/// True under `./dev test --full`.
+pub fn is_full() -> bool {
+    std::env::var("RIVERMARK_TEST_FULL").is_ok_and(|v| v == "1")
+}
+
+/// The value of a numeric variable of the environment.
+///
+/// # Panics
+/// If it is set and no number.
+pub fn env_number(name: &str) -> Option<u64> {
+    let text = std::env::var(name).ok()?;
+    Some(
+        text.parse()
+            .unwrap_or_else(|_| panic!("{name} must be a number, not {text:?}")),
+    )
+}
+
+/// The seed of a random test: `RIVERMARK_SEED`, else a new one from the clock. Print it.
+pub fn seed() -> u64 {
+    env_number("RIVERMARK_SEED").unwrap_or_else(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        now.map_or(1, |d| d.as_nanos() as u64 % 1_000_000_007)
+    })
+}

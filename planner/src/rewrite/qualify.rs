@@ -16,13 +16,13 @@ use crate::bind_error::SourceText;
 use crate::catalog::QualifiedName;
 use crate::error::{PlanError, Result, UndefinedKind};
 use crate::names::{fold, ident};
-use crate::parse_query::parse_query;
+use crate::parse::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::aliases::{
     aliased, column_alias, name_columns, numbered, scope_of, table_alias,
 };
-use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::bags::{bag_operation, is_bag_difference};
+use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::output_names::output_name;
 use crate::rewrite::scope::{Scope, ScopeColumn, constraint};
 use crate::statement::ObjectName;
@@ -139,7 +139,12 @@ impl Qualifier<'_> {
         match body {
             SetExpr::Select(select) => self.select(select, ctes),
             SetExpr::Query(query) => self.query(query, ctes),
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+            SetExpr::SetOperation {
+                op,
+                set_quantifier,
+                left,
+                right,
+            } => {
                 let names = self.set_expr(left, ctes)?;
                 self.set_expr(right, ctes)?;
                 if self.mode == Mode::Expand && is_bag_difference(*op, *set_quantifier) {
@@ -190,6 +195,9 @@ impl Qualifier<'_> {
         }
         select.from = from;
         let names = expand_select_list(select, &scope)?;
+        let from = std::mem::take(&mut select.from);
+        scope.resolve_merged(select);
+        select.from = from;
         reject_star_elsewhere(&select.group_by)?;
         Ok(names)
     }
@@ -327,7 +335,7 @@ impl Qualifier<'_> {
                 query
             }
         };
-        *factor = derived(subquery, alias);
+        *factor = derived(*subquery, alias);
         Ok(())
     }
 
@@ -401,7 +409,10 @@ fn expand_select_list(select: &mut Select, scope: &Scope) -> Result<Names> {
                     .unwrap_or_default();
                 items.extend(scope.table_star(&table)?.into_iter().map(starred));
             }
-            SelectItem::UnnamedExpr(expr) => items.push((output_name(&expr), expr, None)),
+            SelectItem::UnnamedExpr(expr) => match scope.merged_reference(&expr) {
+                Some(column) => items.push(starred(column)),
+                None => items.push((output_name(&expr), expr, None)),
+            },
             SelectItem::ExprWithAlias { expr, alias } => {
                 items.push((fold(&alias), expr, Some(alias)))
             }

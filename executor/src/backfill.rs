@@ -1,0 +1,152 @@
+//! How a new view reads what its inputs held before it was created, while writes go on.
+//!
+//! Stored relations: each epoch reads the next chunk of rows *through this epoch's overlay* (after the relation has
+//! applied its own delta), moves the cursor past it, and forwards of the relation's delta only what lies at or
+//! before the OLD cursor. Whatever lies behind it is or will be in a chunk.
+//!
+//! Sources: the view reads with offsets of its own up to where the shared reader is; when the rest is short, the
+//! shared reader is held at its position until the view has met it, and from then on feeds both.
+
+use std::sync::Arc;
+
+use rivermark_planner::catalog::{ObjectId, Positions};
+
+use crate::delta::Delta;
+use crate::epoch::{EpochWork, now_us, project};
+use crate::error::{ExecutorError, Result};
+use crate::progress::{ScanProgress, distance, has_reached};
+use crate::row_store::RowStore;
+use crate::source::{ReadRequest, ReaderState};
+use crate::source_input::{decoded, record_letters};
+use crate::view::{PrivateReader, View};
+use crate::writer::Writer;
+
+/// Rows of a stored relation read for one view in one epoch.
+const CHUNK_ROWS: usize = 65_536;
+/// With fewer messages to go, the shared reader waits for the view.
+const HANDOVER_MESSAGES: u64 = 20_000;
+
+impl Writer {
+    /// The next chunk of a stored relation for a view that is still reading it.
+    pub fn backfill_rows(
+        &self,
+        view: &mut View,
+        object: ObjectId,
+        cursor: Option<Vec<u8>>,
+        columns: &[usize],
+        work: &mut EpochWork,
+    ) -> Result<Vec<Delta>> {
+        let rows = self.stored_rows(object)?;
+        let mut deltas = Vec::new();
+        for delta in work.changes.get(&object).into_iter().flatten() {
+            deltas.push(project(&rows.before_cursor(delta, cursor.as_deref())?, columns)?);
+        }
+        let (chunk, next) = rows.chunk(cursor.as_deref(), CHUNK_ROWS)?;
+        work.rows_in += chunk.num_rows() as u64;
+        deltas.push(project(&chunk, columns)?);
+        let progress = match next {
+            Some(cursor) => ScanProgress::Rows { cursor: Some(cursor) },
+            None => ScanProgress::Live,
+        };
+        view.progress.scans.insert(object, progress);
+        view.is_dirty = true;
+        Ok(deltas)
+    }
+
+    fn stored_rows(&self, object: ObjectId) -> Result<&RowStore> {
+        self.tables
+            .get(&object)
+            .map(|t| &t.rows)
+            .or_else(|| self.views.get(&object).map(|v| &v.rows))
+            .ok_or_else(|| ExecutorError::Internal(format!("object {object} has no stored rows")))
+    }
+
+    /// What the view's own reader of a source has ready.
+    pub fn backfill_source(
+        &mut self,
+        view: &mut View,
+        object: ObjectId,
+        mut positions: Positions,
+        columns: &[usize],
+        work: &mut EpochWork,
+    ) -> Result<Vec<Delta>> {
+        let context = self.readers.clone();
+        let Some(source) = self.sources.get_mut(&object) else {
+            return Err(ExecutorError::Internal(format!("source {object} is not running")));
+        };
+        if !source.is_read() || has_reached(&positions, &source.progress.positions) {
+            // Nobody else reads it, or the view has met the shared reader: go on together.
+            if !source.is_read() {
+                source.progress.positions = positions;
+                source.is_dirty = true;
+            }
+            source.is_held = false;
+            source.attach(view.id, columns.to_vec(), &context);
+            view.readers.remove(&object);
+            view.progress.scans.insert(object, ScanProgress::Live);
+            view.is_dirty = true;
+            return Ok(Vec::new());
+        }
+        if !view.readers.contains_key(&object) {
+            source.is_held = distance(&positions, &source.progress.positions) <= HANDOVER_MESSAGES;
+            let stop_at = source.progress.positions.clone();
+            let request = ReadRequest {
+                columns: columns.to_vec(),
+                start: positions.clone(),
+                stop_at: Some(stop_at.clone()),
+                prefetch_bytes: context.prefetch_bytes,
+                wake: context.wake.clone(),
+            };
+            let reader = source.source.reader(request)?;
+            view.readers.insert(object, PrivateReader { reader, columns: Arc::new(columns.to_vec()), stop_at });
+        }
+        let names: Vec<&str> = source.def.physical_columns().map(|c| c.name.as_str()).collect();
+        let Some(own) = view.readers.get_mut(&object) else { return Ok(Vec::new()) };
+        let mut deltas = Vec::new();
+        let mut budget = self.config.max_epoch_rows;
+        while let Some(batch) = (budget > 0).then(|| own.reader.take(budget)).flatten() {
+            budget = budget.saturating_sub(batch.rows.num_rows().max(1));
+            work.rows_in += batch.rows.num_rows() as u64;
+            positions.insert(batch.partition, batch.next_offset);
+            // Malformed messages are known already from the shared reader; a column it does not decode is not.
+            record_letters(object, &own.columns, &names, &batch, &mut self.letters, now_us())?;
+            deltas.push(decoded(own.columns.clone(), batch).for_columns(columns)?);
+            view.is_dirty = true;
+        }
+        let status = own.reader.status();
+        if status.state == ReaderState::Failed {
+            let why = status.last_error.unwrap_or_else(|| "the reader has failed".into());
+            return Err(ExecutorError::NotReadable { message: why });
+        }
+        if has_reached(&positions, &own.stop_at) {
+            // Next epoch: met, or another, shorter stretch.
+            view.readers.remove(&object);
+        }
+        view.progress.scans.insert(object, ScanProgress::Source { positions });
+        Ok(deltas)
+    }
+
+    /// Views that have become readable with the epoch just committed.
+    pub fn newly_ready(&mut self) -> Vec<ObjectId> {
+        let mut ready = Vec::new();
+        for view in self.views.values_mut().filter(|v| v.is_maintained() && !v.progress.is_ready) {
+            let is_caught_up = view.progress.is_initialized
+                && view.progress.scans.iter().all(|(object, scan)| match scan {
+                    ScanProgress::Rows { .. } => false,
+                    ScanProgress::Live => match (self.sources.get(object), view.progress.targets.get(object)) {
+                        (Some(source), Some(target)) => has_reached(&source.progress.positions, target),
+                        _ => true,
+                    },
+                    ScanProgress::Source { positions } => {
+                        view.progress.targets.get(object).is_some_and(|target| has_reached(positions, target))
+                    }
+                });
+            if is_caught_up {
+                view.progress.is_ready = true;
+                view.is_dirty = true;
+                ready.push(view.id);
+            }
+        }
+        ready
+    }
+}

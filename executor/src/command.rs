@@ -1,0 +1,24 @@
+//! What sessions ask of the writer.
+
+use rivermark_planner::catalog::{ObjectId, Positions};
+use tokio::sync::oneshot;
+
+use crate::api::{CatalogChange, TableWrite};
+use crate::error::Result;
+
+/// A request to the epoch loop; each carries where to answer.
+pub enum Command {
+    ChangeCatalog { catalog_version: u64, change: Box<PreparedChange>, reply: oneshot::Sender<Result<Option<ObjectId>>> },
+    Write { writes: Vec<TableWrite>, reply: oneshot::Sender<Result<u64>> },
+    WaitUntilReady { view: ObjectId, reply: oneshot::Sender<Result<()>> },
+    /// Answered once every view that is live on these sources has seen these positions.
+    WaitForPositions { targets: Vec<(ObjectId, Positions)>, reply: oneshot::Sender<Result<u64>> },
+    Shutdown { reply: oneshot::Sender<()> },
+}
+
+/// A catalog change with what had to be asked of the outside before.
+pub struct PreparedChange {
+    pub change: CatalogChange,
+    /// Ends of the sources that a new view scans.
+    pub targets: Vec<(ObjectId, Positions)>,
+}

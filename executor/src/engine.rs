@@ -1,0 +1,207 @@
+//! The engine's handle: cheap to clone, usable from any task.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use crossbeam_channel::{Sender, bounded};
+use parking_lot::Mutex;
+use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
+use tokio::sync::oneshot;
+
+use crate::api::{
+    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, SourceStatus, TableWrite,
+};
+use crate::command::{Command, PreparedChange};
+use crate::error::{ExecutorError, Result};
+use crate::published::Published;
+use crate::recovery;
+use crate::snapshot::Snapshot;
+use crate::source::ConnectorFactory;
+use crate::state::Store;
+
+/// Requests that may wait for the writer before senders have to.
+const COMMAND_QUEUE: usize = 1024;
+/// How long creating a source or view, and FLUSH, wait for a broker to answer.
+const SOURCE_TIMEOUT_MS: u64 = 10_000;
+
+/// A running engine.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    commands: Sender<Command>,
+    published: Arc<Published>,
+    connectors: Arc<dyn ConnectorFactory>,
+    store: Store,
+    is_stopped: AtomicBool,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Engine {
+    /// Opens the data directory, recovers, and starts the epoch loop. Blocking.
+    pub fn open(config: EngineConfig, connectors: Arc<dyn ConnectorFactory>) -> Result<Engine> {
+        let (command_sender, commands) = bounded(COMMAND_QUEUE);
+        let writer = recovery::recover(config, connectors.clone(), commands)?;
+        let published = writer.published.clone();
+        let store = writer.store.clone();
+        let thread = std::thread::Builder::new()
+            .name("epoch-loop".into())
+            .spawn(move || writer.run())
+            .map_err(|e| ExecutorError::Internal(format!("the epoch loop can not start: {e}")))?;
+        let inner = Inner {
+            commands: command_sender,
+            published,
+            connectors,
+            store,
+            is_stopped: AtomicBool::new(false),
+            thread: Mutex::new(Some(thread)),
+        };
+        Ok(Engine { inner: Arc::new(inner) })
+    }
+
+    /// The last published epoch.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.inner.published.snapshot()
+    }
+
+    /// Applies a catalog change; returns when its epoch is published. The id of the created object, if one was.
+    /// A materialized view is then registered but possibly still backfilling: see [`Self::wait_until_ready`].
+    pub async fn change_catalog(&self, catalog_version: u64, change: CatalogChange) -> Result<Option<ObjectId>> {
+        let prepared = self.prepare(change).await?;
+        self.ask(|reply| Command::ChangeCatalog { catalog_version, change: Box::new(prepared), reply }).await
+    }
+
+    /// Asks the outside what a change needs to know of it.
+    async fn prepare(&self, change: CatalogChange) -> Result<PreparedChange> {
+        match change {
+            CatalogChange::CreateSource { name, sql, mut def } => {
+                let source = self.inner.connectors.source(&name.to_string(), &def)?;
+                def.start = blocking(move || source.resolve_start(SOURCE_TIMEOUT_MS)).await??;
+                Ok(PreparedChange { change: CatalogChange::CreateSource { name, sql, def }, targets: Vec::new() })
+            }
+            CatalogChange::CreateMaterializedView(new) => {
+                let targets = self.source_ends(&new.plan.root.scanned_objects()).await?;
+                Ok(PreparedChange { change: CatalogChange::CreateMaterializedView(new), targets })
+            }
+            change => Ok(PreparedChange { change, targets: Vec::new() }),
+        }
+    }
+
+    /// Where the sources among `objects` end now.
+    async fn source_ends(&self, objects: &[ObjectId]) -> Result<Vec<(ObjectId, Positions)>> {
+        let snapshot = self.snapshot();
+        let mut ends = Vec::new();
+        for id in objects {
+            let Some(object) = snapshot.catalog.get(*id) else { continue };
+            let ObjectKind::Source(def) = &object.kind else { continue };
+            let source = self.inner.connectors.source(&object.name.to_string(), def)?;
+            let mut end = blocking(move || source.end_offsets(SOURCE_TIMEOUT_MS)).await??;
+            // An empty partition ends where it starts; one before the source's start needs no reading.
+            end.retain(|partition, end| def.start.get(partition).is_none_or(|start| *end > *start));
+            ends.push((*id, end));
+        }
+        Ok(ends)
+    }
+
+    /// Returns when the view has caught up with what its inputs held when it was created; an error if it failed.
+    /// Dropping the future has no effect on the view.
+    pub async fn wait_until_ready(&self, view: ObjectId) -> Result<()> {
+        self.ask(|reply| Command::WaitUntilReady { view, reply }).await
+    }
+
+    /// Applies the changes in one epoch, all or none; they are durable and published when this returns. The epoch.
+    pub async fn write(&self, writes: Vec<TableWrite>) -> Result<u64> {
+        self.ask(|reply| Command::Write { writes, reply }).await
+    }
+
+    /// Waits until everything that was in the sources' topics when it was called has been published; the epoch.
+    pub async fn flush(&self) -> Result<u64> {
+        let snapshot = self.snapshot();
+        let read: Vec<ObjectId> = self
+            .inner
+            .published
+            .status()
+            .sources
+            .iter()
+            .filter(|s| s.status != "IDLE" && snapshot.catalog.get(s.source).is_some())
+            .map(|s| s.source)
+            .collect();
+        let mut unique = read;
+        unique.dedup();
+        let targets = self.source_ends(&unique).await?;
+        self.ask(|reply| Command::WaitForPositions { targets, reply }).await
+    }
+
+    /// Rows of `rivermark.sources`.
+    pub fn sources(&self) -> Vec<SourceStatus> {
+        self.inner.published.status().sources
+    }
+
+    /// Rows of `rivermark.materialized_views`.
+    pub fn materialized_views(&self) -> Vec<MaterializedViewStatus> {
+        let snapshot = self.snapshot();
+        let mut views = self.inner.published.status().views.into_values().collect::<Vec<_>>();
+        for view in &mut views {
+            let Some(object) = snapshot.catalog.get(view.view) else { continue };
+            if let ObjectKind::MaterializedView(def) = &object.kind {
+                view.state_bytes = crate::usage::state_bytes(&self.inner.store, def);
+            }
+        }
+        views
+    }
+
+    /// Rows of `rivermark.epochs`: the most recent ones.
+    pub fn epochs(&self) -> Vec<EpochStatus> {
+        self.inner.published.status().epochs.into()
+    }
+
+    /// The last epoch known to be fsynced.
+    pub fn durable_epoch(&self) -> u64 {
+        self.inner.published.status().durable_epoch
+    }
+
+    /// Why commits are being retried at present (disk full, ...), if they are.
+    pub fn storage_error(&self) -> Option<String> {
+        self.inner.published.status().storage_error
+    }
+
+    /// Stops the epoch loop after a last commit and fsync. Idempotent.
+    pub async fn shutdown(&self) {
+        if self.inner.is_stopped.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let (reply, stopped) = oneshot::channel();
+        if self.inner.commands.send(Command::Shutdown { reply }).is_ok() {
+            // An error: the loop has ended already.
+            let _ = stopped.await;
+        }
+        let thread = self.inner.thread.lock().take();
+        if let Some(thread) = thread {
+            // A panic of the loop has been logged by the panic hook.
+            let _ = blocking(move || thread.join()).await;
+        }
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+        let (reply, answer) = oneshot::channel();
+        let command = command(reply);
+        let commands = self.inner.commands.clone();
+        // The queue is bounded: a full one must not block an async worker.
+        match commands.try_send(command) {
+            Ok(()) => {}
+            Err(crossbeam_channel::TrySendError::Full(command)) => {
+                blocking(move || commands.send(command)).await?.map_err(|_| ExecutorError::ShuttingDown)?;
+            }
+            Err(crossbeam_channel::TrySendError::Disconnected(_)) => return Err(ExecutorError::ShuttingDown),
+        }
+        answer.await.map_err(|_| ExecutorError::ShuttingDown)?
+    }
+}
+
+/// Runs blocking work on tokio's blocking pool.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|e| ExecutorError::Internal(format!("blocking work: {e}")))
+}

@@ -1,0 +1,341 @@
+//! One epoch: take input, push deltas through the views in dependency order, commit, publish, answer.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use rivermark_planner::catalog::ObjectId;
+use tokio::sync::oneshot;
+use tracing::{error, warn};
+
+use crate::api::{EpochStatus, TableWrite};
+use crate::command::Command;
+use crate::dataflow::ViewInputs;
+use crate::delta::Delta;
+use crate::error::{ExecutorError, Result};
+use crate::progress::ScanProgress;
+use crate::rows::RowLayout;
+use crate::source_input::DecodedBatch;
+use crate::writer::{PositionWaiter, Writer};
+
+/// What an epoch has computed so far.
+#[derive(Default)]
+pub struct EpochWork {
+    /// Changes of tables and views.
+    pub changes: BTreeMap<ObjectId, Vec<Delta>>,
+    /// What shared readers delivered.
+    pub decoded: BTreeMap<ObjectId, Vec<DecodedBatch>>,
+    /// Views that have to run.
+    pub dirty: BTreeSet<ObjectId>,
+    pub rows_in: u64,
+    /// fsync before answering.
+    pub needs_sync: bool,
+    /// Answers that are due once the epoch is published.
+    pub answers: Vec<Answer>,
+}
+
+/// An answer held back until the epoch is published.
+pub enum Answer {
+    Written(oneshot::Sender<Result<u64>>),
+    Changed(oneshot::Sender<Result<Option<ObjectId>>>, Option<ObjectId>),
+}
+
+/// Microseconds since 1970.
+pub fn now_us() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+}
+
+impl Writer {
+    /// Computes, commits and publishes one epoch, if there is anything to do.
+    pub fn run_epoch(&mut self) -> Result<()> {
+        let started = Instant::now();
+        self.last_epoch_at = started;
+        let mut work = EpochWork::default();
+        let epoch = self.epoch + 1;
+        self.take_commands(&mut work);
+        self.take_sources(&mut work)?;
+        work.dirty.extend(self.backfilling.iter().copied());
+        while let Some(view) = work.dirty.pop_first() {
+            self.run_view(view, epoch, &mut work);
+        }
+        let ready = self.newly_ready();
+        let compute_us = started.elapsed().as_micros() as u64;
+        if !self.has_changes() {
+            for answer in work.answers {
+                answer.send(self.epoch);
+            }
+            self.pause_idle_backfill(work.rows_in);
+            return Ok(());
+        }
+        let committed = Instant::now();
+        let changed: Vec<ObjectId> = self.views.values().filter(|v| v.is_dirty).map(|v| v.id).collect();
+        self.are_relations_dirty |= !ready.is_empty();
+        let bytes_written = self.commit(epoch, work.needs_sync);
+        self.published.update_views(changed.iter().filter_map(|id| Some(self.view_status(self.views.get(id)?))));
+        self.publish(EpochStatus {
+            epoch,
+            published_at_us: now_us(),
+            rows_in: work.rows_in,
+            bytes_written,
+            compute_us,
+            commit_us: committed.elapsed().as_micros() as u64,
+            is_durable: self.durable_epoch == epoch,
+        });
+        for answer in work.answers {
+            answer.send(epoch);
+        }
+        for view in ready {
+            if let Some(view) = self.views.get_mut(&view) {
+                view.answer_waiters(Ok(()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Serves queued commands. A catalog change ends the batch, so that later writes see it published first.
+    fn take_commands(&mut self, work: &mut EpochWork) {
+        while let Some(command) = self.pending.pop_front() {
+            match command {
+                Command::Write { writes, reply } => match self.apply_writes(&writes, work) {
+                    Ok(()) => work.answers.push(Answer::Written(reply)),
+                    Err(error) => drop(reply.send(Err(error))),
+                },
+                Command::ChangeCatalog { catalog_version, change, reply } => {
+                    if catalog_version != self.catalog.version {
+                        let _ = reply.send(Err(ExecutorError::CatalogChanged));
+                        continue;
+                    }
+                    match self.change_catalog(*change) {
+                        Ok(id) => {
+                            work.needs_sync = true;
+                            work.answers.push(Answer::Changed(reply, id));
+                            return;
+                        }
+                        Err(error) => drop(reply.send(Err(error))),
+                    }
+                }
+                Command::WaitUntilReady { view, reply } => self.wait_until_ready(view, reply),
+                Command::WaitForPositions { targets, reply } => {
+                    self.position_waiters.push(PositionWaiter { targets, reply });
+                }
+                // Taken out of the queue by the loop before an epoch starts.
+                Command::Shutdown { reply } => drop(reply.send(())),
+            }
+        }
+    }
+
+    fn wait_until_ready(&mut self, view: ObjectId, reply: oneshot::Sender<Result<()>>) {
+        let Some(view) = self.views.get_mut(&view) else {
+            let _ = reply.send(Err(ExecutorError::NotReadable { message: "the view was dropped".into() }));
+            return;
+        };
+        view.waiters.push(reply);
+        if let Some(error) = view.progress.failed.clone() {
+            view.answer_waiters(Err(ExecutorError::NotReadable {
+                message: format!("view \"{}\" failed: {error}", view.name),
+            }));
+        } else if view.progress.is_ready || view.dataflow.is_none() {
+            view.answer_waiters(Ok(()));
+        }
+    }
+
+    /// One statement's writes: all of them or none.
+    fn apply_writes(&mut self, writes: &[TableWrite], work: &mut EpochWork) -> Result<()> {
+        let mut deltas = Vec::with_capacity(writes.len());
+        // Appends last: once the checked tables are written nothing can fail, and appends are never taken back.
+        let is_append = |w: &&TableWrite| self.tables.get(&w.table).is_some_and(|t| t.rows.format.layout == RowLayout::Log);
+        let (appends, checked): (Vec<_>, Vec<_>) = writes.iter().partition(is_append);
+        for write in checked.into_iter().chain(appends) {
+            match self.apply_write(write) {
+                Ok(delta) => deltas.push((write.table, delta)),
+                Err(error) => {
+                    self.take_back(deltas);
+                    return Err(error);
+                }
+            }
+        }
+        for (table, delta) in deltas {
+            work.rows_in += delta.num_rows() as u64;
+            self.forward(table, delta, work);
+        }
+        work.needs_sync = true;
+        Ok(())
+    }
+
+    fn apply_write(&mut self, write: &TableWrite) -> Result<Delta> {
+        // Dropped since the statement was planned.
+        let table = self.tables.get_mut(&write.table).ok_or(ExecutorError::CatalogChanged)?;
+        let delta = table.rows.write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
+        table.is_dirty |= !delta.is_empty();
+        Ok(delta)
+    }
+
+    /// Undoes the writes of a transaction whose later write failed, newest first.
+    fn take_back(&mut self, deltas: Vec<(ObjectId, Delta)>) {
+        for (id, delta) in deltas.into_iter().rev() {
+            let Some(table) = self.tables.get_mut(&id) else { continue };
+            if let Err(error) = table.rows.take_back(&delta) {
+                error!(%error, table = %table.name, "a failed transaction could not be taken back");
+            }
+        }
+    }
+
+    /// Hands a change of a stored relation to the views that scan it.
+    fn forward(&mut self, object: ObjectId, delta: Delta, work: &mut EpochWork) {
+        if delta.is_empty() {
+            return;
+        }
+        if let Some(views) = self.scanned_by.get(&object) {
+            work.dirty.extend(views.iter().copied());
+            work.changes.entry(object).or_default().push(delta);
+        }
+    }
+
+    fn take_sources(&mut self, work: &mut EpochWork) -> Result<()> {
+        let mut budget = self.config.max_epoch_rows;
+        let now = now_us();
+        for source in self.sources.values_mut().filter(|s| s.is_read()) {
+            let batches = source.take(budget.max(1), &mut self.letters, now)?;
+            if batches.is_empty() {
+                continue;
+            }
+            let rows: usize = batches.iter().map(|b| b.rows.num_rows()).sum();
+            budget = budget.saturating_sub(rows);
+            work.rows_in += rows as u64;
+            work.dirty.extend(source.live_views().keys().copied());
+            work.decoded.insert(source.id, batches);
+        }
+        if budget == 0 {
+            // More may be ready than this epoch took.
+            (self.readers.wake)();
+        }
+        Ok(())
+    }
+
+    /// Runs one view; a failure is the view's alone, and that of the views that read it.
+    fn run_view(&mut self, id: ObjectId, epoch: u64, work: &mut EpochWork) {
+        let Some(mut view) = self.views.remove(&id) else { return };
+        if !view.is_maintained() {
+            self.views.insert(id, view);
+            return;
+        }
+        let outcome = self.retry_storage(|writer| writer.view_inputs(&mut view, work)).and_then(|inputs| {
+            let shards = self.config.shards;
+            self.retry_storage(|writer| view.run(&inputs, epoch, shards, &mut writer.letters, now_us()))
+        });
+        match outcome {
+            Ok(delta) => {
+                self.views.insert(id, view);
+                self.forward(id, delta, work);
+            }
+            Err(error) => {
+                error!(%error, view = %view.name, "the view has failed");
+                view.fail(&error.to_string());
+                self.are_relations_dirty = true;
+                let name = view.name.to_string();
+                self.views.insert(id, view);
+                self.detach(id);
+                self.fail_dependents(id, &name);
+            }
+        }
+    }
+
+    /// Repeats `action` while it fails for the environment's fault (disk I/O), visibly and without end: giving up
+    /// would turn a full disk into a failed view.
+    fn retry_storage<T>(&mut self, mut action: impl FnMut(&mut Writer) -> Result<T>) -> Result<T> {
+        let mut delay = Duration::from_millis(10);
+        loop {
+            match action(self) {
+                Err(error @ ExecutorError::Storage(_)) => {
+                    warn!(%error, "storage error while computing an epoch; trying again");
+                    self.published.set_storage_error(Some(error.to_string()));
+                    std::thread::sleep(delay);
+                    delay = (delay * 2).min(Duration::from_secs(1));
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn fail_dependents(&mut self, failed: ObjectId, name: &str) {
+        for dependent in self.scanned_by.get(&failed).cloned().unwrap_or_default() {
+            let Some(view) = self.views.get_mut(&dependent).filter(|v| v.is_maintained()) else { continue };
+            view.fail(&format!("it reads \"{name}\", which has failed"));
+            let name = view.name.to_string();
+            self.detach(dependent);
+            self.fail_dependents(dependent, &name);
+        }
+    }
+
+    /// Stops delivering anything to a view.
+    pub fn detach(&mut self, view: ObjectId) {
+        let context = self.readers.clone();
+        for source in self.sources.values_mut().filter(|s| s.live_views().contains_key(&view)) {
+            source.detach(view, &context);
+        }
+        // Whatever it was waiting for, the shared readers go on; another view's handover only takes one more round.
+        self.sources.values_mut().for_each(|s| s.is_held = false);
+        self.backfilling.remove(&view);
+    }
+
+    /// What a view gets in this epoch, from each object it scans.
+    fn view_inputs(&mut self, view: &mut crate::view::View, work: &mut EpochWork) -> Result<ViewInputs> {
+        let mut inputs = ViewInputs::new();
+        let objects: Vec<ObjectId> = view.progress.scans.keys().copied().collect();
+        for object in objects {
+            let columns = view.columns_of(object);
+            let deltas = match view.progress.scans[&object].clone() {
+                ScanProgress::Live => live_input(object, &columns, work)?,
+                ScanProgress::Rows { cursor } => self.backfill_rows(view, object, cursor, &columns, work)?,
+                ScanProgress::Source { positions } => self.backfill_source(view, object, positions, &columns, work)?,
+            };
+            if !deltas.is_empty() {
+                inputs.insert(object, deltas);
+            }
+        }
+        if view.progress.scans.values().all(|s| *s == ScanProgress::Live) {
+            self.backfilling.remove(&view.id);
+        }
+        Ok(inputs)
+    }
+
+    fn has_changes(&self) -> bool {
+        self.is_catalog_dirty
+            || self.letters.is_dirty()
+            || self.tables.values().any(|t| t.is_dirty)
+            || self.sources.values().any(|s| s.is_dirty)
+            || self.views.values().any(|v| v.is_dirty)
+    }
+
+    /// A backfill that waits for its reader must not spin.
+    fn pause_idle_backfill(&mut self, rows_in: u64) {
+        if !self.backfilling.is_empty() && rows_in == 0 && self.pending.is_empty() {
+            if let Ok(command) = self.commands.recv_timeout(Duration::from_millis(2)) {
+                self.pending.push_back(command);
+            }
+        }
+    }
+}
+
+impl Answer {
+    fn send(self, epoch: u64) {
+        // A session that has gone away needs no answer.
+        match self {
+            Answer::Written(reply) => drop(reply.send(Ok(epoch))),
+            Answer::Changed(reply, id) => drop(reply.send(Ok(id))),
+        }
+    }
+}
+
+/// The epoch's changes of an object that the view is live on.
+fn live_input(object: ObjectId, columns: &[usize], work: &EpochWork) -> Result<Vec<Delta>> {
+    if let Some(batches) = work.decoded.get(&object) {
+        return batches.iter().map(|batch| batch.for_columns(columns)).collect();
+    }
+    let Some(deltas) = work.changes.get(&object) else { return Ok(Vec::new()) };
+    deltas.iter().map(|delta| project(delta, columns)).collect()
+}
+
+/// A stored relation's delta with only the columns that the view uses.
+pub fn project(delta: &Delta, columns: &[usize]) -> Result<Delta> {
+    Ok(delta.with_batch(delta.batch().project(columns)?))
+}

@@ -1,0 +1,275 @@
+//! GROUP BY, DISTINCT and global aggregates.
+//!
+//! Semantics: for every group `k` with rows left, `out[k] = (k, f1(rows of k), …, fn(rows of k))`;
+//!   `Δout = Σ −out_before[k] + out_after[k]` over the groups that the epoch touched and whose row changed. NULLs group
+//!   together, −0.0 with 0.0, NaN with NaN. A group is there while its rows' weights sum to more than 0, whatever the
+//!   FILTERs. A global aggregate has its one row from creation. Whatever can not be computed (a sum out of range) takes
+//!   away the row of that group while it lasts, and is reported. An input row of which an expression fails is left out
+//!   of its group and reported.
+//! State: `groups`: group key → row count and a state per call (`group_row.rs`), one entry per group; `collections`:
+//!   (group key, call, element key) → weight and element, one entry per distinct element of the calls that need their
+//!   values (`aggregates/call.rs`). Grows with the number of groups and of elements.
+//! Output: group columns, then one column per call; stream key: the group columns; not append-only.
+//! Watermark: kept on group columns.
+//! Cost: per row, hashing the key and one addition per call; per touched group and epoch, one sorted read and write,
+//!   and for calls over collections a seek (min, max, first, last) or a read of all its elements (the rest).
+
+mod collections;
+mod group_row;
+mod keys;
+mod partial;
+mod spec;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, Int64Array, UInt32Array, make_comparator};
+use arrow::compute::{SortOptions, interleave, take};
+use arrow::datatypes::SchemaRef;
+use rayon::prelude::*;
+use rivermark_planner::plan::{AggregateCall, BoundExpr};
+
+use self::group_row::GroupTable;
+use self::partial::Partial;
+use self::spec::Spec;
+use super::chunks;
+use super::conform::conform;
+use crate::aggregates::Reader;
+use crate::delta::Delta;
+use crate::error::{ExecutorError, Result};
+use crate::evaluate::row_as_json;
+use crate::operator::{EpochContext, Failure, Operator};
+use crate::state::{Keys, StateTable};
+
+/// See the module text.
+pub struct Aggregate {
+    spec: Arc<Spec>,
+    groups: StateTable,
+    collections: StateTable,
+    /// What this epoch brought so far, one per thread that took part.
+    partials: Vec<Partial>,
+}
+
+/// What the epoch's groups show before or after it.
+struct View {
+    /// One column per call.
+    columns: Vec<ArrayRef>,
+    /// Whether the group has a row in principle.
+    exists: Vec<bool>,
+    /// Why it has none all the same.
+    failures: Vec<Option<String>>,
+}
+
+impl View {
+    fn is_shown(&self, group: usize) -> bool {
+        self.exists[group] && self.failures[group].is_none()
+    }
+
+    fn failure(&self, group: usize) -> Option<&str> {
+        if self.exists[group] { self.failures[group].as_deref() } else { None }
+    }
+}
+
+impl Aggregate {
+    /// `tables`: groups, collections.
+    ///
+    /// # Errors
+    /// If a type can not be stored or a function can not be prepared.
+    pub fn new(
+        operator_id: u32,
+        group_by: &[BoundExpr],
+        calls: &[AggregateCall],
+        schema: SchemaRef,
+        tables: Vec<StateTable>,
+    ) -> Result<Self> {
+        let [groups, collections] = <[StateTable; 2]>::try_from(tables)
+            .map_err(|tables| ExecutorError::Internal(format!("Aggregate was given {} tables", tables.len())))?;
+        let spec = Arc::new(Spec::new(operator_id, group_by, calls, schema)?);
+        Ok(Aggregate { spec, groups, collections, partials: Vec::new() })
+    }
+
+    /// What all threads found, in one.
+    fn take_partial(&mut self) -> Result<Option<Partial>> {
+        let mut partials = std::mem::take(&mut self.partials).into_iter();
+        let Some(mut whole) = partials.next() else { return Ok(None) };
+        for part in partials {
+            whole.merge(&self.spec, part)?;
+        }
+        Ok((whole.group_count() > 0).then_some(whole))
+    }
+
+    /// The columns that a table of groups shows, and which groups it has.
+    fn view(&self, table: &GroupTable, is_stored: impl Fn(usize) -> bool) -> Result<View> {
+        let outputs = table.outputs()?;
+        let group_count = table.group_count();
+        let mut failures = vec![None; group_count];
+        let mut columns = Vec::with_capacity(outputs.len());
+        for output in outputs {
+            columns.push(output.values);
+            for (group, error) in output.failures {
+                failures[group].get_or_insert(error);
+            }
+        }
+        let exists = (0..group_count).map(|group| self.spec.is_global() || is_stored(group)).collect();
+        Ok(View { columns, exists, failures })
+    }
+
+    /// The rows that differ, retracted as they were and inserted as they are, in key order.
+    fn difference(&self, keys: &[ArrayRef], order: &[u32], before: &View, after: &View) -> Result<Option<Delta>> {
+        let comparators = before
+            .columns
+            .iter()
+            .zip(&after.columns)
+            .map(|(before, after)| make_comparator(before, after, SortOptions::default()))
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut rows: Vec<(usize, usize)> = Vec::new();
+        for group in order.iter().map(|&group| group as usize) {
+            let (was_shown, is_shown) = (before.is_shown(group), after.is_shown(group));
+            if was_shown && is_shown && comparators.iter().all(|compare| compare(group, group).is_eq()) {
+                continue;
+            }
+            rows.extend(was_shown.then_some((0, group)));
+            rows.extend(is_shown.then_some((1, group)));
+        }
+        if rows.is_empty() {
+            return Ok(None);
+        }
+        let indices = UInt32Array::from_iter_values(rows.iter().map(|&(_, group)| group as u32));
+        let mut columns = keys.iter().map(|key| take(key, &indices, None)).collect::<Result<Vec<_>, _>>()?;
+        for (before, after) in before.columns.iter().zip(&after.columns) {
+            columns.push(interleave(&[before.as_ref(), after.as_ref()], &rows)?);
+        }
+        let has_retraction = rows.iter().any(|&(side, _)| side == 0);
+        let weights = rows.iter().map(|&(side, _)| if side == 0 { -1 } else { 1 });
+        let weights = has_retraction.then(|| Int64Array::from_iter_values(weights));
+        let batch = conform(&self.spec.schema, columns, rows.len())?;
+        Ok(Some(Delta::new(batch, weights)))
+    }
+
+    /// Groups that began to fail, and those that recovered.
+    fn report(
+        &self,
+        keys: &[ArrayRef],
+        key_bytes: &Keys,
+        before: &View,
+        after: &View,
+        failures: &mut Vec<Failure>,
+    ) -> Result<()> {
+        for group in 0..before.exists.len() {
+            let (weight, error) = match (before.failure(group), after.failure(group)) {
+                (None, Some(error)) => (1, error),
+                (Some(error), None) => (-1, error),
+                (None, None) | (Some(_), Some(_)) => continue,
+            };
+            let mut key = self.spec.operator_id.to_be_bytes().to_vec();
+            key.extend_from_slice(key_bytes.get(group));
+            let payload = row_as_json(self.spec.schema.fields(), keys, group)?;
+            failures.push(Failure { key, weight, payload, error: error.to_string() });
+        }
+        Ok(())
+    }
+}
+
+impl Operator for Aggregate {
+    fn name(&self) -> &'static str {
+        "Aggregate"
+    }
+
+    fn initialize(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
+        if !self.spec.is_global() {
+            return Ok(Vec::new());
+        }
+        let view = self.view(&GroupTable::empty(&self.spec, 1)?, |_| true)?;
+        if !view.is_shown(0) {
+            return Ok(Vec::new());
+        }
+        Ok(vec![Delta::insertions(conform(&self.spec.schema, view.columns, 1)?)])
+    }
+
+    fn push(&mut self, _port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>> {
+        if delta.is_empty() {
+            return Ok(Vec::new());
+        }
+        let parts = chunks::split(delta, context.shards);
+        while self.partials.len() < parts.len() {
+            self.partials.push(Partial::new(&self.spec)?);
+        }
+        let spec = &self.spec;
+        let jobs = self.partials.iter_mut().zip(parts);
+        let run = |(partial, part): (&mut Partial, Delta)| {
+            let mut failures = Vec::new();
+            partial.update(spec, part, &mut failures).map(|()| failures)
+        };
+        let results: Vec<Result<Vec<Failure>>> = if jobs.len() == 1 {
+            jobs.map(run).collect()
+        } else {
+            jobs.collect::<Vec<_>>().into_par_iter().map(run).collect()
+        };
+        for failures in results {
+            context.failures.extend(failures?);
+        }
+        Ok(Vec::new())
+    }
+
+    fn finish(&mut self, context: &mut EpochContext) -> Result<Vec<Delta>> {
+        let Some(partial) = self.take_partial()? else {
+            return Ok(Vec::new());
+        };
+        let group_count = partial.group_count();
+        let (keys, changes) = partial.into_changes()?;
+        let key_bytes = self.spec.encode_keys(&keys, group_count)?;
+        let mut order: Vec<u32> = (0..group_count as u32).collect();
+        order.sort_unstable_by(|&a, &b| key_bytes.get(a as usize).cmp(key_bytes.get(b as usize)));
+
+        let sorted: Keys = order.iter().map(|&group| key_bytes.get(group as usize)).collect();
+        let stored = self.groups.get_many(&sorted)?;
+        let mut readers: Vec<Option<Reader<'_>>> = vec![None; group_count];
+        for (&group, row) in order.iter().zip(stored.iter()) {
+            readers[group as usize] = row.map(Reader::new);
+        }
+
+        let mut before = GroupTable::empty(&self.spec, group_count)?;
+        before.merge_stored(&mut readers.clone())?;
+        let mut after = GroupTable::of_changes(&self.spec, changes, &key_bytes, &mut self.collections)?;
+        after.merge_stored(&mut readers.clone())?;
+        if let Some(group) = after.counts().iter().position(|&count| count < 0) {
+            let key = row_as_json(self.spec.schema.fields(), &keys, group)?;
+            let message = format!("more rows of group {key} were retracted than there are");
+            return Err(ExecutorError::Internal(message));
+        }
+
+        let old_view = self.view(&before, |group| readers[group].is_some())?;
+        let new_view = self.view(&after, |group| after.counts()[group] > 0)?;
+        let output = self.difference(&keys, &order, &old_view, &new_view)?;
+        self.report(&keys, &key_bytes, &old_view, &new_view, &mut context.failures)?;
+
+        let mut row = Vec::new();
+        for group in order.into_iter().map(|group| group as usize) {
+            let old = readers[group].map(|reader| reader.rest());
+            if after.counts()[group] == 0 {
+                if old.is_some() {
+                    self.groups.delete(key_bytes.get(group));
+                }
+                continue;
+            }
+            row.clear();
+            after.store(group, &mut row);
+            if old != Some(row.as_slice()) {
+                self.groups.put(key_bytes.get(group), &row);
+            }
+        }
+        Ok(output.into_iter().collect())
+    }
+
+    fn state_tables(&mut self) -> Vec<&mut StateTable> {
+        vec![&mut self.groups, &mut self.collections]
+    }
+
+    fn discard(&mut self) {
+        self.partials.clear();
+        self.groups.discard();
+        self.collections.discard();
+    }
+}

@@ -1,0 +1,210 @@
+//! One thread's share of an epoch: its rows by group, pre-aggregated.
+//!
+//! Every thread has an interner and states of its own, so that one hot group still uses all of them; at the end of
+//! the epoch the shares are merged group by group, through the stored form of the states.
+
+use arrow::array::{ArrayRef, AsArray, Int64Array, UInt64Array};
+use arrow::compute::{filter, prep_null_mask_filter};
+use arrow::datatypes::{Int64Type, UInt64Type};
+use datafusion::logical_expr::EmitTo;
+use datafusion::physical_plan::aggregates::group_values::GroupValues;
+
+use super::spec::{CallInputs, Spec};
+use crate::aggregates::{Accumulate, Call, CallKind, EpochEntries, GroupedRows, Reader};
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::operator::Failure;
+
+/// See the module text.
+pub struct Partial {
+    /// `None`: everything is group 0.
+    interner: Option<Box<dyn GroupValues>>,
+    /// The group of each row of the current batch.
+    groups: Vec<usize>,
+    /// Sum of the weights of each group's rows.
+    row_counts: Vec<i64>,
+    calls: Vec<Change>,
+}
+
+/// What the epoch's rows mean for one call.
+pub enum Change {
+    Accumulated(Box<dyn Accumulate>),
+    /// Elements of collections.
+    Collected(EpochEntries),
+}
+
+/// What the epoch's rows mean for all groups.
+pub struct Changes {
+    pub row_counts: Vec<i64>,
+    pub calls: Vec<Change>,
+}
+
+impl Partial {
+    pub fn new(spec: &Spec) -> Result<Self> {
+        let calls = spec.calls.iter().map(|call| match &call.kind {
+            CallKind::Accumulated(recipe) => Ok(Change::Accumulated(recipe.states()?)),
+            CallKind::Distinct { .. } | CallKind::Ordered { .. } => Ok(Change::Collected(EpochEntries::default())),
+        });
+        Ok(Partial {
+            interner: spec.interner()?,
+            groups: Vec::new(),
+            row_counts: Vec::new(),
+            calls: calls.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Number of groups so far.
+    pub fn group_count(&self) -> usize {
+        self.row_counts.len()
+    }
+
+    /// Adds rows.
+    pub fn update(&mut self, spec: &Spec, delta: Delta, failures: &mut Vec<Failure>) -> Result<()> {
+        let compute = |batch: &_| spec.evaluate(batch);
+        let (delta, columns) = spec.evaluator.evaluate_with(&compute, delta, failures)?;
+        if delta.is_empty() {
+            return Ok(());
+        }
+        let inputs = spec.inputs(columns)?;
+        self.intern(&inputs.keys, delta.num_rows())?;
+        let weights = delta.weights().map(|weights| weights.values().as_ref());
+        match weights {
+            None => self.groups.iter().for_each(|&group| self.row_counts[group] += 1),
+            Some(weights) => {
+                self.groups.iter().zip(weights).for_each(|(&group, &weight)| self.row_counts[group] += weight);
+            }
+        }
+        let group_count = self.row_counts.len();
+        for ((call, change), inputs) in spec.calls.iter().zip(&mut self.calls).zip(inputs.calls) {
+            change.update(call, &self.groups, weights, inputs, group_count)?;
+        }
+        Ok(())
+    }
+
+    /// Fills `groups` and makes room for new ones.
+    fn intern(&mut self, keys: &[ArrayRef], row_count: usize) -> Result<()> {
+        let group_count = match &mut self.interner {
+            None => {
+                self.groups.clear();
+                self.groups.resize(row_count, 0);
+                1
+            }
+            Some(interner) => {
+                interner.intern(keys, &mut self.groups)?;
+                interner.len()
+            }
+        };
+        self.row_counts.resize(group_count, 0);
+        Ok(())
+    }
+
+    /// Adds another thread's share.
+    pub fn merge(&mut self, spec: &Spec, mut other: Partial) -> Result<()> {
+        let other_count = other.group_count();
+        if other_count == 0 {
+            return Ok(());
+        }
+        let keys = other.emit_keys()?;
+        self.intern(&keys, other_count)?;
+        let group_count = self.row_counts.len();
+        for (&group, count) in self.groups.iter().zip(&other.row_counts) {
+            self.row_counts[group] += count;
+        }
+        debug_assert_eq!(spec.calls.len(), self.calls.len());
+        for (mine, theirs) in self.calls.iter_mut().zip(&other.calls) {
+            match (mine, theirs) {
+                (Change::Accumulated(mine), Change::Accumulated(theirs)) => {
+                    merge_states(mine.as_mut(), theirs.as_ref(), &self.groups, group_count)?;
+                }
+                (Change::Collected(mine), Change::Collected(theirs)) => mine.merge(theirs, &self.groups),
+                (Change::Accumulated(_), Change::Collected(_)) | (Change::Collected(_), Change::Accumulated(_)) => {
+                    unreachable!("all shares are made from the same calls")
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn emit_keys(&mut self) -> Result<Vec<ArrayRef>> {
+        match &mut self.interner {
+            None => Ok(Vec::new()),
+            Some(interner) => Ok(interner.emit(EmitTo::All)?),
+        }
+    }
+
+    /// The keys of the groups, and what happened to them.
+    pub fn into_changes(mut self) -> Result<(Vec<ArrayRef>, Changes)> {
+        let keys = self.emit_keys()?;
+        let group_count = self.row_counts.len();
+        for change in &mut self.calls {
+            if let Change::Accumulated(states) = change {
+                states.resize(group_count);
+            }
+        }
+        Ok((keys, Changes { row_counts: self.row_counts, calls: self.calls }))
+    }
+}
+
+impl Change {
+    fn update(
+        &mut self,
+        call: &Call,
+        groups: &[usize],
+        weights: Option<&[i64]>,
+        inputs: CallInputs,
+        group_count: usize,
+    ) -> Result<()> {
+        let Some(mask) = inputs.filter else {
+            return self.add(call, &GroupedRows { groups, args: &inputs.columns, weights }, group_count);
+        };
+        let mask = prep_null_mask_filter(mask.as_boolean());
+        let columns = inputs.columns.iter().map(|column| filter(column, &mask)).collect::<Result<Vec<_>, _>>()?;
+        let groups = UInt64Array::from_iter_values(groups.iter().map(|&group| group as u64));
+        let groups = filter(&groups, &mask)?;
+        let groups: Vec<usize> =
+            groups.as_primitive::<UInt64Type>().values().iter().map(|&group| group as usize).collect();
+        let weights = weights.map(|weights| filter(&Int64Array::from(weights.to_vec()), &mask)).transpose()?;
+        let weights = weights.as_ref().map(|weights| weights.as_primitive::<Int64Type>().values().as_ref());
+        self.add(call, &GroupedRows { groups: &groups, args: &columns, weights }, group_count)
+    }
+
+    fn add(&mut self, call: &Call, rows: &GroupedRows<'_>, group_count: usize) -> Result<()> {
+        match (self, &call.kind) {
+            (Change::Accumulated(states), CallKind::Accumulated(_)) => {
+                states.resize(group_count);
+                states.update(rows)
+            }
+            (
+                Change::Collected(collected),
+                CallKind::Distinct { entries, .. } | CallKind::Ordered { entries, .. },
+            ) => collected.update(entries, rows),
+            (Change::Accumulated(_), CallKind::Distinct { .. } | CallKind::Ordered { .. })
+            | (Change::Collected(_), CallKind::Accumulated(_)) => {
+                unreachable!("changes are made from the same calls")
+            }
+        }
+    }
+}
+
+/// Adds the states of groups `0..` of `theirs` to groups `groups[0..]` of `mine`.
+fn merge_states(
+    mine: &mut dyn Accumulate,
+    theirs: &dyn Accumulate,
+    groups: &[usize],
+    group_count: usize,
+) -> Result<()> {
+    let mut bytes = Vec::new();
+    let mut ends = Vec::with_capacity(groups.len());
+    for theirs_group in 0..groups.len() {
+        theirs.store(theirs_group, &mut bytes);
+        ends.push(bytes.len());
+    }
+    let mut readers: Vec<Option<Reader<'_>>> = vec![None; group_count];
+    let mut start = 0;
+    for (&group, end) in groups.iter().zip(ends) {
+        readers[group] = Some(Reader::new(&bytes[start..end]));
+        start = end;
+    }
+    mine.resize(group_count);
+    mine.merge_stored(&mut readers)
+}

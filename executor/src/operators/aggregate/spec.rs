@@ -1,0 +1,127 @@
+//! What an aggregate operator does, fixed when it is built.
+
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{filter_record_batch, take};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
+use datafusion::physical_plan::aggregates::order::GroupOrdering;
+use rivermark_planner::plan::{AggregateCall, BoundExpr};
+
+use super::keys::Canonical;
+use crate::aggregates::Call;
+use crate::error::Result;
+use crate::evaluate::{Evaluator, evaluate_all};
+use crate::state::{KeyCodec, Keys};
+
+/// See the module text.
+pub struct Spec {
+    pub operator_id: u32,
+    pub evaluator: Evaluator,
+    group_by: Vec<Arc<dyn PhysicalExpr>>,
+    canonical: Vec<Canonical>,
+    key_schema: SchemaRef,
+    key_codec: KeyCodec,
+    pub calls: Vec<Call>,
+    /// Of the output.
+    pub schema: SchemaRef,
+}
+
+/// The evaluated columns of a batch.
+pub struct Inputs {
+    /// Canonical group keys.
+    pub keys: Vec<ArrayRef>,
+    pub calls: Vec<CallInputs>,
+}
+
+/// The evaluated columns of one call.
+pub struct CallInputs {
+    /// A boolean column; rows where it is not true do not count.
+    pub filter: Option<ArrayRef>,
+    pub columns: Vec<ArrayRef>,
+}
+
+impl Spec {
+    pub fn new(operator_id: u32, group_by: &[BoundExpr], calls: &[AggregateCall], schema: SchemaRef) -> Result<Self> {
+        let types: Vec<DataType> = group_by.iter().map(|key| key.data_type.clone()).collect();
+        let fields = types.iter().enumerate().map(|(i, t)| Field::new(format!("k{i}"), t.clone(), true));
+        Ok(Spec {
+            operator_id,
+            evaluator: Evaluator::new(operator_id),
+            group_by: group_by.iter().map(|key| key.physical.clone()).collect(),
+            canonical: types.iter().map(Canonical::of).collect::<Result<_>>()?,
+            key_schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
+            key_codec: KeyCodec::new(types, None)?,
+            calls: calls.iter().map(Call::new).collect::<Result<_>>()?,
+            schema,
+        })
+    }
+
+    /// Whether there is one group, always.
+    pub fn is_global(&self) -> bool {
+        self.group_by.is_empty()
+    }
+
+    /// Gives out group numbers by key; none for a global aggregate.
+    pub fn interner(&self) -> Result<Option<Box<dyn GroupValues>>> {
+        if self.is_global() {
+            return Ok(None);
+        }
+        Ok(Some(new_group_values(self.key_schema.clone(), &GroupOrdering::None)?))
+    }
+
+    /// The stored form of each group's key.
+    pub fn encode_keys(&self, keys: &[ArrayRef], group_count: usize) -> Result<Keys> {
+        if self.is_global() {
+            return Ok((0..group_count).map(|_| &[][..]).collect());
+        }
+        Ok(self.key_codec.encode(keys)?)
+    }
+
+    /// All columns that the operator needs of a batch, in the order that [`Self::inputs`] expects.
+    pub fn evaluate(&self, batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
+        let mut columns = evaluate_all(&self.group_by, batch)?;
+        for call in &self.calls {
+            let Some(filter) = &call.filter else {
+                columns.extend(evaluate_all(&call.inputs, batch)?);
+                continue;
+            };
+            let mask = filter.evaluate(batch)?.into_array(batch.num_rows())?;
+            columns.push(mask.clone());
+            let mask = mask.as_boolean();
+            if call.has_fallible_input && mask.true_count() < batch.num_rows() {
+                // Rows that the filter rejects must not fail.
+                let inputs = evaluate_all(&call.inputs, &filter_record_batch(batch, mask)?)?;
+                let mut passed = 0;
+                let positions: UInt32Array = mask
+                    .iter()
+                    .map(|passes| {
+                        let position = (passes == Some(true)).then_some(passed);
+                        passed += u32::from(position.is_some());
+                        position
+                    })
+                    .collect();
+                for input in inputs {
+                    columns.push(take(&input, &positions, None)?);
+                }
+            } else {
+                columns.extend(evaluate_all(&call.inputs, batch)?);
+            }
+        }
+        Ok(columns)
+    }
+
+    /// What [`Self::evaluate`] gave, by what it is for.
+    pub fn inputs(&self, columns: Vec<ArrayRef>) -> Result<Inputs> {
+        let mut columns = columns.into_iter();
+        let keys = columns.by_ref().take(self.group_by.len()).zip(&self.canonical);
+        let keys = keys.map(|(key, canonical)| canonical.apply(key)).collect::<Result<_>>()?;
+        let calls = self.calls.iter().map(|call| CallInputs {
+            filter: call.filter.as_ref().and_then(|_| columns.next()),
+            columns: columns.by_ref().take(call.inputs.len()).collect(),
+        });
+        Ok(Inputs { keys, calls: calls.collect() })
+    }
+}

@@ -1,0 +1,69 @@
+//! What survives a restart about sources and views besides their rows: stored with every epoch that changes it.
+
+use std::collections::BTreeMap;
+
+use rivermark_planner::catalog::{ObjectId, Positions};
+use serde::{Deserialize, Serialize};
+
+/// Where a view stands in reading one of the objects it scans.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub enum ScanProgress {
+    /// It gets every epoch's changes.
+    Live,
+    /// It reads the rows stored before it was created; everything up to the cursor (a storage key) has been read.
+    Rows { cursor: Option<Vec<u8>> },
+    /// It reads a source with offsets of its own, until it meets the shared reader.
+    Source { positions: Positions },
+}
+
+/// A view's part of an epoch's write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ViewProgress {
+    /// The creating epoch has run.
+    pub is_initialized: bool,
+    /// Caught up with what its inputs held when it was created: readable.
+    pub is_ready: bool,
+    /// Set: the view has failed with this error and is not maintained any more.
+    pub failed: Option<String>,
+    pub rows: u64,
+    pub scans: BTreeMap<ObjectId, ScanProgress>,
+    /// Ends of the scanned sources when the view was created: reaching them makes it ready.
+    pub targets: BTreeMap<ObjectId, Positions>,
+    /// The last epoch that changed it.
+    pub epoch: u64,
+    /// Rows and groups that can not be computed at present.
+    pub dead_letters: i64,
+}
+
+/// A table's part of an epoch's write.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct TableProgress {
+    pub rows: u64,
+}
+
+/// A source's part of an epoch's write.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct SourceProgress {
+    /// Next offset to read for all views that are `Live` on it.
+    pub positions: Positions,
+    /// By partition.
+    pub counters: BTreeMap<i32, PartitionCounters>,
+}
+
+/// What a partition has delivered to the shared reader.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PartitionCounters {
+    pub rows: u64,
+    pub bytes: u64,
+    pub dead_letters: u64,
+}
+
+/// True if `reached` is at or beyond `target` in every partition.
+pub fn has_reached(reached: &Positions, target: &Positions) -> bool {
+    target.iter().all(|(partition, end)| *end <= 0 || reached.get(partition).is_some_and(|at| at >= end))
+}
+
+/// Messages between `from` and `to`, over all partitions.
+pub fn distance(from: &Positions, to: &Positions) -> u64 {
+    to.iter().map(|(partition, end)| (end - from.get(partition).unwrap_or(&0)).max(0) as u64).sum()
+}

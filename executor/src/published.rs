@@ -1,0 +1,95 @@
+//! What the writer shows to everyone else: the newest snapshot and the engine's status. Reading it never waits for
+//! an epoch.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, RwLock};
+use rivermark_planner::catalog::ObjectId;
+
+use crate::api::{EpochStatus, MaterializedViewStatus, SourceStatus};
+use crate::snapshot::Snapshot;
+use crate::writer::EPOCH_HISTORY;
+
+/// Shared between the writer and the engine's handles.
+pub struct Published {
+    snapshot: RwLock<Arc<Snapshot>>,
+    status: Mutex<Status>,
+}
+
+/// As of the last publication.
+#[derive(Default, Clone)]
+pub struct Status {
+    pub sources: Vec<SourceStatus>,
+    pub views: BTreeMap<ObjectId, MaterializedViewStatus>,
+    pub epochs: VecDeque<EpochStatus>,
+    pub durable_epoch: u64,
+    /// Set while a commit is being retried, e.g. because the disk is full.
+    pub storage_error: Option<String>,
+    pub is_closed: bool,
+}
+
+impl Published {
+    pub fn new(snapshot: Snapshot, durable_epoch: u64) -> Self {
+        Published {
+            snapshot: RwLock::new(Arc::new(snapshot)),
+            status: Mutex::new(Status { durable_epoch, ..Status::default() }),
+        }
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.read().clone()
+    }
+
+    pub fn status(&self) -> Status {
+        self.status.lock().clone()
+    }
+
+    pub fn set_snapshot(&self, snapshot: Snapshot) {
+        let previous = std::mem::replace(&mut *self.snapshot.write(), Arc::new(snapshot));
+        // Releasing a RocksDB snapshot must not happen under the lock that readers take.
+        drop(previous);
+    }
+
+    /// Adds an epoch and replaces the rows of sources and views.
+    pub fn set_epoch(&self, epoch: EpochStatus) {
+        let mut status = self.status.lock();
+        if epoch.is_durable {
+            status.durable_epoch = epoch.epoch;
+        }
+        if status.epochs.len() == EPOCH_HISTORY {
+            status.epochs.pop_front();
+        }
+        status.epochs.push_back(epoch);
+    }
+
+    pub fn set_sources(&self, sources: Vec<SourceStatus>) {
+        self.status.lock().sources = sources;
+    }
+
+    /// Replaces the rows of views that changed.
+    pub fn update_views(&self, views: impl Iterator<Item = MaterializedViewStatus>) {
+        let mut status = self.status.lock();
+        views.for_each(|view| drop(status.views.insert(view.view, view)));
+    }
+
+    pub fn remove_view(&self, view: ObjectId) {
+        self.status.lock().views.remove(&view);
+    }
+
+    pub fn set_durable(&self, epoch: u64) {
+        let mut status = self.status.lock();
+        status.durable_epoch = epoch;
+        for row in status.epochs.iter_mut().rev().take_while(|row| !row.is_durable) {
+            row.is_durable = true;
+        }
+    }
+
+    pub fn set_storage_error(&self, error: Option<String>) {
+        self.status.lock().storage_error = error;
+    }
+
+    pub fn close(&self) {
+        self.status.lock().is_closed = true;
+    }
+}

@@ -1,0 +1,201 @@
+//! From a data directory to a writer that goes on where the last commit left off.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, bounded};
+use rivermark_planner::Catalog;
+use rivermark_planner::catalog::{MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName};
+use rivermark_planner::lower::{ViewQuery, plan_view};
+use rivermark_planner::plan::StreamPlan;
+use rivermark_planner::parse::parse_query;
+use rivermark_planner::PlanError;
+use tracing::{info, warn};
+
+use crate::api::EngineConfig;
+use crate::catalog_change::{table_format, view_format};
+use crate::command::Command;
+use crate::dataflow::Dataflow;
+use crate::dead_letters::{DeadLetters, LETTERS_TABLE, ORDER_TABLE};
+use crate::error::{ExecutorError, Result};
+use crate::meta;
+use crate::progress::{SourceProgress, TableProgress, ViewProgress};
+use crate::published::Published;
+use crate::snapshot::Snapshot;
+use crate::source::ConnectorFactory;
+use crate::source_input::{ReaderContext, SourceInput};
+use crate::state::{CacheHandle, Family, MemoryPlan, StateTable, Store, StoreOptions};
+use crate::view::View;
+use crate::writer::{Table, Writer, waker};
+
+/// Opens the store and rebuilds everything that runs.
+pub fn recover(
+    config: EngineConfig,
+    connectors: Arc<dyn ConnectorFactory>,
+    commands: Receiver<Command>,
+) -> Result<Writer> {
+    let started = Instant::now();
+    let shares = MemoryShares::of(config.memory_limit);
+    let memory = MemoryPlan { block_cache_bytes: shares.block_cache, write_buffer_bytes: shares.write_buffers };
+    let options = StoreOptions { ingest_threshold_bytes: config.ingest_threshold, ..StoreOptions::new(&config.data_dir, memory) };
+    let store = Store::open(&options)?;
+    let cache = CacheHandle::new(shares.operator_caches);
+    let catalog: Catalog = meta::get(&store, meta::CATALOG)?.unwrap_or_else(Catalog::new);
+    let reserved: u64 = meta::get(&store, meta::RESERVED_EPOCHS)?.unwrap_or(0);
+    let letters = dead_letters(&store, &cache, config.dead_letter_bytes)?;
+    let (wake_sender, wake) = bounded(1);
+    let published = Arc::new(Published::new(
+        Snapshot { epoch: reserved, catalog: Arc::new(catalog.clone()), relations: Arc::default(), store: store.snapshot() },
+        reserved,
+    ));
+    let mut writer = Writer {
+        readers: ReaderContext { prefetch_bytes: shares.source_queues, wake: waker(wake_sender) },
+        config,
+        store,
+        cache,
+        connectors,
+        published,
+        commands,
+        wake,
+        catalog,
+        // The first publication shows everything.
+        is_catalog_dirty: false,
+        are_relations_dirty: true,
+        tables: BTreeMap::new(),
+        views: BTreeMap::new(),
+        sources: BTreeMap::new(),
+        letters,
+        dropped: Vec::new(),
+        scanned_by: BTreeMap::new(),
+        backfilling: BTreeSet::new(),
+        // Numbers up to the reservation may have been seen outside; they are never given out again.
+        epoch: reserved,
+        reserved_epochs: reserved,
+        durable_epoch: reserved,
+        last_sync: Instant::now(),
+        last_epoch_at: Instant::now(),
+        position_waiters: Vec::new(),
+        pending: VecDeque::new(),
+    };
+    writer.restore_objects()?;
+    writer.show_recovered();
+    info!(epoch = writer.epoch, took_ms = started.elapsed().as_millis() as u64, "recovered");
+    Ok(writer)
+}
+
+/// How the one memory limit is divided. What is left is for queries and decoding.
+struct MemoryShares {
+    block_cache: usize,
+    write_buffers: usize,
+    operator_caches: usize,
+    source_queues: usize,
+}
+
+impl MemoryShares {
+    fn of(limit: usize) -> Self {
+        MemoryShares {
+            block_cache: limit / 100 * 25,
+            write_buffers: limit / 100 * 15,
+            operator_caches: limit / 100 * 15,
+            source_queues: (limit / 100 * 6).clamp(1 << 20, 64 << 20),
+        }
+    }
+}
+
+fn dead_letters(store: &Store, cache: &CacheHandle, max_bytes: u64) -> Result<DeadLetters> {
+    let counters = meta::get(store, meta::LETTERS)?.unwrap_or_default();
+    let table = |id| StateTable::new(id, Family::Log, store.clone(), cache.clone());
+    Ok(DeadLetters::new(table(LETTERS_TABLE), table(ORDER_TABLE), counters, max_bytes))
+}
+
+impl Writer {
+    fn restore_objects(&mut self) -> Result<()> {
+        let objects: Vec<Arc<Object>> = self.catalog.objects().cloned().collect();
+        for object in &objects {
+            match &object.kind {
+                ObjectKind::Source(def) => {
+                    let source = self.connectors.source(&object.name.to_string(), def)?;
+                    let progress: SourceProgress =
+                        meta::get(&self.store, &meta::source_key(object.id))?.unwrap_or_default();
+                    let input = SourceInput::new(object.id, object.name.clone(), def.clone(), source, progress);
+                    self.sources.insert(object.id, input);
+                }
+                ObjectKind::Table(def) => {
+                    let progress: TableProgress =
+                        meta::get(&self.store, &meta::table_key(object.id))?.unwrap_or_default();
+                    let rows = self.row_store(table_format(def)?, progress.rows)?;
+                    let table = Table { name: object.name.name.clone(), rows, is_dirty: false };
+                    self.tables.insert(object.id, table);
+                }
+                ObjectKind::MaterializedView(def) => self.restore_view(object.id, &object.name, def)?,
+                ObjectKind::View(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn restore_view(&mut self, id: ObjectId, name: &QualifiedName, def: &MaterializedViewDef) -> Result<()> {
+        let progress: ViewProgress = meta::get(&self.store, &meta::view_key(id))?.ok_or_else(|| {
+            ExecutorError::Storage(format!("the progress of materialized view \"{name}\" is missing in the data directory"))
+        })?;
+        let dataflow = self.replan(name, def)?;
+        for object in progress.scans.keys() {
+            self.scanned_by.entry(*object).or_default().insert(id);
+        }
+        let rows = self.row_store(view_format(def)?, progress.rows)?;
+        let view = View {
+            id,
+            name: name.clone(),
+            dataflow,
+            rows,
+            progress,
+            readers: BTreeMap::new(),
+            waiters: Vec::new(),
+            is_dirty: false,
+        };
+        if view.is_backfilling() {
+            self.backfilling.insert(id);
+        }
+        self.views.insert(id, view);
+        Ok(())
+    }
+
+    /// The operators over the stored state; `None` if this version lays the state out differently.
+    fn replan(&self, name: &QualifiedName, def: &MaterializedViewDef) -> Result<Option<Dataflow>> {
+        let plan = match replan(&self.catalog, &def.query) {
+            Ok(plan) => plan,
+            Err(error) => {
+                warn!(%error, view = %name, "the stored query can not be planned any more; the view needs a rebuild");
+                return Ok(None);
+            }
+        };
+        if plan.fingerprint != def.fingerprint || plan.root.state_tables() != def.state_tables {
+            warn!(view = %name, "this version lays out the view's state differently; the view needs a rebuild");
+            return Ok(None);
+        }
+        Ok(Some(Dataflow::build(&plan.root, def.first_state_table, &self.store, &self.cache)?))
+    }
+
+    /// Publishes what was recovered, so that readers see it before the first epoch.
+    fn show_recovered(&mut self) {
+        // A restored view that needs nothing more to be read is ready; the next commit records it.
+        self.newly_ready();
+        self.published.set_snapshot(Snapshot {
+            epoch: self.epoch,
+            catalog: Arc::new(self.catalog.clone()),
+            relations: Arc::new(self.readables()),
+            store: self.store.snapshot(),
+        });
+        self.published.update_views(self.views.values().map(|v| self.view_status(v)));
+        self.refresh_sources();
+        self.are_relations_dirty = false;
+    }
+}
+
+/// Plans a stored query again. Bound SQL depends on no session: names are qualified and a time zone is in it.
+fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan, PlanError> {
+    let query = parse_query(bound_sql)?;
+    let view = ViewQuery { query: &query, columns: &[], time_zone: "UTC", text: None };
+    Ok(plan_view(catalog, view)?.plan)
+}

@@ -1,0 +1,337 @@
+//! The writer's side of the rows of one table or materialized view.
+//!
+//! Semantics: `rows := rows + delta` (Z-set addition), with every retraction checked against what is stored.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arrow::array::{Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::concat_batches;
+
+use crate::consolidate::consolidate;
+use crate::delta::Delta;
+use crate::error::{ExecutorError, Result};
+use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
+use crate::state::{BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge};
+
+/// Appends between two looks for small blocks to merge.
+const APPENDS_PER_MERGE: u32 = 64;
+/// How far back from the end small blocks are looked for.
+const MERGE_WINDOW_ROWS: u64 = 4 * 65_536;
+
+/// The writer's side of a relation's rows.
+pub struct RowStore {
+    pub format: Arc<RowFormat>,
+    state: StateTable,
+    /// Set for the `Log` layout, which does not use `state`.
+    blocks: Option<BlockTable>,
+    appends: u32,
+    store: Store,
+    /// Rows stored, multiplicities counted; with the epoch's changes.
+    rows: u64,
+    committed_rows: u64,
+}
+
+impl RowStore {
+    /// `rows`: how many the last commit left.
+    pub fn new(format: Arc<RowFormat>, rows: u64, store: &Store, cache: &CacheHandle) -> Result<Self> {
+        let state = StateTable::new(format.table, ROWS_FAMILY, store.clone(), cache.clone());
+        let blocks = match format.layout {
+            RowLayout::Keyed(_) | RowLayout::Bag => None,
+            RowLayout::Log => {
+                Some(BlockTable::new(format.table, ROWS_FAMILY, store.clone(), format.schema.clone())?)
+            }
+        };
+        Ok(RowStore { format, state, blocks, appends: 0, store: store.clone(), rows, committed_rows: rows })
+    }
+
+    pub fn rows(&self) -> u64 {
+        self.rows
+    }
+
+    /// Adds a view's changes. The delta must be consolidated. A retraction of a row that is not stored is a bug of
+    /// an operator and fails the view.
+    pub fn apply(&mut self, delta: &Delta) -> Result<()> {
+        match self.format.layout {
+            RowLayout::Keyed(_) => self.apply_keyed(delta),
+            RowLayout::Bag => self.apply_bag(delta).map(|_| ()),
+            RowLayout::Log => self.append(delta),
+        }
+    }
+
+    /// One statement's change: all of `delete` must be stored (else `Conflict`), then the keys of `insert` must be
+    /// free (else `UniqueViolation`). Nothing is changed on an error. Returns the change as a delta.
+    pub fn write(&mut self, delete: Option<&RecordBatch>, insert: Option<&RecordBatch>, name: &str) -> Result<Delta> {
+        let mut parts = Vec::new();
+        if let Some(delete) = delete {
+            parts.push(Delta::retractions(delete.clone()));
+        }
+        if let Some(insert) = insert {
+            parts.push(Delta::insertions(insert.clone()));
+        }
+        let whole = Delta::concat(self.format.schema.clone(), &parts)?;
+        match self.format.layout {
+            RowLayout::Keyed(_) => {
+                self.write_keyed(&parts, delete.is_some(), name)?;
+                Ok(consolidate(whole)?)
+            }
+            RowLayout::Bag => {
+                let net = consolidate(whole)?;
+                if self.apply_bag(&net)? { Ok(net) } else { Err(ExecutorError::Conflict) }
+            }
+            RowLayout::Log => {
+                if delete.is_some_and(|d| d.num_rows() > 0) {
+                    return Err(ExecutorError::NotReadable {
+                        message: format!("\"{name}\" is append-only: rows can not be updated or deleted"),
+                    });
+                }
+                self.append(&whole)?;
+                Ok(whole)
+            }
+        }
+    }
+
+    fn apply_keyed(&mut self, delta: &Delta) -> Result<()> {
+        let keys = self.format.storage_keys(delta.columns())?;
+        let values = self.format.rows.encode(delta.columns())?;
+        if delta.weights().is_none() {
+            for i in 0..keys.len() {
+                self.state.put(keys.get(i), values.get(i));
+            }
+            self.rows += keys.len() as u64;
+            return Ok(());
+        }
+        let retracted: Vec<usize> = (0..keys.len()).filter(|&i| delta.weight(i) < 0).collect();
+        let stored = self.state.get_many(&retracted.iter().map(|&i| keys.get(i)).collect::<Keys>())?;
+        for (n, &i) in retracted.iter().enumerate() {
+            if stored.get(n) != Some(values.get(i)) {
+                return Err(self.mismatch(delta, i));
+            }
+            self.state.delete(keys.get(i));
+        }
+        self.rows -= retracted.len() as u64;
+        for i in (0..keys.len()).filter(|&i| delta.weight(i) > 0) {
+            if delta.weight(i) != 1 {
+                return Err(self.mismatch(delta, i));
+            }
+            self.state.put(keys.get(i), values.get(i));
+            self.rows += 1;
+        }
+        Ok(())
+    }
+
+    fn mismatch(&self, delta: &Delta, row: usize) -> ExecutorError {
+        ExecutorError::Internal(format!(
+            "a change with weight {} does not fit the stored rows of table {:?}: {:?}",
+            delta.weight(row),
+            self.format.table,
+            delta.batch().slice(row, 1),
+        ))
+    }
+
+    /// Checks all, then applies all. False: a retracted row is not there; nothing was changed.
+    fn apply_bag(&mut self, delta: &Delta) -> Result<bool> {
+        let keys = self.format.storage_keys(delta.columns())?;
+        let stored = self.state.get_many(&keys)?;
+        let mut after = Vec::with_capacity(keys.len());
+        for i in 0..keys.len() {
+            let before = stored.get(i).map_or(Ok(0), multiplicity)?;
+            after.push(before + delta.weight(i));
+        }
+        if after.iter().any(|&m| m < 0) {
+            return Ok(false);
+        }
+        for (i, &count) in after.iter().enumerate() {
+            if count == 0 {
+                self.state.delete(keys.get(i));
+            } else {
+                self.state.put(keys.get(i), &count.to_be_bytes());
+            }
+            self.rows = self.rows.wrapping_add_signed(delta.weight(i));
+        }
+        Ok(true)
+    }
+
+    /// A statement on a keyed table: deletions first, then insertions, all checked before anything is changed.
+    fn write_keyed(&mut self, parts: &[Delta], has_deletes: bool, name: &str) -> Result<()> {
+        let mut keyed = Vec::with_capacity(parts.len());
+        for part in parts {
+            let keys = self.format.storage_keys(part.columns())?;
+            let stored = self.state.get_many(&keys)?;
+            keyed.push((keys, self.format.rows.encode(part.columns())?, stored));
+        }
+        // What this statement leaves behind, by key; entries as the checks pass.
+        let mut after: HashMap<&[u8], Option<&[u8]>> = HashMap::new();
+        let mut inserts = 0;
+        let mut deletes = 0;
+        for (n, (keys, values, stored)) in keyed.iter().enumerate() {
+            let is_delete = has_deletes && n == 0;
+            for i in 0..keys.len() {
+                let current = after.get(keys.get(i)).copied().unwrap_or_else(|| stored.get(i));
+                if is_delete {
+                    if current != Some(values.get(i)) {
+                        return Err(ExecutorError::Conflict);
+                    }
+                    after.insert(keys.get(i), None);
+                    deletes += 1;
+                } else {
+                    if current.is_some() {
+                        return Err(self.unique_violation(parts[n].batch(), i, name));
+                    }
+                    after.insert(keys.get(i), Some(values.get(i)));
+                    inserts += 1;
+                }
+            }
+        }
+        for (key, value) in after {
+            match value {
+                Some(value) => self.state.put(key, value),
+                None => self.state.delete(key),
+            }
+        }
+        self.rows = self.rows + inserts - deletes;
+        Ok(())
+    }
+
+    /// Undoes a `write` of this epoch, given the delta it returned. Later writes must have been undone before.
+    pub fn take_back(&mut self, delta: &Delta) -> Result<()> {
+        match self.format.layout {
+            RowLayout::Keyed(_) => {
+                let keys = self.format.storage_keys(delta.columns())?;
+                let values = self.format.rows.encode(delta.columns())?;
+                for i in (0..keys.len()).filter(|&i| delta.weight(i) > 0) {
+                    self.state.delete(keys.get(i));
+                    self.rows -= 1;
+                }
+                for i in (0..keys.len()).filter(|&i| delta.weight(i) < 0) {
+                    self.state.put(keys.get(i), values.get(i));
+                    self.rows += 1;
+                }
+                Ok(())
+            }
+            RowLayout::Bag => {
+                let negated: Int64Array = (0..delta.num_rows()).map(|i| -delta.weight(i)).collect::<Vec<_>>().into();
+                self.apply_bag(&Delta::new(delta.batch().clone(), Some(negated))).map(|_| ())
+            }
+            // Written after all other tables of a transaction, when nothing can fail any more.
+            RowLayout::Log => Err(ExecutorError::Internal("appended rows are never taken back".into())),
+        }
+    }
+
+    fn unique_violation(&self, batch: &RecordBatch, row: usize, name: &str) -> ExecutorError {
+        let RowLayout::Keyed(key) = &self.format.layout else { return ExecutorError::Conflict };
+        let options = arrow::util::display::FormatOptions::default().with_null("null");
+        let text = |c: &usize| {
+            arrow::util::display::ArrayFormatter::try_new(batch.column(*c), &options)
+                .map(|f| f.value(row).to_string())
+                .unwrap_or_default()
+        };
+        let names: Vec<&str> = key.iter().map(|&c| self.format.schema.field(c).name().as_str()).collect();
+        let values: Vec<String> = key.iter().map(text).collect();
+        ExecutorError::UniqueViolation {
+            constraint: format!("{name}_pkey"),
+            detail: format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")),
+        }
+    }
+
+    fn append(&mut self, delta: &Delta) -> Result<()> {
+        if let Some(weights) = delta.weights() {
+            if weights.values().iter().any(|&w| w != 1) {
+                return Err(ExecutorError::Internal("an append-only relation got a retraction".into()));
+            }
+        }
+        if let Some(blocks) = &mut self.blocks {
+            blocks.append(delta.batch())?;
+            self.appends += 1;
+        }
+        self.rows += delta.num_rows() as u64;
+        Ok(())
+    }
+
+    /// The next at most about `limit` rows after `cursor` (as returned before; `None`: from the start), through the
+    /// epoch's overlay, and the new cursor; `None` when the end was reached.
+    pub fn chunk(&self, cursor: Option<&[u8]>, limit: usize) -> Result<(Delta, Option<Vec<u8>>)> {
+        if let Some(blocks) = &self.blocks {
+            return self.block_chunk(blocks, cursor, limit);
+        }
+        let start = cursor.map(|c| [c, &[0]].concat()).unwrap_or_default();
+        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
+        let mut rows = 0;
+        let mut is_end = true;
+        for entry in self.state.scan(&KeyRange::new(start, None))? {
+            let (key, value) = entry?;
+            if rows >= limit {
+                is_end = false;
+                break;
+            }
+            rows += match self.format.layout {
+                RowLayout::Bag => multiplicity(&value)? as usize,
+                RowLayout::Keyed(_) | RowLayout::Log => 1,
+            };
+            entries.push((key, value));
+        }
+        let batch = self.format.decode(entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
+        let next = if is_end { None } else { entries.pop().map(|(key, _)| key) };
+        Ok((Delta::insertions(batch), next))
+    }
+
+    /// As `chunk`; the cursor is the next ordinal.
+    fn block_chunk(&self, blocks: &BlockTable, cursor: Option<&[u8]>, limit: usize) -> Result<(Delta, Option<Vec<u8>>)> {
+        let from = cursor.and_then(|c| c.try_into().ok()).map_or(0, u64::from_be_bytes);
+        let read = blocks.read_from(from, limit, None)?;
+        let next = read.last().map_or(from, |block| block.end_ordinal());
+        let batch = concat_batches(&self.format.schema, read.iter().map(|b| &b.batch))?;
+        let cursor = (next < blocks.next_ordinal()).then(|| next.to_be_bytes().to_vec());
+        Ok((Delta::insertions(batch), cursor))
+    }
+
+    /// The part of `delta` whose rows lie at or before `cursor`: those a backfill has read already.
+    pub fn before_cursor(&self, delta: &Delta, cursor: Option<&[u8]>) -> Result<Delta> {
+        let Some(cursor) = cursor else { return Ok(Delta::empty(delta.schema())) };
+        if self.format.layout == RowLayout::Log {
+            // Rows are only ever appended behind the cursor.
+            return Ok(Delta::empty(delta.schema()));
+        }
+        let keys = self.format.storage_keys(delta.columns())?;
+        let rows: Vec<u32> = (0..keys.len()).filter(|&i| keys.get(i) <= cursor).map(|i| i as u32).collect();
+        Ok(delta.take(&UInt32Array::from(rows))?)
+    }
+
+    /// Merges small blocks of a `Log` relation, now and then.
+    pub fn merge_blocks(&mut self) -> Result<()> {
+        let Some(blocks) = &mut self.blocks else { return Ok(()) };
+        if self.appends < APPENDS_PER_MERGE {
+            return Ok(());
+        }
+        self.appends = 0;
+        let from = blocks.next_ordinal().saturating_sub(MERGE_WINDOW_ROWS);
+        let place = (ROWS_FAMILY, self.format.table);
+        if let Some(merged) = prepare_merge(&self.store.snapshot(), place, &self.format.schema, from)? {
+            blocks.apply_merge(&merged)?;
+        }
+        Ok(())
+    }
+
+    pub fn drain_into(&mut self, writes: &mut WriteSet) {
+        match &mut self.blocks {
+            Some(blocks) => blocks.drain_into(writes),
+            None => self.state.drain_into(writes),
+        }
+    }
+
+    pub fn committed(&mut self) {
+        match &mut self.blocks {
+            Some(blocks) => blocks.committed(),
+            None => self.state.committed(),
+        }
+        self.committed_rows = self.rows;
+    }
+
+    pub fn discard(&mut self) {
+        match &mut self.blocks {
+            Some(blocks) => blocks.discard(),
+            None => self.state.discard(),
+        }
+        self.rows = self.committed_rows;
+    }
+}

@@ -1,0 +1,92 @@
+//! How the rows of a table or materialized view are laid out; shared between the writer and the snapshots.
+//!
+//! Three layouts: `Keyed` (key -> row), `Bag` (row -> multiplicity) and `Log` (columnar blocks of an append-only
+//! relation without a key).
+
+use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
+use arrow::compute::take_record_batch;
+use arrow::datatypes::{DataType, SchemaRef};
+use rivermark_planner::TableId;
+
+use crate::error::{ExecutorError, Result};
+use crate::state::{Family, KeyCodec, Keys, RowCodec};
+
+/// How a relation's rows are laid out in the state store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RowLayout {
+    /// Storage key: these columns; value: the whole row.
+    Keyed(Vec<usize>),
+    /// Storage key: the whole row; value: its multiplicity.
+    Bag,
+    /// Storage key: first ordinal; value: a block of rows.
+    Log,
+}
+
+/// The column family that holds rows.
+pub const ROWS_FAMILY: Family = Family::Views;
+
+/// Everything needed to read a relation's rows from a snapshot.
+#[derive(Debug)]
+pub struct RowFormat {
+    pub table: TableId,
+    pub schema: SchemaRef,
+    pub layout: RowLayout,
+    keys: KeyCodec,
+    pub(crate) rows: RowCodec,
+}
+
+impl RowFormat {
+    pub fn new(table: TableId, schema: SchemaRef, layout: RowLayout) -> Result<Self> {
+        let types: Vec<DataType> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        let key_types = match &layout {
+            RowLayout::Keyed(columns) => columns.iter().map(|&c| types[c].clone()).collect(),
+            RowLayout::Bag | RowLayout::Log => Vec::new(),
+        };
+        Ok(RowFormat { table, schema, layout, keys: KeyCodec::new(key_types, None)?, rows: RowCodec::new(types)? })
+    }
+
+
+    /// Storage keys of whole rows. Not for `Log`, whose rows have ordinals.
+    pub fn storage_keys(&self, columns: &[ArrayRef]) -> Result<Keys> {
+        match &self.layout {
+            RowLayout::Keyed(key) => {
+                let columns: Vec<ArrayRef> = key.iter().map(|&c| columns[c].clone()).collect();
+                Ok(self.keys.encode(&columns)?)
+            }
+            RowLayout::Bag | RowLayout::Log => Ok(self.rows.encode(columns)?),
+        }
+    }
+
+    /// Rows of stored entries, each as often as its multiplicity says.
+    pub fn decode<'a>(&self, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<RecordBatch> {
+        match &self.layout {
+            RowLayout::Keyed(_) => self.batch(self.rows.decode(entries.map(|(_, value)| value))?),
+            RowLayout::Bag => {
+                let mut copies = Vec::new();
+                let mut rows = Vec::new();
+                for (i, (key, value)) in entries.enumerate() {
+                    rows.push(key);
+                    copies.resize(copies.len() + multiplicity(value)? as usize, i as u32);
+                }
+                let distinct = self.batch(self.rows.decode(rows.iter().copied())?)?;
+                if copies.len() == distinct.num_rows() {
+                    return Ok(distinct);
+                }
+                Ok(take_record_batch(&distinct, &UInt32Array::from(copies))?)
+            }
+            RowLayout::Log => Err(ExecutorError::Internal("blocks are not entries".into())),
+        }
+    }
+
+    fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+        let options = arrow::array::RecordBatchOptions::new().with_row_count(columns.first().map(|c| c.len()));
+        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+    }
+}
+
+/// A bag entry's value: multiplicity as 8 bytes, big-endian, always positive.
+pub(crate) fn multiplicity(value: &[u8]) -> Result<i64> {
+    let bytes: [u8; 8] =
+        value.try_into().map_err(|_| ExecutorError::Internal("a bag entry's value is not 8 bytes".into()))?;
+    Ok(i64::from_be_bytes(bytes))
+}

@@ -1,0 +1,76 @@
+//! A committed epoch, for readers: every relation at one moment.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use datafusion::catalog::TableProvider;
+use rivermark_planner::Catalog;
+use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
+
+use crate::api::{DeadLetter, ViewState};
+use crate::dead_letters::{LETTERS_TABLE, ORDER_TABLE, read_letter};
+use crate::error::{ExecutorError, Result};
+use crate::rows::RowFormat;
+use crate::scan::{SourceScan, StoredScan};
+use crate::source::Source;
+use crate::state::{Family, KeyRange, StoreSnapshot};
+
+/// How a relation of the catalog is read.
+#[derive(Clone)]
+pub enum Readable {
+    Rows { format: Arc<RowFormat>, name: QualifiedName, state: ViewState },
+    Source { source: Arc<dyn Source>, name: QualifiedName, def: Arc<SourceDef> },
+}
+
+/// All relations at one moment. Cheap to hold; holding it keeps the epoch's rows readable.
+pub struct Snapshot {
+    pub epoch: u64,
+    pub catalog: Arc<Catalog>,
+    pub(crate) relations: Arc<BTreeMap<ObjectId, Readable>>,
+    pub(crate) store: StoreSnapshot,
+}
+
+impl Snapshot {
+    /// Rows of a table, materialized view or source (a source is read from its start to its current end) as of
+    /// this epoch. Errors: a view that is half built, failed or unknown.
+    pub fn table_provider(&self, object: ObjectId) -> Result<Arc<dyn TableProvider>> {
+        match self.relations.get(&object) {
+            Some(Readable::Rows { format, name, state }) => {
+                check_readable(name, state)?;
+                Ok(Arc::new(StoredScan { format: format.clone(), store: self.store.clone() }))
+            }
+            Some(Readable::Source { source, name, def }) => {
+                Ok(Arc::new(SourceScan { source: source.clone(), name: name.to_string(), def: def.clone() }))
+            }
+            None => Err(ExecutorError::NotReadable { message: format!("relation {object} does not exist any more") }),
+        }
+    }
+
+    /// Dead letters as of this epoch, oldest first.
+    pub fn dead_letters(&self) -> Result<Vec<DeadLetter>> {
+        let mut letters = Vec::new();
+        let mut order = self.store.scan(Family::Log, ORDER_TABLE, &KeyRange::all());
+        while let Some(chunk) = order.next_chunk(1024, 1 << 20)? {
+            // The order's values are the letters' keys.
+            let stored = self.store.get_many(Family::Log, LETTERS_TABLE, &chunk.values)?;
+            for value in stored.iter().flatten() {
+                letters.push(read_letter(value)?);
+            }
+        }
+        Ok(letters)
+    }
+}
+
+fn check_readable(name: &QualifiedName, state: &ViewState) -> Result<()> {
+    match state {
+        ViewState::Running | ViewState::NeedsRebuild => Ok(()),
+        ViewState::Backfilling => Err(ExecutorError::NotReadable {
+            message: format!(
+                "materialized view \"{name}\" is still being built; its progress is in rivermark.materialized_views"
+            ),
+        }),
+        ViewState::Failed(error) => Err(ExecutorError::NotReadable {
+            message: format!("materialized view \"{name}\" has failed ({error}); drop it and create it again"),
+        }),
+    }
+}

@@ -1,0 +1,254 @@
+//! One source's shared reader: reads and decodes once for all views that are live on it.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use arrow::array::{BooleanArray, RecordBatch};
+use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
+
+use crate::api::SourceStatus;
+use crate::dead_letters::DeadLetters;
+use crate::delta::Delta;
+use crate::error::Result;
+use crate::progress::{PartitionCounters, SourceProgress};
+use crate::source::{ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError, SourceReader};
+
+/// Decoded columns of one batch, with the rows that lack a column because its value could not be converted.
+pub struct DecodedBatch {
+    pub columns: Arc<Vec<usize>>,
+    pub rows: RecordBatch,
+    /// (row, physical column)
+    pub errors: Vec<(usize, usize)>,
+}
+
+impl DecodedBatch {
+    /// The rows for a plan that uses `wanted` physical columns (ascending): only theirs, without rows that have a
+    /// conversion error in one of them.
+    pub fn for_columns(&self, wanted: &[usize]) -> Result<Delta> {
+        let indices: Vec<usize> = wanted.iter().filter_map(|c| self.columns.iter().position(|have| have == c)).collect();
+        let delta = Delta::insertions(self.rows.project(&indices)?);
+        let failed: BTreeSet<usize> =
+            self.errors.iter().filter(|(_, c)| wanted.binary_search(c).is_ok()).map(|(row, _)| *row).collect();
+        if failed.is_empty() {
+            return Ok(delta);
+        }
+        let keep: BooleanArray = (0..self.rows.num_rows()).map(|row| Some(!failed.contains(&row))).collect();
+        Ok(delta.filter(&keep)?)
+    }
+}
+
+/// The writer's side of one source.
+pub struct SourceInput {
+    pub id: ObjectId,
+    pub name: QualifiedName,
+    pub def: SourceDef,
+    pub source: Arc<dyn Source>,
+    pub progress: SourceProgress,
+    /// Views that get the shared reader's rows, with the physical columns each uses.
+    live: BTreeMap<ObjectId, Vec<usize>>,
+    /// Columns the running reader decodes.
+    columns: Arc<Vec<usize>>,
+    reader: Option<Box<dyn SourceReader>>,
+    /// Held at its position while a backfilling view reads the last stretch.
+    pub is_held: bool,
+    start_error: Option<String>,
+    /// Changed since the last commit.
+    pub is_dirty: bool,
+}
+
+/// How readers are made.
+#[derive(Clone)]
+pub struct ReaderContext {
+    pub prefetch_bytes: usize,
+    pub wake: Arc<dyn Fn() + Send + Sync>,
+}
+
+impl SourceInput {
+    pub fn new(
+        id: ObjectId,
+        name: QualifiedName,
+        def: SourceDef,
+        source: Arc<dyn Source>,
+        progress: SourceProgress,
+    ) -> Self {
+        SourceInput {
+            id,
+            name,
+            def,
+            source,
+            progress,
+            live: BTreeMap::new(),
+            columns: Arc::new(Vec::new()),
+            reader: None,
+            is_held: false,
+            start_error: None,
+            is_dirty: false,
+        }
+    }
+
+    pub fn live_views(&self) -> &BTreeMap<ObjectId, Vec<usize>> {
+        &self.live
+    }
+
+    /// Whether some view reads it.
+    pub fn is_read(&self) -> bool {
+        !self.live.is_empty()
+    }
+
+    /// From now on `view` gets the shared reader's rows. The first view makes the reader start at `positions`.
+    pub fn attach(&mut self, view: ObjectId, columns: Vec<usize>, context: &ReaderContext) {
+        self.live.insert(view, columns);
+        self.restart_if_needed(context);
+    }
+
+    pub fn detach(&mut self, view: ObjectId, context: &ReaderContext) {
+        self.live.remove(&view);
+        if self.live.is_empty() {
+            self.reader = None;
+        } else {
+            self.restart_if_needed(context);
+        }
+    }
+
+    /// Starts the reader, or starts it anew at the current position if the views use other columns now.
+    fn restart_if_needed(&mut self, context: &ReaderContext) {
+        let mut columns: Vec<usize> = self.live.values().flatten().copied().collect();
+        columns.sort_unstable();
+        columns.dedup();
+        if self.reader.is_some() && *self.columns == columns {
+            return;
+        }
+        self.columns = Arc::new(columns);
+        self.reader = None;
+        let request = ReadRequest {
+            columns: self.columns.to_vec(),
+            start: self.progress.positions.clone(),
+            stop_at: None,
+            prefetch_bytes: context.prefetch_bytes,
+            wake: context.wake.clone(),
+        };
+        match self.source.reader(request) {
+            Ok(reader) => {
+                self.reader = Some(reader);
+                self.start_error = None;
+            }
+            Err(error) => self.start_error = Some(error.to_string()),
+        }
+    }
+
+    /// Takes ready batches of at most about `max_rows` rows together, records their dead letters and moves the positions.
+    pub fn take(&mut self, max_rows: usize, letters: &mut DeadLetters, now_us: i64) -> Result<Vec<DecodedBatch>> {
+        let mut taken = Vec::new();
+        let mut rows = 0;
+        if self.is_held {
+            return Ok(taken);
+        }
+        while rows < max_rows {
+            let Some(batch) = self.reader.as_mut().and_then(|r| r.take(max_rows - rows)) else { break };
+            rows += batch.rows.num_rows().max(1);
+            self.is_dirty = true;
+            self.progress.positions.insert(batch.partition, batch.next_offset);
+            let counters = self.progress.counters.entry(batch.partition).or_default();
+            count(counters, &batch);
+            let names = self.def.physical_columns().map(|c| c.name.as_str()).collect::<Vec<_>>();
+            counters.dead_letters += record_letters(self.id, &self.columns, &names, &batch, letters, now_us)?;
+            if batch.rows.num_rows() > 0 {
+                taken.push(decoded(self.columns.clone(), batch));
+            }
+        }
+        Ok(taken)
+    }
+
+    pub fn reader_status(&self) -> Option<ReaderStatus> {
+        self.reader.as_ref().map(|r| r.status())
+    }
+
+    /// The error that stopped reading for good, if one did.
+    pub fn failure(&self) -> Option<SourceError> {
+        if let Some(error) = &self.start_error {
+            return Some(SourceError::Internal(error.clone()));
+        }
+        let status = self.reader_status()?;
+        (status.state == ReaderState::Failed)
+            .then(|| SourceError::DataLoss(status.last_error.unwrap_or_else(|| "the source has failed".into())))
+    }
+
+    /// Rows for `rivermark.sources`.
+    pub fn status(&self) -> Vec<SourceStatus> {
+        let reader = self.reader_status();
+        let state = match (&self.start_error, &reader) {
+            (Some(_), _) => "FAILED",
+            (None, None) => "IDLE",
+            (None, Some(status)) => match status.state {
+                ReaderState::Starting => "STARTING",
+                ReaderState::Running | ReaderState::Finished => "RUNNING",
+                ReaderState::Retrying => "RETRYING",
+                ReaderState::Failed => "FAILED",
+            },
+        };
+        let last_error = self.start_error.clone().or_else(|| reader.as_ref().and_then(|s| s.last_error.clone()));
+        let ends: BTreeMap<i32, i64> =
+            reader.iter().flat_map(|s| s.partitions.iter().map(|p| (p.partition, p.end_offset))).collect();
+        let mut partitions: BTreeSet<i32> = self.progress.positions.keys().copied().collect();
+        partitions.extend(ends.keys());
+        let row = |partition: Option<i32>| {
+            let counters = partition.and_then(|p| self.progress.counters.get(&p)).copied().unwrap_or_default();
+            SourceStatus {
+                source: self.id,
+                name: self.name.clone(),
+                partition,
+                offset: partition.and_then(|p| self.progress.positions.get(&p)).copied(),
+                end_offset: partition.and_then(|p| ends.get(&p)).copied().filter(|end| *end >= 0),
+                watermark_us: None,
+                rows: counters.rows,
+                bytes: counters.bytes,
+                late_rows: 0,
+                dead_letters: counters.dead_letters,
+                status: state,
+                last_error: last_error.clone(),
+            }
+        };
+        if partitions.is_empty() {
+            return vec![row(None)];
+        }
+        partitions.into_iter().map(|p| row(Some(p))).collect()
+    }
+}
+
+fn count(counters: &mut PartitionCounters, batch: &SourceBatch) {
+    counters.rows += batch.rows.num_rows() as u64;
+    counters.bytes += batch.bytes;
+}
+
+/// Turns a batch's malformed messages and conversion errors into dead letters; how many were new messages.
+pub fn record_letters(
+    source: ObjectId,
+    columns: &[usize],
+    names: &[&str],
+    batch: &SourceBatch,
+    letters: &mut DeadLetters,
+    now_us: i64,
+) -> Result<u64> {
+    let mut new = 0;
+    for message in &batch.malformed {
+        new += u64::from(letters.malformed(source, batch.partition, message.clone(), now_us)?);
+    }
+    let mut last_row = None;
+    for error in &batch.column_errors {
+        let name = columns.get(error.column).and_then(|&c| names.get(c)).copied().unwrap_or("");
+        let offset = batch.offsets.value(error.row);
+        let is_new = letters.column_error(source, batch.partition, offset, name, error.clone(), now_us)?;
+        // A message with several bad values counts once.
+        if is_new && last_row != Some(error.row) {
+            new += 1;
+        }
+        last_row = Some(error.row);
+    }
+    Ok(new)
+}
+
+/// A reader's batch for the dataflow.
+pub fn decoded(columns: Arc<Vec<usize>>, batch: SourceBatch) -> DecodedBatch {
+    let errors = batch.column_errors.iter().map(|e| (e.row, columns[e.column])).collect();
+    DecodedBatch { columns, rows: batch.rows, errors }
+}

@@ -1,0 +1,257 @@
+//! The only door to RocksDB for operators: one table's keys and values.
+//!
+//! Reads see this epoch's own changes over the last commit. Changes stay in the overlay until [`StateTable::drain_into`]
+//! hands them to the epoch's [`WriteSet`] without copying them; then either [`StateTable::committed`] makes them the
+//! cached state, or [`StateTable::discard`] forgets them. The cache only ever holds committed values, so a discarded
+//! epoch leaves no trace. Between drain and committed/discard a table must not be read or written.
+//!
+//! Several tables (one per shard) may share an id if their keys never overlap; a range delete then has to be made on
+//! each of them, since each has its own overlay and cache.
+
+use std::cell::{Ref, RefCell};
+use std::sync::Arc;
+
+use rocksdb::ReadOptions;
+
+use super::arena::{Keys, Values};
+use super::cache::{CacheHandle, CacheStats, TableCache};
+use super::error::StateError;
+use super::layout::{Family, PREFIX_LEN, TableId, prefix_end, table_prefix};
+use super::open_db::{OpenDb, OwnedIterator};
+use super::overlay::{Change, KeyOrder, Overlay};
+use super::scan::{KeyRange, TableScan};
+use super::store::Store;
+use super::write_set::WriteSet;
+
+/// Keys per call into RocksDB; bounds what a read pins.
+const MULTI_GET_CHUNK: usize = 512;
+
+/// See the module.
+pub struct StateTable {
+    id: TableId,
+    family: Family,
+    store: Store,
+    cache: Arc<TableCache>,
+    overlay: Overlay,
+    /// The overlay's entries in key order; kept up to date from the first scan of an epoch on.
+    order: RefCell<Option<KeyOrder>>,
+    /// An iterator of this epoch for the next scan: the database does not change while an epoch is computed.
+    iterator: RefCell<Option<OwnedIterator>>,
+    /// What was handed to the write set and is not yet known to be committed.
+    in_commit: Option<Arc<Overlay>>,
+}
+
+impl StateTable {
+    /// The table `id` in `family`. Opening costs nothing; a table exists as soon as it has a key.
+    pub fn new(id: TableId, family: Family, store: Store, cache: CacheHandle) -> Self {
+        Self {
+            id,
+            family,
+            store,
+            cache: cache.table(),
+            overlay: Overlay::default(),
+            order: RefCell::new(None),
+            iterator: RefCell::new(None),
+            in_commit: None,
+        }
+    }
+
+    /// The table's id.
+    pub fn id(&self) -> TableId {
+        self.id
+    }
+
+    /// The family the table lives in.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Bytes of this epoch's uncommitted changes.
+    pub fn overlay_bytes(&self) -> usize {
+        self.overlay.bytes()
+    }
+
+    /// Hits, misses and bytes of this table's cache.
+    pub fn cache_stats(&self) -> CacheStats {
+        self.cache.stats()
+    }
+
+    fn check_not_in_commit(&self) -> Result<(), StateError> {
+        match self.in_commit {
+            None => Ok(()),
+            Some(_) => Err(StateError::Bug(format!("{:?} was used while its epoch is being committed", self.id))),
+        }
+    }
+
+    /// The values of `keys`, in their order: from the overlay, the cache, or one sorted read of the database.
+    pub fn get_many(&mut self, keys: &Keys) -> Result<Values, StateError> {
+        self.check_not_in_commit()?;
+        let mut values = Values::absent(keys.len());
+        let mut cache = self.cache.lock();
+        let mut missing = Vec::new();
+        for (index, key) in keys.iter().enumerate() {
+            match self.overlay.get(key) {
+                Change::Put(value) => values.set(index, value),
+                Change::Deleted => {}
+                Change::Untouched => match cache.get(key) {
+                    Some(Some(value)) => values.set(index, value),
+                    Some(None) => {}
+                    None => missing.push(index),
+                },
+            }
+        }
+        if missing.is_empty() {
+            return Ok(values);
+        }
+        let db = self.store.db()?;
+        let mut last: Option<usize> = None;
+        read_sorted(&db, self.family, self.id, keys, missing, &ReadOptions::default(), |index, value| {
+            match last.filter(|&last| keys.get(last) == keys.get(index)) {
+                Some(last) => values.share(index, last),
+                None => {
+                    if let Some(value) = value {
+                        values.set(index, value);
+                    }
+                    cache.put(keys.get(index), value);
+                    last = Some(index);
+                }
+            }
+        })?;
+        Ok(values)
+    }
+
+    /// The value of one key.
+    pub fn get(&mut self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
+        let keys: Keys = std::iter::once(key).collect();
+        Ok(self.get_many(&keys)?.get(0).map(<[u8]>::to_vec))
+    }
+
+    /// Sets the value of `key`, visible to this table's reads at once and to others with the commit.
+    pub fn put(&mut self, key: &[u8], value: &[u8]) {
+        let new = self.overlay.put(key, value);
+        self.keep_order(new);
+    }
+
+    /// Deletes `key`, whether it exists or not.
+    pub fn delete(&mut self, key: &[u8]) {
+        let new = self.overlay.delete(key);
+        self.keep_order(new);
+    }
+
+    fn keep_order(&mut self, new: Option<u32>) {
+        debug_assert!(self.in_commit.is_none(), "{:?} was written while its epoch is being committed", self.id);
+        if let (Some(id), Some(order)) = (new, self.order.get_mut()) {
+            order.insert(&self.overlay, id);
+        }
+    }
+
+    /// Deletes all keys of the range, also those that this epoch wrote so far. Cheap however many there are, but
+    /// every later read of the family pays a little for it until compaction: at most a few per epoch and table.
+    pub fn delete_range(&mut self, range: &KeyRange) {
+        self.overlay.delete_range(&range.from, range.to.as_deref());
+    }
+
+    /// Reads a range in key order.
+    pub fn scan(&self, range: &KeyRange) -> Result<TableScan<'_>, StateError> {
+        self.scan_in(range, false)
+    }
+
+    /// Reads a range from its last key to its first.
+    pub fn scan_reverse(&self, range: &KeyRange) -> Result<TableScan<'_>, StateError> {
+        self.scan_in(range, true)
+    }
+
+    fn scan_in(&self, range: &KeyRange, is_reverse: bool) -> Result<TableScan<'_>, StateError> {
+        self.check_not_in_commit()?;
+        let prefix = table_prefix(self.id);
+        let pooled = self.iterator.borrow_mut().take();
+        let iterator = match pooled {
+            Some(iterator) => iterator,
+            None => {
+                let mut options = ReadOptions::default();
+                options.set_iterate_lower_bound(prefix);
+                if let Some(end) = prefix_end(&prefix) {
+                    options.set_iterate_upper_bound(end);
+                }
+                self.store.db()?.iterator(self.family, options)
+            }
+        };
+        if self.order.borrow().is_none() {
+            *self.order.borrow_mut() = Some(KeyOrder::new(&self.overlay));
+        }
+        let order = Ref::map(self.order.borrow(), |order| order.as_ref().expect("the order was made just above"));
+        Ok(TableScan::new(&self.overlay, order, &self.iterator, iterator, &prefix, range, is_reverse))
+    }
+
+    /// Hands this epoch's changes to the epoch's write, without copying them.
+    pub fn drain_into(&mut self, writes: &mut WriteSet) {
+        self.order = RefCell::new(None);
+        self.iterator = RefCell::new(None);
+        if self.overlay.is_empty() {
+            return;
+        }
+        let next = Overlay::with_capacity(self.overlay.len().min(1 << 16));
+        let overlay = Arc::new(std::mem::replace(&mut self.overlay, next));
+        writes.add_overlay(self.family, self.id, Arc::clone(&overlay));
+        self.in_commit = Some(overlay);
+    }
+
+    /// The epoch is committed: its values are the cached ones from now on.
+    pub fn committed(&mut self) {
+        self.iterator = RefCell::new(None);
+        let Some(overlay) = self.in_commit.take() else { return };
+        let mut cache = self.cache.lock();
+        if !overlay.deleted_ranges().is_empty() {
+            cache.retain(|key| !overlay.is_range_deleted(key));
+        }
+        // An epoch that would flush everything else out of the cache only refreshes what is there already.
+        let fits = overlay.bytes() <= cache.budget_bytes() / 4;
+        for (key, value) in overlay.changes() {
+            if fits || cache.contains(key) {
+                cache.put(key, value);
+            }
+        }
+    }
+
+    /// The epoch failed: everything written since the last commit is forgotten.
+    pub fn discard(&mut self) {
+        self.overlay = Overlay::default();
+        self.order = RefCell::new(None);
+        self.iterator = RefCell::new(None);
+        self.in_commit = None;
+    }
+}
+
+/// Reads the keys at `indices` from the database in key order and reports each with its value. Equal keys are
+/// reported one after the other.
+pub(super) fn read_sorted(
+    db: &OpenDb,
+    family: Family,
+    id: TableId,
+    keys: &Keys,
+    mut indices: Vec<usize>,
+    options: &ReadOptions,
+    mut report: impl FnMut(usize, Option<&[u8]>),
+) -> Result<(), StateError> {
+    let is_before = |a: &usize, b: &usize| keys.get(*a) <= keys.get(*b);
+    if !indices.is_sorted_by(is_before) {
+        indices.sort_unstable_by(|&a, &b| keys.get(a).cmp(keys.get(b)));
+    }
+    let prefix = table_prefix(id);
+    let mut prefixed = Keys::new();
+    for chunk in indices.chunks(MULTI_GET_CHUNK) {
+        prefixed.clear();
+        for &index in chunk {
+            prefixed.push_with(|out| {
+                out.extend_from_slice(&prefix);
+                out.extend_from_slice(keys.get(index));
+            });
+        }
+        debug_assert_eq!(prefixed.get(0).len(), PREFIX_LEN + keys.get(chunk[0]).len());
+        let found = db.db().batched_multi_get_cf_opt(db.family(family), prefixed.iter(), true, options);
+        for (&index, value) in chunk.iter().zip(found) {
+            report(index, value?.as_deref());
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,157 @@
+//! One materialized view as the writer runs it: its dataflow, its rows, and where it stands in reading its inputs.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+
+use rivermark_planner::catalog::{ObjectId, Positions, QualifiedName};
+use tokio::sync::oneshot;
+
+use crate::api::ViewState;
+use crate::dataflow::{Dataflow, ViewInputs};
+use crate::dead_letters::DeadLetters;
+use crate::delta::Delta;
+use crate::error::{ExecutorError, Result};
+use crate::operator::EpochContext;
+use crate::progress::{ScanProgress, ViewProgress};
+use crate::row_store::RowStore;
+use crate::source::SourceReader;
+use crate::state::WriteSet;
+
+/// A running (or stopped) view.
+pub struct View {
+    pub id: ObjectId,
+    pub name: QualifiedName,
+    /// `None`: its state was laid out by another version (`NEEDS_REBUILD`); it only serves its last content.
+    pub dataflow: Option<Dataflow>,
+    pub rows: RowStore,
+    pub progress: ViewProgress,
+    /// Readers of its own, by source, while it backfills.
+    pub readers: BTreeMap<ObjectId, PrivateReader>,
+    /// Statements that wait until it is ready.
+    pub waiters: Vec<oneshot::Sender<Result<()>>>,
+    /// Has changes that are not committed.
+    pub is_dirty: bool,
+}
+
+/// A reader that brings one view up to the shared reader of a source.
+pub struct PrivateReader {
+    pub reader: Box<dyn SourceReader>,
+    pub columns: Arc<Vec<usize>>,
+    pub stop_at: Positions,
+}
+
+impl View {
+    pub fn state(&self) -> ViewState {
+        match (&self.progress.failed, &self.dataflow) {
+            (Some(error), _) => ViewState::Failed(error.clone()),
+            (None, None) => ViewState::NeedsRebuild,
+            (None, Some(_)) if self.progress.is_ready => ViewState::Running,
+            (None, Some(_)) => ViewState::Backfilling,
+        }
+    }
+
+    /// Whether epochs still run it.
+    pub fn is_maintained(&self) -> bool {
+        self.progress.failed.is_none() && self.dataflow.is_some()
+    }
+
+    /// Whether it still has something to read besides the epochs' changes.
+    pub fn is_backfilling(&self) -> bool {
+        self.is_maintained()
+            && (!self.progress.is_initialized || self.progress.scans.values().any(|s| *s != ScanProgress::Live))
+    }
+
+    /// Columns used of a scanned object.
+    pub fn columns_of(&self, object: ObjectId) -> Vec<usize> {
+        self.dataflow.as_ref().and_then(|d| d.scan_columns().get(&object)).cloned().unwrap_or_default()
+    }
+
+    /// Runs the operators over an epoch's input and stores the result. A panic is an internal error. On an error
+    /// nothing of the epoch is left in the view; the caller decides whether it has failed.
+    pub fn run(
+        &mut self,
+        inputs: &ViewInputs,
+        epoch: u64,
+        shards: usize,
+        letters: &mut DeadLetters,
+        now_us: i64,
+    ) -> Result<Delta> {
+        let is_first = !self.progress.is_initialized;
+        let Some(dataflow) = &mut self.dataflow else {
+            return Err(ExecutorError::Internal("a view without operators was run".into()));
+        };
+        let mut context = EpochContext { epoch, shards, failures: Vec::new() };
+        let rows = &mut self.rows;
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            let delta = dataflow.run(inputs, is_first, &mut context)?;
+            rows.apply(&delta)?;
+            Ok(delta)
+        }))
+        .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));
+        let delta = match result {
+            Ok(delta) => delta,
+            Err(error) => {
+                self.discard();
+                return Err(error);
+            }
+        };
+        for failure in context.failures {
+            self.progress.dead_letters += letters.failure(self.id, failure, now_us)?;
+        }
+        self.is_dirty = true;
+        self.progress.is_initialized = true;
+        self.progress.rows = self.rows.rows();
+        if !delta.is_empty() {
+            self.progress.epoch = epoch;
+        }
+        Ok(delta)
+    }
+
+    /// Marks it as failed; what it has committed stays.
+    pub fn fail(&mut self, error: &str) {
+        self.progress.failed = Some(error.to_string());
+        self.is_dirty = true;
+        self.readers.clear();
+        self.answer_waiters(Err(ExecutorError::NotReadable { message: format!("view \"{}\" failed: {error}", self.name) }));
+    }
+
+    /// Answers every statement that waits for the view.
+    pub fn answer_waiters(&mut self, answer: Result<()>) {
+        for waiter in self.waiters.drain(..) {
+            // A waiter that has gone away was cancelled.
+            let _ = waiter.send(answer.clone());
+        }
+    }
+
+    pub fn drain_into(&mut self, writes: &mut WriteSet) {
+        if let Some(dataflow) = &mut self.dataflow {
+            dataflow.drain_into(writes);
+        }
+        self.rows.drain_into(writes);
+    }
+
+    pub fn committed(&mut self) {
+        if let Some(dataflow) = &mut self.dataflow {
+            dataflow.committed();
+        }
+        self.rows.committed();
+        self.is_dirty = false;
+    }
+
+    fn discard(&mut self) {
+        if let Some(dataflow) = &mut self.dataflow {
+            dataflow.discard();
+        }
+        self.rows.discard();
+    }
+}
+
+fn panic_text(panic: Box<dyn std::any::Any + Send>) -> String {
+    let text = panic
+        .downcast_ref::<String>()
+        .map(String::as_str)
+        .or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("unknown panic");
+    format!("panic: {text}")
+}

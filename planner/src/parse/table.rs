@@ -1,0 +1,129 @@
+//! CREATE TABLE of a stored table.
+
+use std::collections::BTreeMap;
+
+use sqlparser::tokenizer::Token;
+
+use super::columns::{Check, ColumnList, Owner, column_list};
+use super::input::Input;
+use super::options::with_options;
+use super::watermark::check_watermark;
+use crate::catalog::{TableDef, TableId};
+use crate::error::{PlanError, Result, UndefinedKind};
+use crate::statement::{ObjectName, Statement};
+
+/// What stands behind CREATE TABLE. The rows' state table is allocated by the server: here it is `TableId(0)`.
+pub(super) fn create_table(input: &mut Input) -> Result<Statement> {
+    let if_not_exists = input.if_not_exists();
+    let name = input.object_name("a table name")?;
+    if input.is_at(&["AS"]) {
+        return Err(PlanError::unsupported(
+            "CREATE TABLE ... AS",
+            "create the table with its columns, then INSERT INTO ... SELECT ...; or create a materialized view",
+        ));
+    }
+    if !input.is_at_token(&Token::LParen) {
+        return Err(input.expected("\"(\" and the table's columns"));
+    }
+    let list = column_list(input, Owner::Table)?;
+    let table_options = with_options(input)?;
+    if let Some(error) = refused_clause(input, &table_options) {
+        return Err(error);
+    }
+    Ok(Statement::CreateTable { def: definition(&name, list, table_options)?, name, if_not_exists })
+}
+
+fn refused_clause(input: &Input, options: &BTreeMap<String, String>) -> Option<PlanError> {
+    if options.contains_key("connector") || input.is_at_one_of(&["INCLUDE", "FORMAT"]) {
+        return Some(PlanError::unsupported(
+            "CREATE TABLE with a connector",
+            "create a source with FORMAT PLAIN and read it through a materialized view",
+        ));
+    }
+    if input.is_at(&["AS"]) {
+        return Some(PlanError::unsupported("CREATE TABLE ... AS", "use INSERT INTO ... SELECT ... afterwards"));
+    }
+    if input.is_at_one_of(&["PARTITION", "INHERITS", "TABLESPACE", "USING", "ON", "WITHOUT"]) {
+        return Some(PlanError::unsupported("this clause of CREATE TABLE", "leave it out"));
+    }
+    None
+}
+
+fn definition(name: &ObjectName, list: ColumnList, options: BTreeMap<String, String>) -> Result<TableDef> {
+    let ColumnList { mut columns, primary_key, checks, watermark } = list;
+    if columns.is_empty() {
+        return Err(PlanError::invalid_definition("the table has no columns"));
+    }
+    let mut key = Vec::new();
+    for column in primary_key.unwrap_or_default() {
+        let Some(index) = columns.iter().position(|c| c.name == column) else {
+            return Err(PlanError::Undefined {
+                kind: UndefinedKind::Column,
+                message: format!("column \"{column}\" named in key does not exist"),
+                position: None,
+            });
+        };
+        columns[index].not_null = true;
+        key.push(index);
+    }
+    let append_only = append_only(&options)?;
+    if let Some(watermark) = &watermark {
+        check_watermark(watermark, &columns)?;
+        if !append_only {
+            return Err(PlanError::InvalidDefinition {
+                message: "WATERMARK FOR needs an append-only table".to_string(),
+                hint: Some("add WITH (append_only = 'true')".to_string()),
+            });
+        }
+    }
+    Ok(TableDef {
+        columns,
+        primary_key: key,
+        append_only,
+        watermark,
+        checks: named_checks(&name.name, checks)?,
+        options,
+        rows: TableId(0),
+    })
+}
+
+fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
+    if let Some(unknown) = options.keys().find(|k| *k != "append_only") {
+        return Err(PlanError::invalid_option(format!("unknown option \"{unknown}\": allowed is append_only")));
+    }
+    match options.get("append_only").map(|v| v.to_lowercase()).as_deref() {
+        None | Some("false") => Ok(false),
+        Some("true") => Ok(true),
+        Some(other) => Err(PlanError::invalid_option(format!(
+            "option \"append_only\" must be 'true' or 'false', not '{other}'"
+        ))),
+    }
+}
+
+/// Names for the nameless, as PostgreSQL makes them: `table_column_check`, `table_check`, numbered where taken.
+fn named_checks(table: &str, checks: Vec<Check>) -> Result<Vec<(String, String)>> {
+    let mut named: Vec<(String, String)> = Vec::with_capacity(checks.len());
+    let given: Vec<String> = checks.iter().filter_map(|c| c.name.clone()).collect();
+    for check in checks {
+        let name = match check.name {
+            Some(name) if named.iter().any(|(taken, _)| *taken == name) => {
+                return Err(PlanError::Duplicate {
+                    kind: UndefinedKind::Relation,
+                    message: format!("check constraint \"{name}\" already exists"),
+                });
+            }
+            Some(name) => name,
+            None => {
+                let base = match &check.column {
+                    Some(column) => format!("{table}_{column}_check"),
+                    None => format!("{table}_check"),
+                };
+                let is_taken = |n: &String| given.contains(n) || named.iter().any(|(taken, _)| taken == n);
+                let numbered = (1_u32..).map(|i| format!("{base}{i}"));
+                std::iter::once(base.clone()).chain(numbered).find(|n| !is_taken(n)).unwrap_or(base)
+            }
+        };
+        named.push((name, check.expression));
+    }
+    Ok(named)
+}

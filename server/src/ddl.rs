@@ -1,0 +1,544 @@
+//! CREATE, DROP and COMMENT. Statements take turns, so that what was planned against one catalog is applied to it.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use rivermark_executor::ExecutorError;
+use rivermark_executor::api::{CatalogChange, NewMaterializedView};
+use rivermark_executor::engine::Engine;
+use rivermark_planner::catalog::{
+    Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef, ViewDef,
+};
+use rivermark_planner::explain::explain;
+use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
+use rivermark_planner::statement::{ObjectName, RelationKind, Statement};
+use sqlparser::ast;
+use tokio::runtime::Handle;
+use tokio::sync::OwnedMutexGuard;
+
+use crate::assignment::arrow_zone;
+use crate::catalog::{SYSTEM_SCHEMAS, creation_name, written};
+use crate::pg_error::{Notice, PgError};
+use crate::session::Session;
+use crate::sqlstate::SqlState;
+
+/// How often a change is planned again because the catalog changed under it.
+const ATTEMPTS: usize = 5;
+
+/// A statement's turn at the catalog.
+pub struct Turn {
+    catalog: Arc<Catalog>,
+    _guard: OwnedMutexGuard<()>,
+}
+
+impl Session {
+    /// Waits for this session's turn at changing the catalog.
+    async fn turn(&mut self) -> Turn {
+        let guard = self.server.ddl.clone().lock_owned().await;
+        let catalog = self.server.engine.snapshot().catalog.clone();
+        *self.shared.catalog.write() = catalog.clone();
+        Turn { catalog, _guard: guard }
+    }
+
+    async fn apply(&self, turn: &Turn, change: CatalogChange) -> Result<Option<ObjectId>, ExecutorError> {
+        self.server.engine.change_catalog(turn.catalog.version, change).await
+    }
+
+    /// Whether a relation of that name may be created; `false` (with a notice) where IF NOT EXISTS skips it.
+    fn may_create(&mut self, catalog: &Catalog, name: &QualifiedName, if_not_exists: bool) -> Result<bool, PgError> {
+        if !catalog.schemas().contains(&name.schema) {
+            let message = format!("schema \"{}\" does not exist", name.schema);
+            return Err(PgError::new(SqlState::InvalidSchemaName, message));
+        }
+        if catalog.find(name).is_none() {
+            return Ok(true);
+        }
+        let message = format!("relation \"{}\" already exists", name.name);
+        if !if_not_exists {
+            return Err(PgError::new(SqlState::DuplicateTable, message));
+        }
+        self.notify(Notice::notice(format!("{message}, skipping")));
+        Ok(false)
+    }
+
+    pub async fn create_source(
+        &mut self,
+        name: &ObjectName,
+        if_not_exists: bool,
+        def: &SourceDef,
+        sql: &str,
+    ) -> Result<(), PgError> {
+        let name = creation_name(name, &self.shared)?;
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            if !self.may_create(&turn.catalog, &name, if_not_exists)? {
+                return Ok(());
+            }
+            let change =
+                CatalogChange::CreateSource { name: name.clone(), sql: sql.to_string(), def: def.clone() };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => return other.map(|_| ()).map_err(PgError::from),
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn create_table(
+        &mut self,
+        name: &ObjectName,
+        if_not_exists: bool,
+        def: &TableDef,
+        sql: &str,
+    ) -> Result<(), PgError> {
+        let name = creation_name(name, &self.shared)?;
+        self.check_expressions(def)?;
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            if !self.may_create(&turn.catalog, &name, if_not_exists)? {
+                return Ok(());
+            }
+            let change = CatalogChange::CreateTable { name: name.clone(), sql: sql.to_string(), def: def.clone() };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => return other.map(|_| ()).map_err(PgError::from),
+            }
+        }
+        Ok(())
+    }
+
+    fn view_query<'a>(&self, query: &'a ast::Query, columns: &'a [String], zone: &'a str, sql: &'a str) -> ViewQuery<'a> {
+        ViewQuery { query, columns, time_zone: zone, text: Some(sql) }
+    }
+
+    fn zone(&self) -> String {
+        arrow_zone(&self.shared.settings.lock().time_zone())
+    }
+
+    /// The query with its names resolved by this session's search_path, where that is not the default one.
+    fn resolved(&mut self, query: &ast::Query, sql: &str) -> Result<ast::Query, PgError> {
+        let path = self.shared.settings.lock().search_path();
+        if path == [DEFAULT_SCHEMA] {
+            return Ok(query.clone());
+        }
+        self.planner(sql).qualify(query)
+    }
+
+    pub async fn create_view(
+        &mut self,
+        name: &ObjectName,
+        or_replace: bool,
+        columns: &[String],
+        query: &ast::Query,
+        sql: &str,
+    ) -> Result<(), PgError> {
+        let name = creation_name(name, &self.shared)?;
+        let query = self.resolved(query, sql)?;
+        let zone = self.zone();
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            let old = turn.catalog.find(&name).cloned();
+            match &old {
+                Some(old) if or_replace && !matches!(old.kind, ObjectKind::View(_)) => {
+                    let message = format!("\"{}\" is not a view", name.name);
+                    return Err(PgError::new(SqlState::WrongObjectType, message));
+                }
+                Some(_) if or_replace => {}
+                _ => {
+                    self.may_create(&turn.catalog, &name, false)?;
+                }
+            }
+            let view = bind_view(&turn.catalog, self.view_query(&query, columns, &zone, sql))?;
+            if let Some(old) = &old {
+                check_replacement(old, &view, &turn.catalog)?;
+            }
+            let BoundView { columns, bound_sql, depends_on } = view;
+            let change = CatalogChange::CreateView {
+                name: name.clone(),
+                sql: sql.to_string(),
+                def: ViewDef { columns, query: bound_sql },
+                depends_on,
+                replace: old.is_some(),
+            };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => return other.map(|_| ()).map_err(PgError::from),
+            }
+        }
+        Ok(())
+    }
+
+    pub async fn create_materialized_view(&mut self, statement: &Statement, sql: &str) -> Result<(), PgError> {
+        let Statement::CreateMaterializedView {
+            name,
+            or_replace,
+            if_not_exists,
+            columns,
+            options,
+            query,
+            emit_on_window_close,
+        } = statement
+        else {
+            return Err(PgError::new(SqlState::InternalError, "not a CREATE MATERIALIZED VIEW"));
+        };
+        if *or_replace {
+            let error = PgError::new(SqlState::FeatureNotSupported, "CREATE OR REPLACE MATERIALIZED VIEW is not supported");
+            return Err(error.with_hint("Drop the view and create it again."));
+        }
+        let name = creation_name(name, &self.shared)?;
+        let query = self.resolved(query, sql)?;
+        let zone = self.zone();
+        let mut created = None;
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            if !self.may_create(&turn.catalog, &name, *if_not_exists)? {
+                return Ok(());
+            }
+            let PlannedView { view, plan } =
+                plan_view(&turn.catalog, self.view_query(&query, columns, &zone, sql))?;
+            let notices = plan.notices.clone();
+            let change = CatalogChange::CreateMaterializedView(NewMaterializedView {
+                name: name.clone(),
+                sql: sql.to_string(),
+                bound_sql: view.bound_sql,
+                columns: view.columns,
+                depends_on: view.depends_on,
+                emit_on_window_close: *emit_on_window_close,
+                options: options.clone(),
+                plan,
+            });
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => continue,
+                other => created = other?,
+            }
+            for notice in notices {
+                self.notify(Notice::notice(notice));
+            }
+            break;
+        }
+        match created {
+            Some(view) if !self.shared.settings.lock().is_on("background_ddl") => self.wait_until_ready(view).await,
+            _ => Ok(()),
+        }
+    }
+
+    /// Waits until the view has caught up. If the statement is cancelled (or the view fails), the view is dropped.
+    async fn wait_until_ready(&self, view: ObjectId) -> Result<(), PgError> {
+        let mut half_built = HalfBuilt {
+            view: Some(view),
+            engine: self.server.engine.clone(),
+            ddl: self.server.ddl.clone(),
+            runtime: Handle::current(),
+        };
+        self.server.engine.wait_until_ready(view).await?;
+        half_built.view = None;
+        Ok(())
+    }
+
+    /// The lines of EXPLAIN CREATE MATERIALIZED VIEW.
+    pub fn explain_materialized_view(&mut self, statement: &Statement, sql: &str) -> Result<Vec<String>, PgError> {
+        let Statement::CreateMaterializedView { columns, query, .. } = statement else {
+            return Err(PgError::new(SqlState::InternalError, "not a CREATE MATERIALIZED VIEW"));
+        };
+        let query = self.resolved(query, sql)?;
+        let zone = self.zone();
+        let names = self.namespace();
+        // positions would count from the wrong place: the text begins with EXPLAIN
+        let view = ViewQuery { query: &query, columns, time_zone: &zone, text: Some(sql) };
+        let planned = plan_view(&names.snapshot.catalog, view)?;
+        let mut lines = explain(&planned.plan);
+        lines.extend(planned.plan.notices.iter().map(|notice| format!("NOTICE: {notice}")));
+        Ok(lines)
+    }
+
+    pub async fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<(), PgError> {
+        if name.starts_with("pg_") || SYSTEM_SCHEMAS.contains(&name) {
+            let message = format!("unacceptable schema name \"{name}\"");
+            return Err(PgError::new(SqlState::InvalidName, message).with_detail("The name is reserved."));
+        }
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            if turn.catalog.schemas().iter().any(|s| s == name) {
+                let message = format!("schema \"{name}\" already exists");
+                if !if_not_exists {
+                    return Err(PgError::new(SqlState::DuplicateSchema, message));
+                }
+                self.notify(Notice::notice(format!("{message}, skipping")));
+                return Ok(());
+            }
+            match self.apply(&turn, CatalogChange::CreateSchema { name: name.to_string() }).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => return other.map(|_| ()).map_err(PgError::from),
+            }
+        }
+        Ok(())
+    }
+
+    /// Drops relations of one kind; the statement's tag.
+    pub async fn drop_relations(
+        &mut self,
+        kind: RelationKind,
+        names: &[ObjectName],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<&'static str, PgError> {
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            let mut targets = BTreeSet::new();
+            for name in names {
+                targets.extend(self.drop_target(&turn.catalog, kind, name, if_exists)?);
+            }
+            let objects = self.with_dependents(&turn.catalog, targets, cascade)?;
+            if objects.is_empty() {
+                break;
+            }
+            match self.apply(&turn, CatalogChange::Drop { objects }).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        Ok(drop_tag(kind))
+    }
+
+    fn drop_target(
+        &mut self,
+        catalog: &Catalog,
+        kind: RelationKind,
+        name: &ObjectName,
+        if_exists: bool,
+    ) -> Result<Option<ObjectId>, PgError> {
+        let path = self.shared.settings.lock().search_path();
+        let schemas = name.schema.clone().map_or(path, |schema| vec![schema]);
+        let found = schemas.iter().find_map(|schema| catalog.find(&name.resolve(schema)));
+        let what = kind_name(kind);
+        let Some(object) = found else {
+            let message = format!("{what} \"{}\" does not exist", written(name));
+            if !if_exists {
+                return Err(PgError::new(SqlState::UndefinedTable, message));
+            }
+            self.notify(Notice::notice(format!("{message}, skipping")));
+            return Ok(None);
+        };
+        if object.kind_name() != what {
+            let error = PgError::new(SqlState::WrongObjectType, format!("\"{}\" is not a {what}", name.name));
+            let hint = format!("Use DROP {} to remove a {}.", object.kind_name().to_uppercase(), object.kind_name());
+            return Err(error.with_hint(hint));
+        }
+        Ok(Some(object.id))
+    }
+
+    /// The targets and, with CASCADE, all that depends on them; without, dependants are an error.
+    fn with_dependents(
+        &mut self,
+        catalog: &Catalog,
+        targets: BTreeSet<ObjectId>,
+        cascade: bool,
+    ) -> Result<Vec<ObjectId>, PgError> {
+        let mut all = targets.clone();
+        let mut pending: Vec<ObjectId> = targets.iter().copied().collect();
+        let mut dependents: Vec<String> = Vec::new();
+        while let Some(id) = pending.pop() {
+            for object in catalog.dependents(id) {
+                if all.insert(object.id) {
+                    let on = catalog.get(id).map(|o| described(o)).unwrap_or_default();
+                    dependents.push(format!("{} depends on {on}", described(object)));
+                    pending.push(object.id);
+                }
+            }
+        }
+        if !dependents.is_empty() && !cascade {
+            let target = targets.iter().find_map(|id| catalog.get(*id)).map(|o| described(o)).unwrap_or_default();
+            let message = format!("cannot drop {target} because other objects depend on it");
+            return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
+                .with_detail(dependents.join("\n"))
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        for object in all.difference(&targets).filter_map(|id| catalog.get(*id)) {
+            self.notify(Notice::notice(format!("drop cascades to {}", described(object))));
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    pub async fn drop_schemas(&mut self, names: &[String], if_exists: bool, cascade: bool) -> Result<(), PgError> {
+        for name in names {
+            self.drop_schema(name, if_exists, cascade).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_schema(&mut self, name: &str, if_exists: bool, cascade: bool) -> Result<(), PgError> {
+        if SYSTEM_SCHEMAS.contains(&name) || name == DEFAULT_SCHEMA {
+            let message = format!("cannot drop schema {name} because it is required by the database system");
+            return Err(PgError::new(SqlState::DependentObjectsStillExist, message));
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let turn = self.turn().await;
+            if !turn.catalog.schemas().iter().any(|s| s == name) {
+                let message = format!("schema \"{name}\" does not exist");
+                if !if_exists {
+                    return Err(PgError::new(SqlState::InvalidSchemaName, message));
+                }
+                self.notify(Notice::notice(format!("{message}, skipping")));
+                return Ok(());
+            }
+            let inside: BTreeSet<ObjectId> =
+                turn.catalog.objects().filter(|o| o.name.schema == name).map(|o| o.id).collect();
+            if !inside.is_empty() && !cascade {
+                let message = format!("cannot drop schema {name} because other objects depend on it");
+                let detail = inside.iter().filter_map(|id| turn.catalog.get(*id));
+                let detail: Vec<_> = detail.map(|o| format!("{} depends on schema {name}", described(o))).collect();
+                return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
+                    .with_detail(detail.join("\n"))
+                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            // two changes: first what is inside, then the schema, which the next round finds empty
+            let objects = self.with_dependents(&turn.catalog, inside, true)?;
+            let is_empty = objects.is_empty();
+            let change = match is_empty {
+                true => CatalogChange::DropSchema { name: name.to_string() },
+                false => CatalogChange::Drop { objects },
+            };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) if is_empty => return Ok(()),
+                Ok(_) => {}
+            }
+        }
+    }
+
+    pub async fn comment(
+        &mut self,
+        name: &ObjectName,
+        column: Option<&str>,
+        comment: Option<&str>,
+    ) -> Result<(), PgError> {
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            let object = self.namespace().object(name).ok_or_else(|| crate::catalog::undefined_relation(name))?;
+            if let Some(column) = column
+                && object.schema().index_of(column).is_err()
+            {
+                let message = format!("column \"{column}\" of relation \"{}\" does not exist", name.name);
+                return Err(PgError::new(SqlState::UndefinedColumn, message));
+            }
+            let change = CatalogChange::Comment {
+                object: object.id,
+                column: column.map(str::to_string),
+                comment: comment.map(str::to_string),
+            };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => return other.map(|_| ()).map_err(PgError::from),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Drops a view that its statement has given up.
+struct HalfBuilt {
+    /// `None` once the view is complete.
+    view: Option<ObjectId>,
+    engine: Engine,
+    ddl: Arc<tokio::sync::Mutex<()>>,
+    runtime: Handle,
+}
+
+impl Drop for HalfBuilt {
+    fn drop(&mut self) {
+        let Some(view) = self.view else { return };
+        let (engine, ddl) = (self.engine.clone(), self.ddl.clone());
+        self.runtime.spawn(async move {
+            for _ in 0..ATTEMPTS {
+                let _turn = ddl.lock().await;
+                let version = engine.snapshot().catalog.version;
+                match engine.change_catalog(version, CatalogChange::Drop { objects: vec![view] }).await {
+                    Err(ExecutorError::CatalogChanged) => {}
+                    Err(error) => {
+                        tracing::warn!(%error, view = view.0, "a half-built view could not be dropped");
+                        return;
+                    }
+                    Ok(_) => return,
+                }
+            }
+        });
+    }
+}
+
+/// A replaced view must keep its columns, as in PostgreSQL, and must not read itself.
+fn check_replacement(old: &Object, new: &BoundView, catalog: &Catalog) -> Result<(), PgError> {
+    let ObjectKind::View(view) = &old.kind else { return Ok(()) };
+    let invalid = |message: String| Err(PgError::new(SqlState::InvalidTableDefinition, message));
+    for (i, column) in view.columns.iter().enumerate() {
+        match new.columns.get(i) {
+            None => return invalid("cannot drop columns from view".to_string()),
+            Some(now) if now.name != column.name => {
+                return invalid(format!(
+                    "cannot change name of view column \"{}\" to \"{}\"",
+                    column.name, now.name
+                ));
+            }
+            Some(now) if now.data_type != column.data_type => {
+                return invalid(format!(
+                    "cannot change data type of view column \"{}\" from {} to {}",
+                    column.name, column.data_type, now.data_type
+                ));
+            }
+            Some(_) => {}
+        }
+    }
+    let mut pending = new.depends_on.clone();
+    while let Some(id) = pending.pop() {
+        if id == old.id {
+            return Err(PgError::new(
+                SqlState::InvalidObjectDefinition,
+                format!("infinite recursion detected in rules for relation \"{}\"", old.name.name),
+            ));
+        }
+        pending.extend(catalog.get(id).iter().flat_map(|o| o.depends_on.iter().copied()));
+    }
+    let readers: Vec<_> = catalog
+        .dependents(old.id)
+        .filter(|o| matches!(o.kind, ObjectKind::MaterializedView(_)))
+        .map(|o| described(o))
+        .collect();
+    if readers.is_empty() {
+        return Ok(());
+    }
+    let message = format!("cannot replace view {} because materialized views are built from it", old.name);
+    Err(PgError::new(SqlState::DependentObjectsStillExist, message)
+        .with_detail(readers.join("\n"))
+        .with_hint("Drop the materialized views first."))
+}
+
+fn described(object: &Object) -> String {
+    format!("{} {}", object.kind_name(), object.name)
+}
+
+fn kind_name(kind: RelationKind) -> &'static str {
+    match kind {
+        RelationKind::Source => "source",
+        RelationKind::Table => "table",
+        RelationKind::View => "view",
+        RelationKind::MaterializedView => "materialized view",
+        RelationKind::Sink => "sink",
+        RelationKind::Index => "index",
+    }
+}
+
+fn drop_tag(kind: RelationKind) -> &'static str {
+    match kind {
+        RelationKind::Source => "DROP SOURCE",
+        RelationKind::Table => "DROP TABLE",
+        RelationKind::View => "DROP VIEW",
+        RelationKind::MaterializedView => "DROP MATERIALIZED VIEW",
+        RelationKind::Sink => "DROP SINK",
+        RelationKind::Index => "DROP INDEX",
+    }
+}

@@ -1,0 +1,244 @@
+//! From a statement to what runs it: the one place that knows every kind of statement.
+
+use arrow::datatypes::Schema;
+use datafusion::scalar::ScalarValue;
+use rivermark_planner::statement::{SetValue, Statement};
+
+use crate::pg_error::{Notice, PgError};
+use crate::session::{Session, SessionStatement};
+use crate::session_api::{Deallocated, Execution, StatementShape};
+use crate::sqlstate::SqlState;
+use crate::transaction::{OpenTransaction, Transaction, refused_in_block};
+use crate::{cursors, parameters, query};
+
+/// A statement without rows.
+fn done(tag: &str) -> Execution {
+    Execution::Command { tag: tag.to_string() }
+}
+
+impl Session {
+    /// Runs a statement.
+    pub async fn run(
+        &mut self,
+        statement: &SessionStatement,
+        parameters: &[ScalarValue],
+    ) -> Result<Execution, PgError> {
+        self.refuse_in_block(&statement.statement)?;
+        let text = statement.text.as_str();
+        match &statement.statement {
+            Statement::CreateSource { name, if_not_exists, def } => {
+                self.create_source(name, *if_not_exists, def, text).await.map(|()| done("CREATE SOURCE"))
+            }
+            Statement::CreateTable { name, if_not_exists, def } => {
+                self.create_table(name, *if_not_exists, def, text).await.map(|()| done("CREATE TABLE"))
+            }
+            Statement::CreateView { name, or_replace, columns, query } => {
+                self.create_view(name, *or_replace, columns, query, text).await.map(|()| done("CREATE VIEW"))
+            }
+            create @ Statement::CreateMaterializedView { .. } => {
+                self.create_materialized_view(create, text).await.map(|()| done("CREATE MATERIALIZED VIEW"))
+            }
+            Statement::CreateSchema { name, if_not_exists } => {
+                self.create_schema(name, *if_not_exists).await.map(|()| done("CREATE SCHEMA"))
+            }
+            Statement::Drop { kind, names, if_exists, cascade } => {
+                self.drop_relations(*kind, names, *if_exists, *cascade).await.map(|tag| done(tag))
+            }
+            Statement::DropSchema { names, if_exists, cascade } => {
+                self.drop_schemas(names, *if_exists, *cascade).await.map(|()| done("DROP SCHEMA"))
+            }
+            Statement::Comment { name, column, comment, .. } => {
+                self.comment(name, column.as_deref(), comment.as_deref()).await.map(|()| done("COMMENT"))
+            }
+            Statement::Insert(insert) => self.insert(insert, parameters).await,
+            Statement::Update(update) => self.update(update, parameters).await,
+            Statement::Delete(delete) => self.delete(delete, parameters).await,
+            Statement::Query(query) => self.select(query, text, parameters).await,
+            Statement::Explain { analyze, verbose, statement: inner } => {
+                self.explain(inner, text, *analyze, *verbose, parameters).await
+            }
+            Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
+            Statement::Show(show) => self.show(show),
+            Statement::Describe { name } => self.describe_relation(name),
+            Statement::Flush => {
+                self.server.engine.flush().await?;
+                Ok(done("FLUSH"))
+            }
+            Statement::Set { name, value, local } => self.set(name, value, *local),
+            Statement::Reset { name } => self.reset(name.as_deref()),
+            Statement::Begin => Ok(self.begin()),
+            Statement::Commit => self.commit().await,
+            Statement::Rollback => Ok(self.rollback()),
+            Statement::Prepare { name, parameter_types, statement: inner } => {
+                self.prepare(name, parameter_types, inner, text).await
+            }
+            Statement::Execute { name, parameters: values } => {
+                Box::pin(self.execute_prepared(name, values)).await
+            }
+            Statement::Deallocate { name } => self.deallocate(name.as_deref()),
+            Statement::DeclareCursor { name, query } => self.declare_cursor(name, query, text).await,
+            Statement::Fetch { name, count } => self.fetch(name, *count).await,
+            Statement::CloseCursor { name } => self.close_cursor(name.as_deref()),
+            Statement::Discard => self.discard(),
+        }
+    }
+
+    /// What a statement takes and gives.
+    pub async fn shape(
+        &mut self,
+        statement: &SessionStatement,
+        declared: &[Option<u32>],
+    ) -> Result<StatementShape, PgError> {
+        let rows = |schema| Ok(StatementShape { parameters: Vec::new(), result: Some(schema) });
+        match &statement.statement {
+            Statement::Query(query) => self.query_shape(query, &statement.text, declared).await,
+            Statement::Insert(insert) => {
+                let parameters = self.insert_parameters(insert, declared).await?;
+                Ok(StatementShape { parameters, result: None })
+            }
+            Statement::Update(update) => {
+                let parameters = self.update_parameters(update, declared).await?;
+                Ok(StatementShape { parameters, result: None })
+            }
+            Statement::Delete(delete) => {
+                let parameters = self.delete_parameters(delete, declared).await?;
+                Ok(StatementShape { parameters, result: None })
+            }
+            Statement::Explain { statement: inner, .. } => {
+                let parameters = match inner.as_ref() {
+                    Statement::Query(query) => self.query_shape(query, &statement.text, declared).await?.parameters,
+                    _ => Vec::new(),
+                };
+                Ok(StatementShape { parameters, result: Some(query::explain_schema()) })
+            }
+            Statement::Show(show) => rows(self.show_rows(show)?.schema()),
+            Statement::Describe { name } => rows(self.describe_rows(name)?.schema()),
+            Statement::Fetch { name, .. } => rows(cursors::schema(&self.cursors, name)?),
+            Statement::Execute { name, .. } => {
+                let prepared = self.find_prepared(name)?;
+                let oids = parameters::oids(&prepared.parameters);
+                let shape = Box::pin(self.shape(&prepared.statement, &oids)).await?;
+                Ok(StatementShape { parameters: Vec::new(), result: shape.result })
+            }
+            Statement::CopyOut { .. }
+            | Statement::CreateSource { .. }
+            | Statement::CreateTable { .. }
+            | Statement::CreateView { .. }
+            | Statement::CreateMaterializedView { .. }
+            | Statement::CreateSchema { .. }
+            | Statement::Drop { .. }
+            | Statement::DropSchema { .. }
+            | Statement::Comment { .. }
+            | Statement::Flush
+            | Statement::Set { .. }
+            | Statement::Reset { .. }
+            | Statement::Begin
+            | Statement::Commit
+            | Statement::Rollback
+            | Statement::Prepare { .. }
+            | Statement::Deallocate { .. }
+            | Statement::DeclareCursor { .. }
+            | Statement::CloseCursor { .. }
+            | Statement::Discard => Ok(StatementShape { parameters: Vec::new(), result: None }),
+        }
+    }
+
+    fn refuse_in_block(&self, statement: &Statement) -> Result<(), PgError> {
+        if !self.transaction.is_open() {
+            return Ok(());
+        }
+        let what = match statement {
+            Statement::CreateSource { .. } => "CREATE SOURCE",
+            Statement::CreateTable { .. } => "CREATE TABLE",
+            Statement::CreateView { .. } => "CREATE VIEW",
+            Statement::CreateMaterializedView { .. } => "CREATE MATERIALIZED VIEW",
+            Statement::CreateSchema { .. } => "CREATE SCHEMA",
+            Statement::Drop { .. } | Statement::DropSchema { .. } => "DROP",
+            Statement::Comment { .. } => "COMMENT",
+            Statement::Flush => "FLUSH",
+            Statement::Discard => "DISCARD ALL",
+            _ => return Ok(()),
+        };
+        Err(refused_in_block(what))
+    }
+
+    fn set(&mut self, name: &str, value: &SetValue, is_local: bool) -> Result<Execution, PgError> {
+        if is_local && !self.transaction.is_open() {
+            let message = "SET LOCAL can only be used in transaction blocks";
+            self.notify(Notice::warning(SqlState::NoActiveSqlTransaction, message));
+        }
+        let value = match value {
+            SetValue::Default => None,
+            SetValue::Value(values) => Some(values.join(", ")),
+        };
+        self.shared.settings.lock().set(name, value.as_deref(), is_local)?;
+        Ok(done("SET"))
+    }
+
+    fn reset(&mut self, name: Option<&str>) -> Result<Execution, PgError> {
+        let mut settings = self.shared.settings.lock();
+        match name {
+            Some(name) => settings.set(name, None, false).map(|_| ())?,
+            None => settings.reset_all(),
+        }
+        Ok(done("RESET"))
+    }
+
+    fn begin(&mut self) -> Execution {
+        if self.transaction.is_open() {
+            let message = "there is already a transaction in progress";
+            self.notify(Notice::warning(SqlState::ActiveSqlTransaction, message));
+        } else {
+            self.transaction = Transaction::Open(OpenTransaction::default());
+            self.shared.settings.lock().begin();
+        }
+        done("BEGIN")
+    }
+
+    fn warn_without_block(&mut self) {
+        if matches!(self.transaction, Transaction::None) {
+            let message = "there is no transaction in progress";
+            self.notify(Notice::warning(SqlState::NoActiveSqlTransaction, message));
+        }
+    }
+
+    async fn commit(&mut self) -> Result<Execution, PgError> {
+        self.warn_without_block();
+        let engine = self.server.engine.clone();
+        let result = self.transaction.commit(&engine).await;
+        self.block_ends(matches!(result, Ok(true)));
+        Ok(done(if result? { "COMMIT" } else { "ROLLBACK" }))
+    }
+
+    fn rollback(&mut self) -> Execution {
+        self.warn_without_block();
+        self.transaction = Transaction::None;
+        self.block_ends(false);
+        done("ROLLBACK")
+    }
+
+    fn deallocate(&mut self, name: Option<&str>) -> Result<Execution, PgError> {
+        let Some(name) = name else {
+            self.prepared.clear();
+            self.deallocated.push(Deallocated::All);
+            return Ok(done("DEALLOCATE ALL"));
+        };
+        self.find_prepared(name)?;
+        self.prepared.remove(name);
+        self.deallocated.push(Deallocated::Named(name.to_string()));
+        Ok(done("DEALLOCATE"))
+    }
+
+    fn discard(&mut self) -> Result<Execution, PgError> {
+        self.prepared.clear();
+        self.deallocated.push(Deallocated::All);
+        self.cursors.clear();
+        self.shared.settings.lock().reset_all();
+        Ok(done("DISCARD ALL"))
+    }
+}
+
+/// The schema of a result without columns.
+pub fn empty_schema() -> Schema {
+    Schema::empty()
+}

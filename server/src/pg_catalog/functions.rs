@@ -1,0 +1,387 @@
+//! PostgreSQL's system functions: about the session, about objects, and those that only have to exist.
+//!
+//! They take arguments of any type (clients pass oids as text, numbers or untyped literals) and read them as needed.
+
+use std::fmt;
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Int32Builder, Int64Builder, StringBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Int64Type};
+use datafusion::error::{DataFusionError, Result};
+use datafusion::logical_expr::{
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+};
+use rivermark_planner::Catalog;
+use rivermark_planner::catalog::QualifiedName;
+
+use super::{definitions, oids};
+use crate::catalog::{DATABASE_NAME, VERSION_TEXT};
+use crate::pg_error::PgError;
+use crate::rows::Cell;
+use crate::sessions::SessionShared;
+use crate::sqlstate::SqlState;
+
+/// One row's arguments.
+struct Arguments<'a> {
+    arrays: &'a [ArrayRef],
+    row: usize,
+}
+
+impl Arguments<'_> {
+    fn len(&self) -> usize {
+        self.arrays.len()
+    }
+
+    /// The argument as text; `None` for NULL.
+    fn text(&self, index: usize) -> Option<String> {
+        let text = cast(self.arrays.get(index)?, &DataType::Utf8).ok()?;
+        let text = text.as_string::<i32>();
+        (!text.is_null(self.row)).then(|| text.value(self.row).to_string())
+    }
+
+    /// The argument as a number; `None` for NULL and for what is no number.
+    fn int(&self, index: usize) -> Option<i64> {
+        let int = cast(self.arrays.get(index)?, &DataType::Int64).ok()?;
+        let int = int.as_primitive::<Int64Type>();
+        (!int.is_null(self.row)).then(|| int.value(self.row))
+    }
+}
+
+type Body = dyn Fn(&Arguments) -> Result<Cell> + Send + Sync;
+
+/// A function computed row by row.
+struct SystemFunction {
+    name: &'static str,
+    signature: Signature,
+    returns: DataType,
+    body: Box<Body>,
+    /// Tells one session's function from another's.
+    session: i32,
+}
+
+impl fmt::Debug for SystemFunction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SystemFunction").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl PartialEq for SystemFunction {
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.session == other.session
+    }
+}
+impl Eq for SystemFunction {}
+impl Hash for SystemFunction {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.name.hash(state);
+    }
+}
+
+impl ScalarUDFImpl for SystemFunction {
+    fn name(&self) -> &str {
+        self.name
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(self.returns.clone())
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let arrays = args
+            .args
+            .iter()
+            .map(|a| a.to_array(args.number_rows))
+            .collect::<Result<Vec<_>>>()?;
+        let cells = (0..args.number_rows)
+            .map(|row| (self.body)(&Arguments { arrays: &arrays, row }))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(ColumnarValue::Array(to_array(&self.returns, cells)?))
+    }
+}
+
+fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRef> {
+    macro_rules! build {
+        ($builder:ty, $pattern:pat => $value:expr) => {{
+            let mut builder = <$builder>::new();
+            for cell in cells {
+                match cell {
+                    $pattern => builder.append_value($value),
+                    _ => builder.append_null(),
+                }
+            }
+            Ok(Arc::new(builder.finish()) as ArrayRef)
+        }};
+    }
+    match data_type {
+        DataType::Utf8 => build!(StringBuilder, Cell::Text(text) => text),
+        DataType::Boolean => build!(BooleanBuilder, Cell::Bool(value) => value),
+        DataType::Int32 => build!(Int32Builder, Cell::Int(value) => value as i32),
+        DataType::Int64 => build!(Int64Builder, Cell::Int(value) => value),
+        other => Err(DataFusionError::Internal(format!("system functions do not return {other}"))),
+    }
+}
+
+/// Collects functions that take `arguments` (several counts are allowed) and belong to one session.
+struct Registry {
+    session: i32,
+    functions: Vec<ScalarUDF>,
+}
+
+impl Registry {
+    fn add(
+        &mut self,
+        name: &'static str,
+        arguments: &[usize],
+        returns: DataType,
+        body: impl Fn(&Arguments) -> Result<Cell> + Send + Sync + 'static,
+    ) {
+        let count = |n: &usize| if *n == 0 { TypeSignature::Nullary } else { TypeSignature::Any(*n) };
+        let signature = match arguments {
+            [one] => count(one),
+            several => TypeSignature::OneOf(several.iter().map(count).collect()),
+        };
+        // Stable, not immutable: the answer depends on the session. set_config acts, so it must run each time.
+        let volatility = if name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
+        self.functions.push(ScalarUDF::new_from_impl(SystemFunction {
+            name,
+            signature: Signature::new(signature, volatility),
+            returns,
+            body: Box::new(body),
+            session: self.session,
+        }));
+    }
+
+    fn text(
+        &mut self,
+        name: &'static str,
+        arguments: &[usize],
+        body: impl Fn(&Arguments) -> Option<String> + Send + Sync + 'static,
+    ) {
+        self.add(name, arguments, DataType::Utf8, move |a| Ok(body(a).into()));
+    }
+
+    fn constant(&mut self, names: &[&'static str], arguments: &[usize], returns: DataType, value: Cell) {
+        for name in names {
+            let value = value.clone();
+            self.add(name, arguments, returns.clone(), move |_| Ok(value.clone()));
+        }
+    }
+}
+
+/// The functions of one session.
+pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
+    let mut registry = Registry { session: session.pid, functions: Vec::new() };
+    session_functions(&mut registry, session);
+    setting_functions(&mut registry, session);
+    object_functions(&mut registry, session);
+    name_functions(&mut registry, session);
+    presence_functions(&mut registry);
+    registry.functions
+}
+
+fn session_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
+    for name in ["current_user", "session_user", "user", "current_role"] {
+        let user = session.user.clone();
+        registry.text(name, &[0], move |_| Some(user.clone()));
+    }
+    for name in ["current_database", "current_catalog"] {
+        registry.text(name, &[0], |_| Some(DATABASE_NAME.to_string()));
+    }
+    let shared = session.clone();
+    registry.text("current_schema", &[0], move |_| Some(shared.settings.lock().current_schema()));
+    registry.text("version", &[0], |_| Some(VERSION_TEXT.to_string()));
+    registry.constant(&["pg_backend_pid"], &[0], DataType::Int32, session.pid.into());
+    registry.constant(&["pg_is_in_recovery"], &[0], DataType::Boolean, false.into());
+    registry.constant(&["inet_server_addr", "inet_client_addr"], &[0], DataType::Utf8, Cell::Null);
+    registry.constant(&["inet_server_port", "inet_client_port"], &[0], DataType::Int32, Cell::Null);
+    registry.text("pg_get_userbyid", &[1], {
+        let user = session.user.clone();
+        move |a| a.int(0).map(|oid| if oid == oids::OWNER { user.clone() } else { format!("unknown (OID={oid})") })
+    });
+}
+
+fn setting_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
+    let shared = session.clone();
+    registry.add("current_setting", &[1, 2], DataType::Utf8, move |a| {
+        let Some(name) = a.text(0) else { return Ok(Cell::Null) };
+        let missing_is_ok = a.len() == 2 && a.text(1).is_some_and(|t| t == "true");
+        match shared.settings.lock().get(&name) {
+            Ok(value) => Ok(value.into()),
+            Err(_) if missing_is_ok => Ok(Cell::Null),
+            Err(error) => Err(DataFusionError::External(Box::new(PgError::from(error)))),
+        }
+    });
+    let shared = session.clone();
+    registry.add("set_config", &[3], DataType::Utf8, move |a| {
+        let Some(name) = a.text(0) else {
+            let error = PgError::new(SqlState::NullValueNotAllowed, "SET requires parameter name");
+            return Err(DataFusionError::External(Box::new(error)));
+        };
+        let value = a.text(1);
+        let is_local = a.text(2).is_some_and(|t| t == "true");
+        let set = shared.settings.lock().set(&name, value.as_deref(), is_local);
+        set.map(Cell::from).map_err(|error| DataFusionError::External(Box::new(PgError::from(error))))
+    });
+}
+
+fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
+    let catalog = |session: &Arc<SessionShared>| {
+        let session = session.clone();
+        move || -> Arc<Catalog> { session.catalog.read().clone() }
+    };
+    let current = catalog(session);
+    registry.text("pg_get_viewdef", &[1, 2], move |a| {
+        let catalog = current();
+        let object = match a.int(0) {
+            Some(oid) => oids::object(&catalog, oid),
+            None => find_relation(&catalog, &a.text(0)?).and_then(|oid| oids::object(&catalog, oid)),
+        };
+        object.and_then(definitions::view_definition)
+    });
+    let current = catalog(session);
+    registry.text("pg_get_indexdef", &[1, 3], move |a| {
+        let catalog = current();
+        let object = oids::keyed_object(&catalog, a.int(0)?)?;
+        definitions::index_definition(object, a.int(1).unwrap_or(0))
+    });
+    let current = catalog(session);
+    registry.text("pg_get_constraintdef", &[1, 2], move |a| {
+        definitions::constraint_definition(&current(), a.int(0)?)
+    });
+    // pg_attrdef.adbin holds the text itself
+    registry.text("pg_get_expr", &[2, 3], |a| a.text(0).filter(|t| !t.is_empty()));
+    let current = catalog(session);
+    registry.text("obj_description", &[1, 2], move |a| definitions::description(&current(), a.int(0)?, 0));
+    let current = catalog(session);
+    registry.text("col_description", &[2], move |a| {
+        definitions::description(&current(), a.int(0)?, a.int(1)?)
+    });
+}
+
+fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
+    let shared = session.clone();
+    registry.add("to_regclass", &[1], DataType::Int32, move |a| {
+        Ok(a.text(0).and_then(|name| find_relation(&shared.catalog.read(), &name)).into())
+    });
+    let shared = session.clone();
+    registry.text("regclass_name", &[1], move |a| {
+        let oid = a.int(0)?;
+        definitions::relation_name(&shared.catalog.read(), oid).or_else(|| Some(oid.to_string()))
+    });
+    registry.text("quote_literal", &[1], |a| a.text(0).map(|t| format!("'{}'", t.replace('\'', "''"))));
+    registry.text("quote_nullable", &[1], |a| {
+        Some(a.text(0).map_or("NULL".to_string(), |t| format!("'{}'", t.replace('\'', "''"))))
+    });
+    registry.text("pg_size_pretty", &[1], |a| a.int(0).map(pretty_size));
+    registry.text("pg_encoding_to_char", &[1], |a| a.int(0).map(|n| if n == 6 { "UTF8" } else { "" }.to_string()));
+    registry.constant(&["pg_char_to_encoding"], &[1], DataType::Int32, Cell::Int(6));
+    registry.constant(&["getdatabaseencoding"], &[0], DataType::Utf8, "UTF8".into());
+}
+
+/// Functions that must exist, with the one answer that is right here.
+fn presence_functions(registry: &mut Registry) {
+    let visible = [
+        "pg_table_is_visible",
+        "pg_type_is_visible",
+        "pg_function_is_visible",
+        "pg_operator_is_visible",
+        "pg_opclass_is_visible",
+        "pg_opfamily_is_visible",
+        "pg_collation_is_visible",
+        "pg_conversion_is_visible",
+        "pg_statistics_obj_is_visible",
+        "pg_ts_config_is_visible",
+        "pg_ts_dict_is_visible",
+        "pg_ts_parser_is_visible",
+        "pg_ts_template_is_visible",
+        "pg_relation_is_updatable",
+    ];
+    registry.constant(&visible, &[1, 2], DataType::Boolean, true.into());
+    let privileges = [
+        "has_table_privilege",
+        "has_schema_privilege",
+        "has_database_privilege",
+        "has_column_privilege",
+        "has_any_column_privilege",
+        "has_function_privilege",
+        "has_sequence_privilege",
+        "has_server_privilege",
+        "has_type_privilege",
+        "has_tablespace_privilege",
+        "has_foreign_data_wrapper_privilege",
+        "has_language_privilege",
+        "pg_has_role",
+    ];
+    registry.constant(&privileges, &[2, 3, 4], DataType::Boolean, true.into());
+    registry.constant(&["pg_relation_is_publishable"], &[1], DataType::Boolean, false.into());
+    let sizes = ["pg_table_size", "pg_relation_size", "pg_total_relation_size", "pg_indexes_size"];
+    registry.constant(&sizes, &[1, 2], DataType::Int64, 0.into());
+    registry.constant(&["pg_database_size", "pg_tablespace_size"], &[1], DataType::Int64, 0.into());
+    let absent = [
+        "shobj_description",
+        "pg_get_function_result",
+        "pg_get_function_arguments",
+        "pg_get_function_identity_arguments",
+        "pg_get_function_sqlbody",
+        "pg_get_functiondef",
+        "pg_get_triggerdef",
+        "pg_get_ruledef",
+        "pg_get_partkeydef",
+        "pg_get_statisticsobjdef",
+        "pg_get_statisticsobjdef_columns",
+        "pg_get_serial_sequence",
+        "pg_tablespace_location",
+    ];
+    registry.constant(&absent, &[1, 2], DataType::Utf8, Cell::Null);
+    registry.constant(&["pg_partition_ancestors", "pg_stat_get_numscans"], &[1], DataType::Int32, Cell::Null);
+    registry.constant(&["to_regtype", "to_regproc", "to_regnamespace"], &[1], DataType::Int32, Cell::Null);
+    registry.constant(&["txid_current", "pg_current_xact_id"], &[0], DataType::Int64, 1.into());
+    registry.constant(&["pg_advisory_unlock", "pg_try_advisory_lock"], &[1, 2], DataType::Boolean, true.into());
+    registry.constant(&["pg_advisory_unlock_all"], &[0], DataType::Utf8, "".into());
+}
+
+/// The oid of the relation that a `regclass` text names.
+pub fn find_relation(catalog: &Catalog, text: &str) -> Option<i64> {
+    if let Ok(oid) = text.parse::<i64>() {
+        return Some(oid);
+    }
+    let unquote = |part: &str| match part.strip_prefix('"').and_then(|p| p.strip_suffix('"')) {
+        Some(quoted) => quoted.replace("\"\"", "\""),
+        None => part.to_lowercase(),
+    };
+    let (schema, name) = match text.split_once('.') {
+        Some((schema, name)) => (unquote(schema), unquote(name)),
+        None => ("public".to_string(), unquote(text)),
+    };
+    catalog.find(&QualifiedName { schema, name }).map(|o| oids::relation(o.id))
+}
+
+/// Bytes as PostgreSQL's `pg_size_pretty` prints them.
+fn pretty_size(bytes: i64) -> String {
+    let units = ["bytes", "kB", "MB", "GB", "TB", "PB"];
+    let mut size = bytes;
+    let mut unit = 0;
+    while size.unsigned_abs() >= 10 * 1024 && unit + 1 < units.len() {
+        size = (size + 512) / 1024;
+        unit += 1;
+    }
+    format!("{size} {}", units[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_printed_as_postgres_does() {
+        for (bytes, text) in [(0, "0 bytes"), (8192, "8192 bytes"), (16_384, "16 kB"), (20 << 20, "20 MB")] {
+            assert_eq!(pretty_size(bytes), text);
+        }
+    }
+}

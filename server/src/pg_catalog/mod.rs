@@ -1,0 +1,163 @@
+//! The schema `pg_catalog`: live tables made from our catalog, static ones (types, functions, operators) from
+//! `datafusion-pg-catalog`, PostgreSQL's system functions, and the rewriting that client tools' statements need.
+
+pub mod compat;
+pub mod definitions;
+pub mod functions;
+pub mod oids;
+pub mod relations;
+mod views;
+
+use std::sync::{Arc, LazyLock};
+
+use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, TableProvider};
+use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
+use datafusion_pg_catalog::pg_catalog::{PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables};
+use rivermark_planner::Catalog;
+use rivermark_planner::types::SqlType;
+
+use crate::pg_error::PgError;
+use crate::rows::ColumnType::{Bool, Int4, Oid, Text};
+use crate::rows::{Column, Rows};
+use crate::sessions::SessionRow;
+use crate::settings::Settings;
+use crate::{catalog, information_schema, system_views};
+use relations::SystemRelation;
+
+/// What the live tables are made from.
+pub struct Scope {
+    pub catalog: Arc<Catalog>,
+    pub settings: Settings,
+    pub user: String,
+    pub sessions: Vec<SessionRow>,
+}
+
+type StaticTables = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
+
+/// The crate's tables, read once. Only those that [`live_table`] does not have are used.
+static STATIC_TABLES: LazyLock<StaticTables> = LazyLock::new(|| {
+    let tables = PgCatalogStaticTables::try_new().expect("the static tables are part of the binary");
+    let catalogs: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
+    PgCatalogSchemaProvider::try_new(catalogs, Arc::new(tables), EmptyContextProvider)
+        .expect("no catalog is read here")
+});
+
+/// Tables that are always empty here and that the static tables lack.
+const EMPTY_TABLES: &[(&str, &[Column])] = &[
+    ("pg_cursors", &[("name", Text), ("statement", Text), ("is_holdable", Bool)]),
+    ("pg_group", &[("groname", Text), ("grosysid", Oid)]),
+    ("pg_locks", &[("locktype", Text), ("database", Oid), ("relation", Oid), ("pid", Int4), ("mode", Text)]),
+    ("pg_parameter_acl", &[("oid", Oid), ("parname", Text), ("paracl", Text)]),
+    ("pg_prepared_statements", &[("name", Text), ("statement", Text)]),
+    ("pg_sequences", &[("schemaname", Text), ("sequencename", Text), ("sequenceowner", Text)]),
+    ("pg_transform", &[("oid", Oid), ("trftype", Oid), ("trflang", Oid)]),
+    ("pg_ts_config_map", &[("mapcfg", Oid), ("maptokentype", Int4), ("mapseqno", Int4), ("mapdict", Oid)]),
+];
+
+/// Names of the live tables.
+const LIVE_TABLES: &[&str] = &[
+    "pg_attrdef",
+    "pg_attribute",
+    "pg_authid",
+    "pg_class",
+    "pg_constraint",
+    "pg_database",
+    "pg_description",
+    "pg_foreign_data_wrapper",
+    "pg_foreign_server",
+    "pg_foreign_table",
+    "pg_index",
+    "pg_indexes",
+    "pg_matviews",
+    "pg_namespace",
+    "pg_rewrite",
+    "pg_roles",
+    "pg_settings",
+    "pg_stat_activity",
+    "pg_tables",
+    "pg_user",
+    "pg_views",
+];
+
+fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Rows> {
+    let catalog = &scope.catalog;
+    Some(match name {
+        "pg_attrdef" => relations::pg_attrdef(catalog),
+        "pg_attribute" => relations::pg_attribute(catalog, system),
+        "pg_class" => relations::pg_class(catalog, system),
+        "pg_constraint" => relations::pg_constraint(catalog),
+        "pg_database" => views::pg_database(),
+        "pg_description" => relations::pg_description(catalog),
+        "pg_foreign_data_wrapper" => views::pg_foreign_data_wrapper(),
+        "pg_foreign_server" => views::pg_foreign_server(),
+        "pg_foreign_table" => relations::pg_foreign_table(catalog),
+        "pg_index" => relations::pg_index(catalog),
+        "pg_indexes" => views::pg_indexes(catalog),
+        "pg_matviews" => views::pg_matviews(catalog, &scope.user),
+        "pg_namespace" => views::pg_namespace(catalog),
+        "pg_rewrite" => relations::pg_rewrite(catalog),
+        "pg_roles" | "pg_authid" => views::pg_roles(&scope.user),
+        "pg_settings" => views::pg_settings(&scope.settings),
+        "pg_stat_activity" => views::pg_stat_activity(&scope.sessions),
+        "pg_tables" => views::pg_tables(catalog, system, &scope.user),
+        "pg_user" => views::pg_user(&scope.user),
+        "pg_views" => views::pg_views(catalog, &scope.user),
+        _ => {
+            let (_, columns) = EMPTY_TABLES.iter().find(|(n, _)| *n == name)?;
+            Rows::new(columns)
+        }
+    })
+}
+
+/// The table of that name, or `None`.
+pub fn table(name: &str, scope: &Scope) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
+    if let Some(rows) = live_table(name, scope, system_relations()) {
+        return catalog::provider(&rows).map(Some);
+    }
+    static_table(name)
+}
+
+/// A table whose rows are the same for ever. (The crate's other dynamic tables know nothing of our catalog.)
+fn static_table(name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
+    let Some(table) = STATIC_TABLES.build_table_by_name(name)? else { return Ok(None) };
+    Ok(Some(table.try_into_table_provider()?))
+}
+
+static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
+    let scope = Scope {
+        catalog: Arc::new(Catalog::new()),
+        settings: Settings::default(),
+        user: String::new(),
+        sessions: Vec::new(),
+    };
+    let describe = |schema: &'static str, name: &str, fields: &arrow::datatypes::Fields| SystemRelation {
+        schema,
+        name: name.to_string(),
+        columns: fields.iter().map(|f| (f.name().clone(), SqlType::of_field(f))).collect(),
+    };
+    let mut names: Vec<&str> = PG_CATALOG_TABLES.iter().chain(LIVE_TABLES).copied().collect();
+    names.extend(EMPTY_TABLES.iter().map(|(name, _)| *name));
+    names.sort_unstable();
+    names.dedup();
+    let mut relations = Vec::new();
+    for name in names {
+        let schema = match live_table(name, &scope, &[]) {
+            Some(rows) => Some(rows.schema()),
+            None => static_table(name).ok().flatten().map(|t| t.schema()),
+        };
+        relations.extend(schema.map(|s| describe("pg_catalog", name, s.fields())));
+    }
+    for name in information_schema::TABLES {
+        let rows = information_schema::table(name, &scope.catalog, &[], "");
+        relations.extend(rows.map(|r| describe("information_schema", name, r.schema().fields())));
+    }
+    for (name, columns) in system_views::VIEWS {
+        relations.push(describe("rivermark", name, crate::rows::schema(columns).fields()));
+    }
+    relations
+});
+
+/// Every relation that the server itself provides, in an order that only grows.
+pub fn system_relations() -> &'static [SystemRelation] {
+    &SYSTEM_RELATIONS
+}

@@ -1,0 +1,448 @@
+//! The live tables of pg_catalog: `pg_class` and those that describe its rows.
+
+use rivermark_planner::catalog::{Catalog, Object, ObjectKind, OutputColumn, TableDef};
+use rivermark_planner::types::SqlType;
+
+use super::oids::{self, TypeFacts};
+use crate::rows::ColumnType::{Bool, Float8, Int2, Int2Array, Int4, Oid, Text, TextArray};
+use crate::rows::{Cell, Column, Rows};
+
+/// A relation that the server itself provides.
+#[derive(Debug, Clone)]
+pub struct SystemRelation {
+    pub schema: &'static str,
+    pub name: String,
+    pub columns: Vec<(String, SqlType)>,
+}
+
+impl SystemRelation {
+    /// Its oid: PostgreSQL's for the four that clients name, else by position in the list.
+    fn oid(&self, position: usize) -> i64 {
+        match (self.schema, self.name.as_str()) {
+            ("pg_catalog", "pg_type") => 1247,
+            ("pg_catalog", "pg_attribute") => 1249,
+            ("pg_catalog", "pg_proc") => 1255,
+            ("pg_catalog", "pg_class") => 1259,
+            _ => oids::SYSTEM_RELATIONS + position as i64,
+        }
+    }
+}
+
+/// A column of any relation, as pg_attribute needs it.
+#[derive(Debug, Clone)]
+pub struct Attribute {
+    pub name: String,
+    pub data_type: SqlType,
+    pub not_null: bool,
+    /// DEFAULT or generation expression.
+    pub expression: Option<String>,
+    pub is_generated: bool,
+    pub comment: Option<String>,
+}
+
+/// The columns of a catalog object.
+pub fn attributes(object: &Object) -> Vec<Attribute> {
+    let of_output = |columns: &[OutputColumn]| -> Vec<Attribute> {
+        let attribute = |c: &OutputColumn| Attribute {
+            name: c.name.clone(),
+            data_type: c.data_type.clone(),
+            not_null: false,
+            expression: None,
+            is_generated: false,
+            comment: c.comment.clone(),
+        };
+        columns.iter().map(attribute).collect()
+    };
+    let columns = match &object.kind {
+        ObjectKind::Source(source) => &source.columns,
+        ObjectKind::Table(table) => &table.columns,
+        ObjectKind::View(view) => return of_output(&view.columns),
+        ObjectKind::MaterializedView(view) => return of_output(&view.columns),
+    };
+    let columns = columns.iter().map(|c| Attribute {
+        name: c.name.clone(),
+        data_type: c.data_type.clone(),
+        not_null: c.not_null,
+        expression: c.generated.clone().or_else(|| c.default.clone()),
+        is_generated: c.generated.is_some(),
+        comment: c.comment.clone(),
+    });
+    columns.collect()
+}
+
+/// `pg_class.relkind`.
+pub fn relkind(object: &Object) -> &'static str {
+    match &object.kind {
+        ObjectKind::Source(_) => "f",
+        ObjectKind::Table(_) => "r",
+        ObjectKind::View(_) => "v",
+        ObjectKind::MaterializedView(_) => "m",
+    }
+}
+
+/// The table's definition, if it is a table with a primary key.
+pub fn keyed_table(object: &Object) -> Option<&TableDef> {
+    match &object.kind {
+        ObjectKind::Table(table) if !table.primary_key.is_empty() => Some(table),
+        _ => None,
+    }
+}
+
+/// The name of a table's primary key.
+pub fn key_name(object: &Object) -> String {
+    format!("{}_pkey", object.name.name)
+}
+
+const CLASS: &[Column] = &[
+    ("oid", Oid),
+    ("relname", Text),
+    ("relnamespace", Oid),
+    ("reltype", Oid),
+    ("reloftype", Oid),
+    ("relowner", Oid),
+    ("relam", Oid),
+    ("relfilenode", Oid),
+    ("reltablespace", Oid),
+    ("relpages", Int4),
+    ("reltuples", Float8),
+    ("relallvisible", Int4),
+    ("reltoastrelid", Oid),
+    ("relhasindex", Bool),
+    ("relisshared", Bool),
+    ("relpersistence", Text),
+    ("relkind", Text),
+    ("relnatts", Int2),
+    ("relchecks", Int2),
+    ("relhasrules", Bool),
+    ("relhastriggers", Bool),
+    ("relhassubclass", Bool),
+    ("relrowsecurity", Bool),
+    ("relforcerowsecurity", Bool),
+    ("relispopulated", Bool),
+    ("relreplident", Text),
+    ("relispartition", Bool),
+    ("relrewrite", Oid),
+    ("relfrozenxid", Int4),
+    ("relminmxid", Int4),
+    ("relacl", TextArray),
+    ("reloptions", TextArray),
+    ("relpartbound", Text),
+];
+
+/// PostgreSQL's oid of the access method `heap`.
+const HEAP: i64 = 2;
+/// PostgreSQL's oid of the access method `btree`.
+const BTREE: i64 = 403;
+
+pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
+    let mut rows = Rows::new(CLASS);
+    let mut push = |oid: i64, name: &str, schema: i64, kind: &str, more: &[(&str, Cell)]| {
+        let mut cells: Vec<(&str, Cell)> = vec![
+            ("oid", oid.into()),
+            ("relname", name.into()),
+            ("relnamespace", schema.into()),
+            ("relowner", oids::OWNER.into()),
+            ("relpersistence", "p".into()),
+            ("relkind", kind.into()),
+            ("relispopulated", true.into()),
+            ("relreplident", if kind == "r" { "d" } else { "n" }.into()),
+            ("reltuples", Cell::Float(-1.0)),
+            ("relpartbound", Cell::Null),
+        ];
+        cells.extend_from_slice(more);
+        rows.push_named(&cells);
+    };
+    for (position, relation) in system.iter().enumerate() {
+        let kind = if relation.schema == "pg_catalog" { "r" } else { "v" };
+        let columns = [("relnatts", Cell::Int(relation.columns.len() as i64))];
+        push(relation.oid(position), &relation.name, oids::schema(relation.schema), kind, &columns);
+    }
+    for object in catalog.objects() {
+        let kind = relkind(object);
+        let key = keyed_table(object);
+        let schema = oids::schema(&object.name.schema);
+        let (checks, options) = match &object.kind {
+            ObjectKind::Table(t) => (t.checks.len(), Some(&t.options)),
+            ObjectKind::MaterializedView(m) => (0, Some(&m.options)),
+            ObjectKind::Source(_) | ObjectKind::View(_) => (0, None),
+        };
+        let options: Vec<String> =
+            options.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
+        let more = [
+            ("reltype", oids::row_type(object.id).into()),
+            ("relam", if matches!(kind, "r" | "m") { HEAP } else { 0 }.into()),
+            ("relnatts", Cell::Int(attributes(object).len() as i64)),
+            ("relchecks", Cell::Int(checks as i64)),
+            ("relhasindex", key.is_some().into()),
+            ("relhasrules", matches!(kind, "v" | "m").into()),
+            ("reloptions", if options.is_empty() { Cell::Null } else { Cell::Texts(options) }),
+        ];
+        push(oids::relation(object.id), &object.name.name, schema, kind, &more);
+        if let Some(table) = key {
+            let more = [("relam", BTREE.into()), ("relnatts", Cell::Int(table.primary_key.len() as i64))];
+            push(oids::key_index(object.id), &key_name(object), schema, "i", &more);
+        }
+    }
+    rows
+}
+
+const ATTRIBUTE: &[Column] = &[
+    ("attrelid", Oid),
+    ("attname", Text),
+    ("atttypid", Oid),
+    ("attstattarget", Int4),
+    ("attlen", Int2),
+    ("attnum", Int2),
+    ("attndims", Int4),
+    ("attcacheoff", Int4),
+    ("atttypmod", Int4),
+    ("attbyval", Bool),
+    ("attalign", Text),
+    ("attstorage", Text),
+    ("attcompression", Text),
+    ("attnotnull", Bool),
+    ("atthasdef", Bool),
+    ("atthasmissing", Bool),
+    ("attidentity", Text),
+    ("attgenerated", Text),
+    ("attisdropped", Bool),
+    ("attislocal", Bool),
+    ("attinhcount", Int4),
+    ("attcollation", Oid),
+    ("attacl", TextArray),
+    ("attoptions", TextArray),
+    ("attfdwoptions", TextArray),
+    ("attmissingval", Text),
+];
+
+/// PostgreSQL's oid of the collation `default`.
+const DEFAULT_COLLATION: i64 = 100;
+
+pub fn pg_attribute(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
+    let mut rows = Rows::new(ATTRIBUTE);
+    let mut push = |relation: i64, number: usize, name: &str, data_type: &SqlType, more: &[(&str, Cell)]| {
+        let TypeFacts { oid, length, by_value, align, storage, modifier, .. } = oids::type_facts(data_type);
+        let is_text = matches!(oid, 25 | 1043 | 1009 | 1015);
+        let mut cells: Vec<(&str, Cell)> = vec![
+            ("attrelid", relation.into()),
+            ("attname", name.into()),
+            ("atttypid", oid.into()),
+            ("attstattarget", Cell::Int(-1)),
+            ("attlen", length.into()),
+            ("attnum", Cell::Int(number as i64)),
+            ("attndims", i32::from(matches!(data_type, SqlType::Array(_))).into()),
+            ("attcacheoff", Cell::Int(-1)),
+            ("atttypmod", modifier.into()),
+            ("attbyval", by_value.into()),
+            ("attalign", align.into()),
+            ("attstorage", storage.into()),
+            ("attislocal", true.into()),
+            ("attcollation", if is_text { DEFAULT_COLLATION } else { 0 }.into()),
+            ("attmissingval", Cell::Null),
+        ];
+        cells.extend_from_slice(more);
+        rows.push_named(&cells);
+    };
+    for (position, relation) in system.iter().enumerate() {
+        for (i, (name, data_type)) in relation.columns.iter().enumerate() {
+            push(relation.oid(position), i + 1, name, data_type, &[]);
+        }
+    }
+    for object in catalog.objects() {
+        let columns = attributes(object);
+        for (i, column) in columns.iter().enumerate() {
+            let more = [
+                ("attnotnull", column.not_null.into()),
+                ("atthasdef", column.expression.is_some().into()),
+                ("attgenerated", if column.is_generated { "s" } else { "" }.into()),
+            ];
+            push(oids::relation(object.id), i + 1, &column.name, &column.data_type, &more);
+        }
+        for (i, column) in keyed_table(object).iter().flat_map(|t| &t.primary_key).enumerate() {
+            let column = &columns[*column];
+            push(oids::key_index(object.id), i + 1, &column.name, &column.data_type, &[]);
+        }
+    }
+    rows
+}
+
+const ATTRDEF: &[Column] = &[("oid", Oid), ("adrelid", Oid), ("adnum", Int2), ("adbin", Text)];
+
+pub fn pg_attrdef(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(ATTRDEF);
+    for object in catalog.objects() {
+        for (i, column) in attributes(object).into_iter().enumerate() {
+            let Some(expression) = column.expression else { continue };
+            let oid = oids::default(object.id, i + 1);
+            rows.push(vec![oid.into(), oids::relation(object.id).into(), Cell::Int(i as i64 + 1), expression.into()]);
+        }
+    }
+    rows
+}
+
+const INDEX: &[Column] = &[
+    ("indexrelid", Oid),
+    ("indrelid", Oid),
+    ("indnatts", Int2),
+    ("indnkeyatts", Int2),
+    ("indisunique", Bool),
+    ("indnullsnotdistinct", Bool),
+    ("indisprimary", Bool),
+    ("indisexclusion", Bool),
+    ("indimmediate", Bool),
+    ("indisclustered", Bool),
+    ("indisvalid", Bool),
+    ("indcheckxmin", Bool),
+    ("indisready", Bool),
+    ("indislive", Bool),
+    ("indisreplident", Bool),
+    ("indkey", Int2Array),
+    ("indcollation", Int2Array),
+    ("indclass", Int2Array),
+    ("indoption", Int2Array),
+    ("indexprs", Text),
+    ("indpred", Text),
+];
+
+fn key_numbers(table: &TableDef) -> Cell {
+    Cell::Ints(table.primary_key.iter().map(|c| *c as i16 + 1).collect())
+}
+
+pub fn pg_index(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(INDEX);
+    for object in catalog.objects() {
+        let Some(table) = keyed_table(object) else { continue };
+        let columns = table.primary_key.len();
+        rows.push_named(&[
+            ("indexrelid", oids::key_index(object.id).into()),
+            ("indrelid", oids::relation(object.id).into()),
+            ("indnatts", Cell::Int(columns as i64)),
+            ("indnkeyatts", Cell::Int(columns as i64)),
+            ("indisunique", true.into()),
+            ("indisprimary", true.into()),
+            ("indimmediate", true.into()),
+            ("indisvalid", true.into()),
+            ("indisready", true.into()),
+            ("indislive", true.into()),
+            ("indkey", key_numbers(table)),
+            ("indcollation", Cell::Ints(vec![0; columns])),
+            ("indclass", Cell::Ints(vec![0; columns])),
+            ("indoption", Cell::Ints(vec![0; columns])),
+            ("indexprs", Cell::Null),
+            ("indpred", Cell::Null),
+        ]);
+    }
+    rows
+}
+
+const CONSTRAINT: &[Column] = &[
+    ("oid", Oid),
+    ("conname", Text),
+    ("connamespace", Oid),
+    ("contype", Text),
+    ("condeferrable", Bool),
+    ("condeferred", Bool),
+    ("convalidated", Bool),
+    ("conrelid", Oid),
+    ("contypid", Oid),
+    ("conindid", Oid),
+    ("conparentid", Oid),
+    ("confrelid", Oid),
+    ("confupdtype", Text),
+    ("confdeltype", Text),
+    ("confmatchtype", Text),
+    ("conislocal", Bool),
+    ("coninhcount", Int4),
+    ("connoinherit", Bool),
+    ("conkey", Int2Array),
+    ("confkey", Int2Array),
+    ("conbin", Text),
+];
+
+pub fn pg_constraint(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(CONSTRAINT);
+    let mut push = |object: &Object, oid: i64, name: &str, kind: &str, more: &[(&str, Cell)]| {
+        let mut cells: Vec<(&str, Cell)> = vec![
+            ("oid", oid.into()),
+            ("conname", name.into()),
+            ("connamespace", oids::schema(&object.name.schema).into()),
+            ("contype", kind.into()),
+            ("convalidated", true.into()),
+            ("conrelid", oids::relation(object.id).into()),
+            ("conislocal", true.into()),
+            ("connoinherit", true.into()),
+            ("conbin", Cell::Null),
+        ];
+        cells.extend_from_slice(more);
+        rows.push_named(&cells);
+    };
+    for object in catalog.objects() {
+        if let Some(table) = keyed_table(object) {
+            let more = [("conindid", oids::key_index(object.id).into()), ("conkey", key_numbers(table))];
+            push(object, oids::key_constraint(object.id), &key_name(object), "p", &more);
+        }
+        let ObjectKind::Table(table) = &object.kind else { continue };
+        for (i, (name, text)) in table.checks.iter().enumerate() {
+            push(object, oids::check(object.id, i), name, "c", &[("conbin", text.as_str().into())]);
+        }
+    }
+    rows
+}
+
+const DESCRIPTION: &[Column] = &[("objoid", Oid), ("classoid", Oid), ("objsubid", Int4), ("description", Text)];
+
+pub fn pg_description(catalog: &Catalog) -> Rows {
+    const PG_CLASS: i64 = 1259;
+    let mut rows = Rows::new(DESCRIPTION);
+    for object in catalog.objects() {
+        let columns = attributes(object).into_iter().enumerate().map(|(i, c)| (i + 1, c.comment));
+        for (number, comment) in std::iter::once((0, object.comment.clone())).chain(columns) {
+            let Some(comment) = comment else { continue };
+            let oid = oids::relation(object.id);
+            rows.push(vec![oid.into(), PG_CLASS.into(), Cell::Int(number as i64), comment.into()]);
+        }
+    }
+    rows
+}
+
+const REWRITE: &[Column] = &[
+    ("oid", Oid),
+    ("rulename", Text),
+    ("ev_class", Oid),
+    ("ev_type", Text),
+    ("ev_enabled", Text),
+    ("is_instead", Bool),
+];
+
+pub fn pg_rewrite(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(REWRITE);
+    for object in catalog.objects().filter(|o| matches!(relkind(o), "v" | "m")) {
+        let relation = oids::relation(object.id);
+        let oid = oids::rule(object.id);
+        rows.push(vec![oid.into(), "_RETURN".into(), relation.into(), "1".into(), "O".into(), true.into()]);
+    }
+    rows
+}
+
+const FOREIGN_TABLE: &[Column] = &[("ftrelid", Oid), ("ftserver", Oid), ("ftoptions", TextArray)];
+
+pub fn pg_foreign_table(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(FOREIGN_TABLE);
+    for object in catalog.objects() {
+        let ObjectKind::Source(source) = &object.kind else { continue };
+        let options = source.options.iter().map(|(name, value)| format!("{name}={}", shown_option(name, value)));
+        rows.push(vec![
+            oids::relation(object.id).into(),
+            oids::SOURCE_SERVER.into(),
+            Cell::Texts(options.collect()),
+        ]);
+    }
+    rows
+}
+
+/// An option's value as it may be shown: secrets are masked.
+pub fn shown_option<'a>(name: &str, value: &'a str) -> &'a str {
+    let name = name.to_ascii_lowercase();
+    let is_secret = ["password", "secret", "sasl.jaas", "ssl.key.pem", "token"].iter().any(|s| name.contains(s));
+    if is_secret { "********" } else { value }
+}

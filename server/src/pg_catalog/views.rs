@@ -1,0 +1,358 @@
+//! Live relations of pg_catalog that are about the whole server, or that PostgreSQL makes views over `pg_class`.
+
+use rivermark_planner::catalog::{Catalog, ObjectKind};
+
+use super::oids;
+use super::relations::{self, SystemRelation};
+use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS};
+use crate::rows::ColumnType::{Bool, Int4, Int8, Oid, Text, TextArray, Timestamptz};
+use crate::rows::{Cell, Column, Rows};
+use crate::sessions::SessionRow;
+use crate::settings::Settings;
+
+const NAMESPACE: &[Column] = &[("oid", Oid), ("nspname", Text), ("nspowner", Oid), ("nspacl", TextArray)];
+
+pub fn pg_namespace(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(NAMESPACE);
+    let user = catalog.schemas().iter().map(String::as_str);
+    for name in SYSTEM_SCHEMAS.iter().copied().chain(user) {
+        rows.push(vec![oids::schema(name).into(), name.into(), oids::OWNER.into(), Cell::Null]);
+    }
+    rows
+}
+
+const DATABASE: &[Column] = &[
+    ("oid", Oid),
+    ("datname", Text),
+    ("datdba", Oid),
+    ("encoding", Int4),
+    ("datlocprovider", Text),
+    ("datistemplate", Bool),
+    ("datallowconn", Bool),
+    ("datconnlimit", Int4),
+    ("datfrozenxid", Int4),
+    ("datminmxid", Int4),
+    ("dattablespace", Oid),
+    ("datcollate", Text),
+    ("datctype", Text),
+    ("daticulocale", Text),
+    ("datcollversion", Text),
+    ("datacl", TextArray),
+];
+
+pub fn pg_database() -> Rows {
+    const UTF8: i64 = 6;
+    /// PostgreSQL's oid of the tablespace `pg_default`.
+    const PG_DEFAULT: i64 = 1663;
+    let mut rows = Rows::new(DATABASE);
+    rows.push_named(&[
+        ("oid", oids::DATABASE.into()),
+        ("datname", DATABASE_NAME.into()),
+        ("datdba", oids::OWNER.into()),
+        ("encoding", UTF8.into()),
+        ("datlocprovider", "c".into()),
+        ("datallowconn", true.into()),
+        ("datconnlimit", Cell::Int(-1)),
+        ("dattablespace", PG_DEFAULT.into()),
+        ("datcollate", "C".into()),
+        ("datctype", "C".into()),
+        ("daticulocale", Cell::Null),
+        ("datcollversion", Cell::Null),
+    ]);
+    rows
+}
+
+const ROLES: &[Column] = &[
+    ("rolname", Text),
+    ("rolsuper", Bool),
+    ("rolinherit", Bool),
+    ("rolcreaterole", Bool),
+    ("rolcreatedb", Bool),
+    ("rolcanlogin", Bool),
+    ("rolreplication", Bool),
+    ("rolconnlimit", Int4),
+    ("rolpassword", Text),
+    ("rolvaliduntil", Timestamptz),
+    ("rolbypassrls", Bool),
+    ("rolconfig", TextArray),
+    ("oid", Oid),
+];
+
+/// `pg_roles` and `pg_authid`: the session's user, who owns everything.
+pub fn pg_roles(user: &str) -> Rows {
+    let mut rows = Rows::new(ROLES);
+    rows.push_named(&[
+        ("rolname", user.into()),
+        ("rolsuper", true.into()),
+        ("rolinherit", true.into()),
+        ("rolcreaterole", true.into()),
+        ("rolcreatedb", true.into()),
+        ("rolcanlogin", true.into()),
+        ("rolconnlimit", Cell::Int(-1)),
+        ("rolpassword", Cell::Null),
+        ("rolbypassrls", true.into()),
+        ("oid", oids::OWNER.into()),
+    ]);
+    rows
+}
+
+const USER: &[Column] = &[
+    ("usename", Text),
+    ("usesysid", Oid),
+    ("usecreatedb", Bool),
+    ("usesuper", Bool),
+    ("userepl", Bool),
+    ("usebypassrls", Bool),
+    ("passwd", Text),
+    ("valuntil", Timestamptz),
+    ("useconfig", TextArray),
+];
+
+pub fn pg_user(user: &str) -> Rows {
+    let mut rows = Rows::new(USER);
+    rows.push_named(&[
+        ("usename", user.into()),
+        ("usesysid", oids::OWNER.into()),
+        ("usecreatedb", true.into()),
+        ("usesuper", true.into()),
+        ("usebypassrls", true.into()),
+        ("passwd", "********".into()),
+    ]);
+    rows
+}
+
+const TABLES: &[Column] = &[
+    ("schemaname", Text),
+    ("tablename", Text),
+    ("tableowner", Text),
+    ("tablespace", Text),
+    ("hasindexes", Bool),
+    ("hasrules", Bool),
+    ("hastriggers", Bool),
+    ("rowsecurity", Bool),
+];
+
+pub fn pg_tables(catalog: &Catalog, system: &[SystemRelation], user: &str) -> Rows {
+    let mut rows = Rows::new(TABLES);
+    let mut push = |schema: &str, name: &str, has_key: bool| {
+        rows.push_named(&[
+            ("schemaname", schema.into()),
+            ("tablename", name.into()),
+            ("tableowner", user.into()),
+            ("tablespace", Cell::Null),
+            ("hasindexes", has_key.into()),
+        ]);
+    };
+    for relation in system.iter().filter(|r| r.schema == "pg_catalog") {
+        push(relation.schema, &relation.name, false);
+    }
+    for object in catalog.objects().filter(|o| relations::relkind(o) == "r") {
+        push(&object.name.schema, &object.name.name, relations::keyed_table(object).is_some());
+    }
+    rows
+}
+
+const VIEWS: &[Column] = &[("schemaname", Text), ("viewname", Text), ("viewowner", Text), ("definition", Text)];
+
+pub fn pg_views(catalog: &Catalog, user: &str) -> Rows {
+    let mut rows = Rows::new(VIEWS);
+    for object in catalog.objects() {
+        let ObjectKind::View(view) = &object.kind else { continue };
+        let name = &object.name;
+        rows.push(vec![
+            name.schema.as_str().into(),
+            name.name.as_str().into(),
+            user.into(),
+            view.query.as_str().into(),
+        ]);
+    }
+    rows
+}
+
+const MATVIEWS: &[Column] = &[
+    ("schemaname", Text),
+    ("matviewname", Text),
+    ("matviewowner", Text),
+    ("tablespace", Text),
+    ("hasindexes", Bool),
+    ("ispopulated", Bool),
+    ("definition", Text),
+];
+
+pub fn pg_matviews(catalog: &Catalog, user: &str) -> Rows {
+    let mut rows = Rows::new(MATVIEWS);
+    for object in catalog.objects() {
+        let ObjectKind::MaterializedView(view) = &object.kind else { continue };
+        rows.push(vec![
+            object.name.schema.as_str().into(),
+            object.name.name.as_str().into(),
+            user.into(),
+            Cell::Null,
+            false.into(),
+            true.into(),
+            view.query.as_str().into(),
+        ]);
+    }
+    rows
+}
+
+const INDEXES: &[Column] =
+    &[("schemaname", Text), ("tablename", Text), ("indexname", Text), ("tablespace", Text), ("indexdef", Text)];
+
+pub fn pg_indexes(catalog: &Catalog) -> Rows {
+    let mut rows = Rows::new(INDEXES);
+    for object in catalog.objects().filter(|o| relations::keyed_table(o).is_some()) {
+        rows.push(vec![
+            object.name.schema.as_str().into(),
+            object.name.name.as_str().into(),
+            relations::key_name(object).into(),
+            Cell::Null,
+            super::definitions::index_definition(object, 0).into(),
+        ]);
+    }
+    rows
+}
+
+const SETTINGS: &[Column] = &[
+    ("name", Text),
+    ("setting", Text),
+    ("unit", Text),
+    ("category", Text),
+    ("short_desc", Text),
+    ("extra_desc", Text),
+    ("context", Text),
+    ("vartype", Text),
+    ("source", Text),
+    ("min_val", Text),
+    ("max_val", Text),
+    ("enumvals", TextArray),
+    ("boot_val", Text),
+    ("reset_val", Text),
+    ("sourcefile", Text),
+    ("sourceline", Int4),
+    ("pending_restart", Bool),
+];
+
+pub fn pg_settings(settings: &Settings) -> Rows {
+    let mut rows = Rows::new(SETTINGS);
+    for (name, value, description) in settings.all() {
+        rows.push_named(&[
+            ("name", name.into()),
+            ("setting", value.as_str().into()),
+            ("unit", Cell::Null),
+            ("category", "Rivermark".into()),
+            ("short_desc", description.into()),
+            ("extra_desc", Cell::Null),
+            ("context", "user".into()),
+            ("vartype", "string".into()),
+            ("source", "session".into()),
+            ("min_val", Cell::Null),
+            ("max_val", Cell::Null),
+            ("boot_val", value.as_str().into()),
+            ("reset_val", value.into()),
+            ("sourcefile", Cell::Null),
+            ("sourceline", Cell::Null),
+        ]);
+    }
+    rows
+}
+
+const STAT_ACTIVITY: &[Column] = &[
+    ("datid", Oid),
+    ("datname", Text),
+    ("pid", Int4),
+    ("leader_pid", Int4),
+    ("usesysid", Oid),
+    ("usename", Text),
+    ("application_name", Text),
+    ("client_addr", Text),
+    ("client_hostname", Text),
+    ("client_port", Int4),
+    ("backend_start", Timestamptz),
+    ("xact_start", Timestamptz),
+    ("query_start", Timestamptz),
+    ("state_change", Timestamptz),
+    ("wait_event_type", Text),
+    ("wait_event", Text),
+    ("state", Text),
+    ("backend_xid", Int8),
+    ("backend_xmin", Int8),
+    ("query_id", Int8),
+    ("query", Text),
+    ("backend_type", Text),
+];
+
+pub fn pg_stat_activity(sessions: &[SessionRow]) -> Rows {
+    let mut rows = Rows::new(STAT_ACTIVITY);
+    for session in sessions {
+        rows.push_named(&[
+            ("datid", oids::DATABASE.into()),
+            ("datname", DATABASE_NAME.into()),
+            ("pid", session.pid.into()),
+            ("leader_pid", Cell::Null),
+            ("usesysid", oids::OWNER.into()),
+            ("usename", session.user.as_str().into()),
+            ("application_name", session.application_name.as_str().into()),
+            ("client_addr", session.peer.map(|p| p.ip().to_string()).into()),
+            ("client_hostname", Cell::Null),
+            ("client_port", session.peer.map(|p| i32::from(p.port())).into()),
+            ("backend_start", session.connected_at_us.into()),
+            ("query_start", session.statement_at_us.into()),
+            ("state_change", session.statement_at_us.into()),
+            ("wait_event_type", Cell::Null),
+            ("wait_event", Cell::Null),
+            ("state", session.state.into()),
+            ("backend_xid", Cell::Null),
+            ("backend_xmin", Cell::Null),
+            ("query_id", Cell::Null),
+            ("query", session.statement.as_str().into()),
+            ("backend_type", "client backend".into()),
+        ]);
+    }
+    rows
+}
+
+const FOREIGN_SERVER: &[Column] = &[
+    ("oid", Oid),
+    ("srvname", Text),
+    ("srvowner", Oid),
+    ("srvfdw", Oid),
+    ("srvtype", Text),
+    ("srvversion", Text),
+    ("srvacl", TextArray),
+    ("srvoptions", TextArray),
+];
+
+/// Sources are shown as foreign tables of one server.
+pub fn pg_foreign_server() -> Rows {
+    let mut rows = Rows::new(FOREIGN_SERVER);
+    rows.push_named(&[
+        ("oid", oids::SOURCE_SERVER.into()),
+        ("srvname", "sources".into()),
+        ("srvowner", oids::OWNER.into()),
+        ("srvfdw", oids::SOURCE_WRAPPER.into()),
+        ("srvtype", Cell::Null),
+        ("srvversion", Cell::Null),
+    ]);
+    rows
+}
+
+const FOREIGN_DATA_WRAPPER: &[Column] = &[
+    ("oid", Oid),
+    ("fdwname", Text),
+    ("fdwowner", Oid),
+    ("fdwhandler", Oid),
+    ("fdwvalidator", Oid),
+    ("fdwacl", TextArray),
+    ("fdwoptions", TextArray),
+];
+
+pub fn pg_foreign_data_wrapper() -> Rows {
+    let mut rows = Rows::new(FOREIGN_DATA_WRAPPER);
+    rows.push_named(&[
+        ("oid", oids::SOURCE_WRAPPER.into()),
+        ("fdwname", "rivermark".into()),
+        ("fdwowner", oids::OWNER.into()),
+    ]);
+    rows
+}

@@ -1,0 +1,292 @@
+//! From a parsed query to a plan that can run: the planner's binder over the statement's names, or, for client tools'
+//! statements about the catalog, DataFusion's own planner over the same names.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
+use datafusion::catalog::{
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
+    TableProvider,
+};
+use datafusion::common::Result as DfResult;
+use datafusion::datasource::provider_as_source;
+use datafusion::error::DataFusionError;
+use datafusion::execution::FunctionRegistry;
+use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::logical_expr::planner::TypePlanner;
+use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
+use datafusion::physical_plan::ExecutionPlan;
+use datafusion::prelude::SessionConfig;
+use datafusion::sql::parser::Statement as DfStatement;
+use datafusion_pg_catalog::pg_catalog as pg_crate;
+use parking_lot::Mutex;
+use rivermark_planner::bind::Binder;
+use rivermark_planner::relations::{Relation, RelationBody, Relations};
+use rivermark_planner::session::{session_config, session_state_builder};
+use rivermark_planner::statement::ObjectName;
+use rivermark_planner::type_planner::PostgresTypes;
+use rivermark_planner::types::SqlType;
+use sqlparser::ast;
+
+use crate::assignment::arrow_zone;
+use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};
+use crate::pg_catalog::{compat, functions};
+use crate::pg_error::PgError;
+use crate::query_runtime::QueryRuntime;
+use crate::sessions::SessionShared;
+
+/// The session state of batch queries: the planner's, with system functions and the queries' memory.
+pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
+    let zone = arrow_zone(&session.settings.lock().time_zone());
+    let mut state = session_state_builder(session_config(&zone)).with_runtime_env(queries.env()).build();
+    register(&mut state, session);
+    state
+}
+
+/// Functions that PostgreSQL has and DataFusion lacks.
+fn register(state: &mut SessionState, session: &Arc<SessionShared>) {
+    let borrowed: [ScalarUDF; 6] = [
+        pg_crate::format_type::create_format_type_udf(),
+        pg_crate::quote_ident_udf::create_quote_ident_udf(),
+        pg_crate::quote_ident_udf::create_parse_ident_udf(),
+        pg_crate::array_bounds_udf::create_array_upper_udf(),
+        pg_crate::array_bounds_udf::create_array_lower_udf(),
+        pg_crate::create_current_schemas_udf(),
+    ];
+    for function in borrowed.into_iter().chain(functions::functions(session)) {
+        state.register_udf(Arc::new(function)).expect("a session's own registry takes any function");
+    }
+}
+
+/// A query that is bound to what it reads.
+pub struct Bound {
+    pub plan: LogicalPlan,
+    /// Names of the result's columns.
+    pub columns: Vec<String>,
+    pub state: SessionState,
+}
+
+impl Bound {
+    /// The physical plan; parameters must have been replaced.
+    pub async fn physical(&self) -> Result<Arc<dyn ExecutionPlan>, PgError> {
+        Ok(self.state.create_physical_plan(&self.plan).await?)
+    }
+
+    /// The result's columns.
+    pub fn schema(&self) -> Result<SchemaRef, PgError> {
+        let optimized = self.state.optimize(&self.plan)?;
+        Ok(renamed(&Arc::new(optimized.schema().as_arrow().clone()), &self.columns))
+    }
+}
+
+/// The schema with other names.
+pub fn renamed(schema: &SchemaRef, names: &[String]) -> SchemaRef {
+    if schema.fields().len() != names.len() {
+        return schema.clone();
+    }
+    let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
+    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
+}
+
+/// Binds the queries of one statement.
+pub struct StatementPlanner {
+    pub names: Namespace,
+    pub state: SessionState,
+    pub text: String,
+}
+
+impl StatementPlanner {
+    /// Binds a query; `types` are those of the parameters that are known.
+    pub async fn bind(&self, query: &ast::Query, types: &[Option<SqlType>]) -> Result<Bound, PgError> {
+        if compat::mentions_catalog(&self.text) {
+            return self.bind_catalog_query(query).await;
+        }
+        let relations = StatementRelations { names: &self.names, failure: Mutex::new(None) };
+        let bound = Binder::new(&relations, &self.state)
+            .with_text(&self.text)
+            .with_parameter_types(types)
+            .bind_query(query);
+        if let Some(failure) = relations.failure.into_inner() {
+            return Err(failure);
+        }
+        let bound = bound?;
+        Ok(Bound { plan: bound.plan, columns: bound.columns, state: self.state.clone() })
+    }
+
+    /// The query with its names resolved and stars expanded.
+    pub fn qualify(&self, query: &ast::Query) -> Result<ast::Query, PgError> {
+        let relations = StatementRelations { names: &self.names, failure: Mutex::new(None) };
+        let qualified = Binder::new(&relations, &self.state).with_text(&self.text).qualify(query);
+        match relations.failure.into_inner() {
+            Some(failure) => Err(failure),
+            None => Ok(qualified?.query),
+        }
+    }
+
+    async fn bind_catalog_query(&self, query: &ast::Query) -> Result<Bound, PgError> {
+        let statement = compat::rewrite(&query.to_string())?;
+        let state = catalog_state(&self.names, &self.state);
+        let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
+        let columns = plan.schema().fields().iter().map(|f| catalog_column(f)).collect();
+        Ok(Bound { plan, columns, state })
+    }
+}
+
+/// PostgreSQL's name of a result column that has no alias: a function's own.
+fn catalog_column(field: &FieldRef) -> String {
+    match field.name().split_once('(') {
+        Some((function, _)) if !function.contains([' ', '.']) => function.to_string(),
+        _ => field.name().clone(),
+    }
+}
+
+/// The statement's names as the binder asks for them. What goes wrong is kept, since the binder only hears "none".
+struct StatementRelations<'a> {
+    names: &'a Namespace,
+    failure: Mutex<Option<PgError>>,
+}
+
+impl StatementRelations<'_> {
+    fn find(&self, schema: &str, name: &ObjectName) -> Result<Option<Relation>, PgError> {
+        let qualified = name.resolve(schema);
+        if SYSTEM_SCHEMAS.contains(&schema) {
+            let table = self.names.system_table(schema, &name.name)?;
+            return Ok(table.map(|table| Relation {
+                id: None,
+                name: qualified,
+                body: RelationBody::Rows(provider_as_source(table)),
+            }));
+        }
+        let Some(object) = self.names.snapshot.catalog.find(&qualified) else { return Ok(None) };
+        let mut failure = None;
+        let relation = Relation::of_object(object, |schema| match self.names.object_table(object) {
+            Ok(table) => provider_as_source(table),
+            Err(error) => {
+                failure = Some(error);
+                provider_as_source(Arc::new(datafusion::datasource::empty::EmptyTable::new(schema)))
+            }
+        });
+        match failure {
+            Some(error) => Err(error),
+            None => Ok(Some(relation)),
+        }
+    }
+}
+
+impl Relations for StatementRelations<'_> {
+    fn relation(&self, name: &ObjectName) -> Option<Relation> {
+        let schemas = match &name.schema {
+            Some(schema) => vec![schema.clone()],
+            None => self.names.search_path(),
+        };
+        for schema in schemas {
+            match self.find(&schema, name) {
+                Ok(Some(relation)) => return Some(relation),
+                Ok(None) => {}
+                Err(error) => {
+                    self.failure.lock().get_or_insert(error);
+                    return None;
+                }
+            }
+        }
+        None
+    }
+}
+
+/// A session state that finds the statement's names through DataFusion's catalogs.
+fn catalog_state(names: &Namespace, state: &SessionState) -> SessionState {
+    let mut config = SessionConfig::new().with_default_catalog_and_schema(DATABASE_NAME, "public");
+    let options = config.options_mut();
+    options.sql_parser.map_string_types_to_utf8view = false;
+    options.execution.time_zone.clone_from(&state.config_options().execution.time_zone);
+
+    let database = MemoryCatalogProvider::new();
+    let own = names.snapshot.catalog.schemas().iter().map(String::as_str);
+    for schema in SYSTEM_SCHEMAS.iter().copied().chain(own) {
+        let provider = NamespaceSchema { names: names.clone(), schema: schema.to_string() };
+        // the provider is new, so it has no schema of that name
+        let _ = database.register_schema(schema, Arc::new(provider));
+    }
+    let databases = MemoryCatalogProviderList::new();
+    databases.register_catalog(DATABASE_NAME.to_string(), Arc::new(database));
+
+    let mut state = SessionStateBuilder::new()
+        .with_config(config)
+        .with_default_features()
+        .with_runtime_env(state.runtime_env().clone())
+        .with_catalog_list(Arc::new(databases))
+        .with_type_planner(Arc::new(CatalogTypes))
+        .build();
+    register(&mut state, &names.session);
+    state
+}
+
+/// PostgreSQL's catalog types (`regclass`, `pg_catalog.text`) besides the ordinary ones.
+#[derive(Debug)]
+struct CatalogTypes;
+
+impl TypePlanner for CatalogTypes {
+    fn plan_type_field(&self, data_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
+        match pg_crate::oid_type_planner::PgOidTypePlanner.plan_type_field(data_type)? {
+            Some(field) => Ok(Some(field)),
+            None => PostgresTypes.plan_type_field(data_type),
+        }
+    }
+}
+
+/// One schema of the statement's names.
+struct NamespaceSchema {
+    names: Namespace,
+    schema: String,
+}
+
+impl std::fmt::Debug for NamespaceSchema {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "NamespaceSchema({})", self.schema)
+    }
+}
+
+impl NamespaceSchema {
+    fn find(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
+        let name = ObjectName { schema: Some(self.schema.clone()), name: name.to_string() };
+        match self.names.object(&name) {
+            Some(object) => self.names.object_table(&object).map(Some),
+            None => self.names.system_table(&self.schema, &name.name),
+        }
+    }
+}
+
+#[async_trait]
+impl SchemaProvider for NamespaceSchema {
+    fn table_names(&self) -> Vec<String> {
+        let objects = self.names.snapshot.catalog.objects();
+        objects.filter(|o| o.name.schema == self.schema).map(|o| o.name.name.clone()).collect()
+    }
+
+    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
+        self.find(name).map_err(|error| DataFusionError::External(Box::new(error)))
+    }
+
+    fn table_exist(&self, name: &str) -> bool {
+        matches!(self.find(name), Ok(Some(_)))
+    }
+}
+
+/// States of a session, made once per time zone.
+#[derive(Default)]
+pub struct States {
+    by_zone: HashMap<String, SessionState>,
+}
+
+impl States {
+    /// The state for a statement that starts now.
+    pub fn get(&mut self, session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
+        let zone = session.settings.lock().time_zone().name().to_string();
+        let state = self.by_zone.entry(zone).or_insert_with(|| query_state(session, queries));
+        let mut state = state.clone();
+        state.mark_start_execution();
+        state
+    }
+}

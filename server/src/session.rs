@@ -1,0 +1,241 @@
+//! One connection's session: its settings, transaction, prepared statements and cursors, behind the wire's boundary.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use datafusion::scalar::ScalarValue;
+use rivermark_planner::statement::{ParsedStatement, Statement};
+
+use crate::catalog::{DATABASE_NAME, Namespace};
+use crate::cursors::Cursor;
+use crate::pg_catalog::compat;
+use crate::pg_error::{Notice, NoticeLevel, PgError};
+use crate::planning::States;
+use crate::query_runtime::timed_out;
+use crate::serve::ServerState;
+use crate::session_api::{
+    Deallocated, Execution, SessionFactory, SessionStart, SqlSession, StatementShape, TransactionStatus,
+};
+use crate::sessions::{SessionShared, SessionState};
+use crate::settings::Settings;
+use crate::sqlstate::SqlState;
+use crate::transaction::{Transaction, in_failed_transaction};
+use crate::wire::time_zone::SessionTimeZone;
+
+/// A parsed statement, cheap to clone.
+pub type SessionStatement = Arc<ParsedStatement>;
+
+/// A statement that was prepared by SQL or by the Parse message.
+#[derive(Clone)]
+pub struct Prepared {
+    pub statement: SessionStatement,
+    /// Types of its parameters.
+    pub parameters: Vec<arrow::datatypes::FieldRef>,
+}
+
+pub struct Session {
+    pub server: Arc<ServerState>,
+    pub shared: Arc<SessionShared>,
+    pub transaction: Transaction,
+    pub prepared: BTreeMap<String, Prepared>,
+    pub cursors: BTreeMap<String, Cursor>,
+    pub deallocated: Vec<Deallocated>,
+    pub states: States,
+    notices: Vec<Notice>,
+    /// What the client was last told of its parameters.
+    told: Vec<(&'static str, String)>,
+}
+
+impl Session {
+    pub fn new(server: Arc<ServerState>, shared: Arc<SessionShared>) -> Session {
+        server.sessions.add(&shared);
+        let told = shared.settings.lock().reported();
+        Session {
+            server,
+            shared,
+            transaction: Transaction::None,
+            prepared: BTreeMap::new(),
+            cursors: BTreeMap::new(),
+            deallocated: Vec::new(),
+            states: States::default(),
+            notices: Vec::new(),
+            told,
+        }
+    }
+
+    /// The names that the next statement sees.
+    pub fn namespace(&mut self) -> Namespace {
+        let snapshot = self.transaction.snapshot(&self.server.engine);
+        *self.shared.catalog.write() = snapshot.catalog.clone();
+        Namespace {
+            snapshot,
+            session: self.shared.clone(),
+            server: self.server.clone(),
+            unreadable: Arc::new(self.transaction.written()),
+            replaced: None,
+        }
+    }
+
+    /// Queues a notice, if the client wants its level.
+    pub fn notify(&mut self, notice: Notice) {
+        let level = match notice.level {
+            NoticeLevel::Warning => "warning",
+            NoticeLevel::Notice => "notice",
+            // INFO is sent whatever the setting
+            NoticeLevel::Info => "error",
+        };
+        if self.shared.settings.lock().sends(level) {
+            self.notices.push(notice);
+        }
+    }
+
+    /// The transaction block is over: so are its cursors and its settings.
+    pub fn block_ends(&mut self, is_commit: bool) {
+        self.cursors.clear();
+        self.shared.settings.lock().end(is_commit);
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.server.sessions.remove(self.shared.pid);
+    }
+}
+
+/// Whether a failed transaction block accepts the statement.
+fn ends_block(statement: &Statement) -> bool {
+    matches!(statement, Statement::Commit | Statement::Rollback)
+}
+
+#[async_trait]
+impl SqlSession for Session {
+    type Statement = SessionStatement;
+
+    async fn parse(&mut self, sql: &str) -> Result<Vec<SessionStatement>, PgError> {
+        match rivermark_planner::parse::parse(sql) {
+            Ok(statements) => Ok(statements.into_iter().map(Arc::new).collect()),
+            // A client tool's statement may only become SQL that we know by rewriting.
+            Err(error) if compat::mentions_catalog(sql) => match compat::rewrite(sql) {
+                Ok(datafusion::sql::sqlparser::ast::Statement::Query(query)) => {
+                    let parsed = ParsedStatement { statement: Statement::Query(query), text: sql.to_string() };
+                    Ok(vec![Arc::new(parsed)])
+                }
+                Ok(_) | Err(_) => Err(error.into()),
+            },
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    async fn describe(
+        &mut self,
+        statement: &SessionStatement,
+        declared: &[Option<u32>],
+    ) -> Result<StatementShape, PgError> {
+        if matches!(self.transaction, Transaction::Failed) && !ends_block(&statement.statement) {
+            return Err(in_failed_transaction());
+        }
+        self.shape(statement, declared).await
+    }
+
+    async fn execute(
+        &mut self,
+        statement: &SessionStatement,
+        parameters: &[ScalarValue],
+    ) -> Result<Execution, PgError> {
+        if matches!(self.transaction, Transaction::Failed) && !ends_block(&statement.statement) {
+            return Err(in_failed_transaction());
+        }
+        self.shared.statement_begins(&statement.text);
+        let timeout = self.shared.settings.lock().statement_timeout();
+        let result = match timeout {
+            Some(timeout) => match tokio::time::timeout(timeout, self.run(statement, parameters)).await {
+                Ok(result) => result,
+                Err(_) => Err(timed_out()),
+            },
+            None => self.run(statement, parameters).await,
+        };
+        self.shared.rests(match self.transaction.status() {
+            TransactionStatus::Idle => SessionState::Idle,
+            TransactionStatus::InTransaction => SessionState::IdleInTransaction,
+            TransactionStatus::Failed => SessionState::IdleInFailedTransaction,
+        });
+        result
+    }
+
+    /// Statements outside of a block commit by themselves: nothing is left to do.
+    async fn sync(&mut self) -> Result<(), PgError> {
+        Ok(())
+    }
+
+    fn statement_failed(&mut self, _error: &PgError) {
+        if self.transaction.is_open() {
+            self.transaction.fail();
+            self.cursors.clear();
+            self.shared.rests(SessionState::IdleInFailedTransaction);
+        } else {
+            self.shared.rests(SessionState::Idle);
+        }
+    }
+
+    fn transaction_status(&self) -> TransactionStatus {
+        self.transaction.status()
+    }
+
+    fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    fn reported_parameters(&self) -> Vec<(String, String)> {
+        let reported = self.shared.settings.lock().reported();
+        reported.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+    }
+
+    fn take_parameter_changes(&mut self) -> Vec<(String, String)> {
+        let now = self.shared.settings.lock().reported();
+        let changes = now.iter().filter(|parameter| !self.told.contains(parameter));
+        let changes = changes.map(|(name, value)| (name.to_string(), value.clone())).collect();
+        self.told = now;
+        changes
+    }
+
+    fn time_zone(&self) -> SessionTimeZone {
+        self.shared.settings.lock().time_zone()
+    }
+
+    fn statement_prepared(&mut self, name: &str, statement: &SessionStatement, shape: &StatementShape) {
+        let prepared = Prepared { statement: statement.clone(), parameters: shape.parameters.clone() };
+        self.prepared.insert(name.to_string(), prepared);
+    }
+
+    fn statement_closed(&mut self, name: &str) {
+        self.prepared.remove(name);
+    }
+
+    fn take_deallocated(&mut self) -> Vec<Deallocated> {
+        std::mem::take(&mut self.deallocated)
+    }
+}
+
+/// Opens sessions on one server.
+pub struct Connector(pub Arc<ServerState>);
+
+#[async_trait]
+impl SessionFactory for Connector {
+    type Session = Session;
+
+    async fn connect(&self, start: SessionStart) -> Result<Session, PgError> {
+        // Clients that name no database ask for one called like the user.
+        if start.database != DATABASE_NAME && start.database != start.user {
+            let message = format!("database \"{}\" does not exist", start.database);
+            let hint = format!("There is one database; its name is \"{DATABASE_NAME}\".");
+            return Err(PgError::fatal(SqlState::InvalidCatalogName, message).with_hint(hint));
+        }
+        let parameters = start.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings = Settings::with_startup(parameters, &start.user)
+            .map_err(|error| PgError { severity: crate::pg_error::Severity::Fatal, ..PgError::from(error) })?;
+        let catalog = self.0.engine.snapshot().catalog.clone();
+        let shared = SessionShared::new(start.pid, start.user, start.peer, settings, catalog);
+        Ok(Session::new(self.0.clone(), Arc::new(shared)))
+    }
+}

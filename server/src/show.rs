@@ -1,0 +1,206 @@
+//! SHOW and DESCRIBE.
+
+use arrow::array::RecordBatch;
+use datafusion::execution::SendableRecordBatchStream;
+use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use rivermark_planner::catalog::{Catalog, Object, ObjectKind, QualifiedName};
+use rivermark_planner::statement::{ObjectName, Show};
+
+use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, undefined_relation};
+use crate::pg_catalog::relations::{attributes, shown_option};
+use crate::pg_error::PgError;
+use crate::rows::ColumnType::{Bool, Int4, Text, Timestamptz};
+use crate::rows::{Cell, Column, Rows};
+use crate::session::Session;
+use crate::session_api::{Execution, RowTag};
+
+const RELATIONS: &[Column] = &[("schema", Text), ("name", Text)];
+const NAMES: &[Column] = &[("name", Text)];
+const COLUMNS: &[Column] = &[
+    ("name", Text),
+    ("type", Text),
+    ("is_nullable", Bool),
+    ("is_key", Bool),
+    ("expression", Text),
+    ("description", Text),
+];
+const CREATE: &[Column] = &[("name", Text), ("create_sql", Text)];
+const SETTINGS: &[Column] = &[("name", Text), ("setting", Text), ("description", Text)];
+const PROCESSES: &[Column] = &[
+    ("pid", Int4),
+    ("user", Text),
+    ("client", Text),
+    ("application_name", Text),
+    ("state", Text),
+    ("since", Timestamptz),
+    ("statement", Text),
+];
+
+/// Rows built in memory as a statement's result.
+pub fn execution(batch: RecordBatch, tag: RowTag) -> Execution {
+    let schema = batch.schema();
+    let stream: SendableRecordBatchStream =
+        Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)])));
+    Execution::Rows { stream, tag }
+}
+
+/// What SHOW gives: rows of a fixed shape, or one setting under its own name.
+pub enum Shown {
+    Rows(Rows),
+    Setting(RecordBatch),
+}
+
+impl Shown {
+    pub fn schema(&self) -> arrow::datatypes::SchemaRef {
+        match self {
+            Shown::Rows(rows) => rows.schema(),
+            Shown::Setting(batch) => batch.schema(),
+        }
+    }
+
+    fn batch(self) -> RecordBatch {
+        match self {
+            Shown::Rows(rows) => rows.batch(),
+            Shown::Setting(batch) => batch,
+        }
+    }
+}
+
+impl Session {
+    pub fn show(&mut self, show: &Show) -> Result<Execution, PgError> {
+        Ok(execution(self.show_rows(show)?.batch(), RowTag::Fixed("SHOW".to_string())))
+    }
+
+    pub fn describe_relation(&mut self, name: &ObjectName) -> Result<Execution, PgError> {
+        Ok(execution(self.describe_rows(name)?.batch(), RowTag::Fixed("DESCRIBE".to_string())))
+    }
+
+    pub fn show_rows(&mut self, show: &Show) -> Result<Shown, PgError> {
+        let names = self.namespace();
+        let catalog = &names.snapshot.catalog;
+        Ok(Shown::Rows(match show {
+            Show::Tables => relations(catalog, |o| matches!(o.kind, ObjectKind::Table(_))),
+            Show::Sources => relations(catalog, |o| matches!(o.kind, ObjectKind::Source(_))),
+            Show::Views => relations(catalog, |o| matches!(o.kind, ObjectKind::View(_))),
+            Show::MaterializedViews => relations(catalog, |o| matches!(o.kind, ObjectKind::MaterializedView(_))),
+            // neither exists in this version
+            Show::Sinks | Show::Indexes => Rows::new(RELATIONS),
+            Show::Columns { relation } => self.describe_rows(relation)?,
+            Show::Create { name } => {
+                let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
+                let mut rows = Rows::new(CREATE);
+                rows.push(vec![object.name.to_string().into(), shown_sql(&object).into()]);
+                rows
+            }
+            Show::Schemas => {
+                let own = catalog.schemas().iter().map(String::as_str);
+                named(SYSTEM_SCHEMAS.iter().copied().chain(own))
+            }
+            Show::Databases => named([DATABASE_NAME]),
+            Show::ProcessList => self.processes(),
+            Show::Setting(name) => return self.setting(name),
+            Show::AllSettings => {
+                let mut rows = Rows::new(SETTINGS);
+                for (name, value, description) in self.shared.settings.lock().all() {
+                    rows.push(vec![name.into(), value.into(), description.into()]);
+                }
+                rows
+            }
+        }))
+    }
+
+    fn setting(&self, name: &str) -> Result<Shown, PgError> {
+        let settings = self.shared.settings.lock();
+        let value = settings.get(name)?;
+        let column = settings.spelling(name);
+        let array = std::sync::Arc::new(arrow::array::StringArray::from(vec![value]));
+        Ok(Shown::Setting(RecordBatch::try_from_iter([(column, array as arrow::array::ArrayRef)])?))
+    }
+
+    fn processes(&self) -> Rows {
+        let mut rows = Rows::new(PROCESSES);
+        for session in self.server.sessions.rows() {
+            rows.push(vec![
+                session.pid.into(),
+                session.user.into(),
+                session.peer.map(|p| p.to_string()).into(),
+                session.application_name.into(),
+                session.state.into(),
+                session.statement_at_us.into(),
+                session.statement.into(),
+            ]);
+        }
+        rows
+    }
+
+    /// The columns of a relation.
+    pub fn describe_rows(&mut self, name: &ObjectName) -> Result<Rows, PgError> {
+        let names = self.namespace();
+        let mut rows = Rows::new(COLUMNS);
+        let Some(object) = names.object(name) else {
+            let schemas = match &name.schema {
+                Some(schema) => vec![schema.clone()],
+                None => names.search_path(),
+            };
+            for schema in schemas {
+                let Some(found) = names.system_schema(&schema, &name.name)? else { continue };
+                for field in found.fields() {
+                    let data_type = rivermark_planner::types::SqlType::of_field(field).to_string();
+                    let known: [Cell; 4] =
+                        [field.name().as_str().into(), data_type.into(), true.into(), false.into()];
+                    rows.push(known.into_iter().chain([Cell::Null, Cell::Null]).collect());
+                }
+                return Ok(rows);
+            }
+            return Err(undefined_relation(name));
+        };
+        let key: &[usize] = match &object.kind {
+            ObjectKind::Table(table) => &table.primary_key,
+            ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::MaterializedView(_) => &[],
+        };
+        for (i, column) in attributes(&object).into_iter().enumerate() {
+            rows.push(vec![
+                column.name.into(),
+                column.data_type.to_string().into(),
+                (!column.not_null).into(),
+                key.contains(&i).into(),
+                column.expression.into(),
+                column.comment.into(),
+            ]);
+        }
+        Ok(rows)
+    }
+}
+
+fn relations(catalog: &Catalog, is_shown: impl Fn(&Object) -> bool) -> Rows {
+    let mut names: Vec<&QualifiedName> = catalog.objects().filter(|o| is_shown(o)).map(|o| &o.name).collect();
+    names.sort();
+    let mut rows = Rows::new(RELATIONS);
+    for name in names {
+        rows.push(vec![name.schema.as_str().into(), name.name.as_str().into()]);
+    }
+    rows
+}
+
+fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Rows {
+    let mut rows = Rows::new(NAMES);
+    for name in names {
+        rows.push(vec![name.into()]);
+    }
+    rows
+}
+
+/// The statement that created an object; secrets among its options are masked.
+fn shown_sql(object: &Object) -> String {
+    let mut sql = object.sql.clone();
+    if let ObjectKind::Source(source) = &object.kind {
+        for (name, value) in source.options.iter().chain(&source.encode_options) {
+            let shown = shown_option(name, value);
+            if shown != value.as_str() {
+                let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
+                sql = sql.replace(&literal(value), &literal(shown));
+            }
+        }
+    }
+    sql
+}

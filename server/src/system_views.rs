@@ -1,0 +1,239 @@
+//! The schema `rivermark`: the server's state as relations, readable like any other.
+
+use rivermark_executor::api::{DeadLetter, ViewState};
+use rivermark_planner::Catalog;
+use rivermark_planner::catalog::ObjectKind;
+
+use crate::catalog::Namespace;
+use crate::pg_error::PgError;
+use crate::rows::ColumnType::{Bool, Bytea, Float8, Int4, Int8, Text, Timestamptz};
+use crate::rows::{Cell, Column, Rows};
+
+const SOURCES: &[Column] = &[
+    ("schema", Text),
+    ("name", Text),
+    ("partition", Int4),
+    ("offset", Int8),
+    ("end_offset", Int8),
+    ("lag", Int8),
+    ("watermark", Timestamptz),
+    ("rows", Int8),
+    ("bytes", Int8),
+    ("late_rows", Int8),
+    ("dead_letters", Int8),
+    ("status", Text),
+    ("last_error", Text),
+];
+
+const MATERIALIZED_VIEWS: &[Column] = &[
+    ("schema", Text),
+    ("name", Text),
+    ("status", Text),
+    ("progress", Float8),
+    ("rows", Int8),
+    ("state_bytes", Int8),
+    ("epoch", Int8),
+    ("freshness_ms", Int8),
+    ("dead_letters", Int8),
+    ("definition", Text),
+    ("last_error", Text),
+];
+
+const DEAD_LETTERS: &[Column] = &[
+    ("at", Timestamptz),
+    ("object", Text),
+    ("partition", Int4),
+    ("offset", Int8),
+    ("column", Text),
+    ("key", Bytea),
+    ("payload", Text),
+    ("error", Text),
+    ("count", Int8),
+];
+
+const EPOCHS: &[Column] = &[
+    ("epoch", Int8),
+    ("published_at", Timestamptz),
+    ("rows_in", Int8),
+    ("bytes_written", Int8),
+    ("compute_us", Int8),
+    ("commit_us", Int8),
+    ("is_durable", Bool),
+];
+
+const SETTINGS: &[Column] = &[("name", Text), ("setting", Text), ("description", Text)];
+
+const SESSIONS: &[Column] = &[
+    ("pid", Int4),
+    ("user", Text),
+    ("application_name", Text),
+    ("client", Text),
+    ("connected_at", Timestamptz),
+    ("state", Text),
+    ("statement_at", Timestamptz),
+    ("statement", Text),
+];
+
+/// Every view with its columns.
+pub const VIEWS: &[(&str, &[Column])] = &[
+    ("dead_letters", DEAD_LETTERS),
+    ("epochs", EPOCHS),
+    ("materialized_views", MATERIALIZED_VIEWS),
+    ("sessions", SESSIONS),
+    ("settings", SETTINGS),
+    ("sources", SOURCES),
+];
+
+/// The rows of the view of that name; `None` if there is no such view.
+pub fn rows(name: &str, names: &Namespace) -> Result<Option<Rows>, PgError> {
+    Ok(Some(match name {
+        "sources" => sources(names),
+        "materialized_views" => materialized_views(names),
+        "dead_letters" => dead_letters(names)?,
+        "epochs" => epochs(names),
+        "settings" => settings(names),
+        "sessions" => sessions(names),
+        _ => return Ok(None),
+    }))
+}
+
+fn sources(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(SOURCES);
+    for source in names.server.engine.sources() {
+        let lag = match (source.end_offset, source.offset) {
+            (Some(end), Some(offset)) if end >= 0 => Some((end - offset).max(0)),
+            _ => None,
+        };
+        rows.push(vec![
+            source.name.schema.into(),
+            source.name.name.into(),
+            source.partition.into(),
+            source.offset.into(),
+            source.end_offset.filter(|end| *end >= 0).into(),
+            lag.into(),
+            source.watermark_us.into(),
+            source.rows.into(),
+            source.bytes.into(),
+            source.late_rows.into(),
+            source.dead_letters.into(),
+            source.status.into(),
+            source.last_error.into(),
+        ]);
+    }
+    rows
+}
+
+fn materialized_views(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(MATERIALIZED_VIEWS);
+    for view in names.server.engine.materialized_views() {
+        let definition = names.snapshot.catalog.get(view.view).and_then(|o| match &o.kind {
+            ObjectKind::MaterializedView(view) => Some(view.query.clone()),
+            ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::View(_) => None,
+        });
+        let error = match &view.state {
+            ViewState::Failed(error) => Some(error.clone()),
+            ViewState::Backfilling | ViewState::Running | ViewState::NeedsRebuild => None,
+        };
+        rows.push(vec![
+            view.name.schema.into(),
+            view.name.name.into(),
+            view.state.as_str().into(),
+            Cell::Float(view.progress),
+            view.rows.into(),
+            view.state_bytes.into(),
+            view.epoch.into(),
+            view.freshness_ms.into(),
+            view.dead_letters.into(),
+            definition.into(),
+            error.into(),
+        ]);
+    }
+    rows
+}
+
+/// The payload as text; bytes that are no UTF-8 are shown as `\x..`.
+fn shown_payload(payload: &[u8]) -> String {
+    let mut text = String::with_capacity(payload.len());
+    for chunk in payload.utf8_chunks() {
+        text.push_str(chunk.valid());
+        for byte in chunk.invalid() {
+            text.push_str(&format!("\\x{byte:02x}"));
+        }
+    }
+    // a text value can not hold it
+    text.replace('\0', "\\x00")
+}
+
+fn object_name(catalog: &Catalog, letter: &DeadLetter) -> String {
+    catalog.get(letter.object).map_or_else(|| format!("({})", letter.object), |o| o.name.to_string())
+}
+
+fn dead_letters(names: &Namespace) -> Result<Rows, PgError> {
+    let mut rows = Rows::new(DEAD_LETTERS);
+    for letter in names.snapshot.dead_letters()? {
+        rows.push(vec![
+            letter.at_us.into(),
+            object_name(&names.snapshot.catalog, &letter).into(),
+            letter.partition.into(),
+            letter.offset.into(),
+            letter.column.into(),
+            letter.key.map_or(Cell::Null, Cell::Bytes),
+            shown_payload(&letter.payload).into(),
+            letter.error.into(),
+            letter.count.into(),
+        ]);
+    }
+    Ok(rows)
+}
+
+fn epochs(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(EPOCHS);
+    for epoch in names.server.engine.epochs() {
+        rows.push(vec![
+            epoch.epoch.into(),
+            epoch.published_at_us.into(),
+            epoch.rows_in.into(),
+            epoch.bytes_written.into(),
+            epoch.compute_us.into(),
+            epoch.commit_us.into(),
+            epoch.is_durable.into(),
+        ]);
+    }
+    rows
+}
+
+fn settings(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(SETTINGS);
+    for (name, value, description) in names.session.settings.lock().all() {
+        rows.push(vec![name.into(), value.into(), description.into()]);
+    }
+    rows
+}
+
+fn sessions(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(SESSIONS);
+    for session in names.server.sessions.rows() {
+        rows.push(vec![
+            session.pid.into(),
+            session.user.into(),
+            session.application_name.into(),
+            session.peer.map(|p| p.to_string()).into(),
+            session.connected_at_us.into(),
+            session.state.into(),
+            session.statement_at_us.into(),
+            session.statement.into(),
+        ]);
+    }
+    rows
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn any_payload_can_be_shown() {
+        assert_eq!(shown_payload(b"{\"a\": \xff\0}"), "{\"a\": \\xff\\x00}");
+        assert_eq!(shown_payload("grün".as_bytes()), "grün");
+    }
+}

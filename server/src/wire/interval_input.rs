@@ -1,0 +1,182 @@
+//! Intervals as text: `1 year 2 mons -3 days +04:05:06.5`, `1.5 hours ago`, `P1Y2M3DT4H5M6.5S`.
+
+use arrow::datatypes::IntervalMonthDayNano;
+
+use super::datetime_input::seconds_to_us;
+use super::time_zone::MICROS_PER_SECOND;
+use crate::pg_error::PgError;
+use crate::sqlstate::SqlState;
+
+const DAYS_PER_MONTH: f64 = 30.0;
+const US_PER_DAY: f64 = 86_400e6;
+
+/// The three parts while they are summed up.
+#[derive(Default)]
+struct Sum {
+    months: i64,
+    days: i64,
+    us: i64,
+}
+
+/// Reads an interval; errors are of class 22007 (no interval) or 22015 (too large).
+pub fn parse(text: &str) -> Result<IntervalMonthDayNano, PgError> {
+    let trimmed = text.trim();
+    let sum = match trimmed.strip_prefix('P') {
+        Some(iso) => parse_iso(iso),
+        None => parse_words(trimmed),
+    };
+    let sum = sum.ok_or_else(|| {
+        PgError::new(
+            SqlState::InvalidDatetimeFormat,
+            format!("invalid input syntax for type interval: \"{text}\""),
+        )
+    })?;
+    let overflow = || {
+        PgError::new(
+            SqlState::IntervalFieldOverflow,
+            format!("interval field value out of range: \"{text}\""),
+        )
+    };
+    Ok(IntervalMonthDayNano {
+        months: i32::try_from(sum.months).map_err(|_| overflow())?,
+        days: i32::try_from(sum.days).map_err(|_| overflow())?,
+        nanoseconds: sum.us.checked_mul(1_000).ok_or_else(overflow)?,
+    })
+}
+
+impl Sum {
+    /// Adds `number` units; a fraction of a month or day flows into the smaller parts.
+    fn add(&mut self, number: f64, unit: &str) -> Option<()> {
+        match unit {
+            "us" | "usec" | "usecs" | "microsecond" | "microseconds" => self.add_us(number),
+            "ms" | "msec" | "msecs" | "millisecond" | "milliseconds" => self.add_us(number * 1e3),
+            "s" | "sec" | "secs" | "second" | "seconds" => self.add_us(number * 1e6),
+            "m" | "min" | "mins" | "minute" | "minutes" => self.add_us(number * 60e6),
+            "h" | "hr" | "hrs" | "hour" | "hours" => self.add_us(number * 3600e6),
+            "d" | "day" | "days" => self.add_days(number),
+            "w" | "week" | "weeks" => self.add_days(number * 7.0),
+            "mon" | "mons" | "month" | "months" => {
+                self.months = self.months.checked_add(number.trunc() as i64)?;
+                self.add_days(number.fract() * DAYS_PER_MONTH)
+            }
+            "y" | "yr" | "yrs" | "year" | "years" => self.add_years(number),
+            "dec" | "decs" | "decade" | "decades" => self.add_years(number * 10.0),
+            "c" | "cent" | "century" | "centuries" => self.add_years(number * 100.0),
+            "mil" | "mils" | "millennium" | "millennia" => self.add_years(number * 1000.0),
+            _ => None,
+        }
+    }
+
+    fn add_years(&mut self, years: f64) -> Option<()> {
+        self.months = self.months.checked_add((years * 12.0).round() as i64)?;
+        Some(())
+    }
+
+    fn add_days(&mut self, days: f64) -> Option<()> {
+        self.days = self.days.checked_add(days.trunc() as i64)?;
+        self.add_us(days.fract() * US_PER_DAY)
+    }
+
+    fn add_us(&mut self, us: f64) -> Option<()> {
+        self.us = self.us.checked_add(us.round() as i64)?;
+        Some(())
+    }
+
+    fn negate(&mut self) {
+        self.months = -self.months;
+        self.days = -self.days;
+        self.us = -self.us;
+    }
+}
+
+fn parse_words(text: &str) -> Option<Sum> {
+    let lower = text.to_ascii_lowercase();
+    let mut sum = Sum::default();
+    let mut rest = lower.trim_start_matches('@').trim_start();
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        if rest == "ago" {
+            sum.negate();
+            break;
+        }
+        let number_end = rest
+            .find(|c: char| !(c.is_ascii_digit() || matches!(c, '+' | '-' | '.' | ':')))
+            .unwrap_or(rest.len());
+        let (number, after) = rest.split_at(number_end);
+        if number.contains(':') {
+            sum.us = sum.us.checked_add(clock(number)?)?;
+            rest = skip_separators(after);
+            continue;
+        }
+        let value: f64 = number.parse().ok()?;
+        let after = after.trim_start();
+        let unit_end = after
+            .find(|c: char| !c.is_ascii_alphabetic())
+            .unwrap_or(after.len());
+        let (unit, after) = after.split_at(unit_end);
+        // A number without a unit counts seconds.
+        sum.add(value, if unit.is_empty() { "s" } else { unit })?;
+        rest = skip_separators(after);
+    }
+    Some(sum)
+}
+
+fn skip_separators(text: &str) -> &str {
+    text.trim_start_matches(|c: char| c.is_ascii_whitespace() || c == ',')
+}
+
+/// `[+-]HH:MM[:SS[.ffffff]]` in microseconds.
+fn clock(text: &str) -> Option<i64> {
+    let (sign, text) = match text.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, text.strip_prefix('+').unwrap_or(text)),
+    };
+    let fields: Vec<&str> = text.split(':').collect();
+    let (hours, minutes, seconds) = match fields.as_slice() {
+        [hours, minutes] => (*hours, *minutes, "0"),
+        [hours, minutes, seconds] => (*hours, *minutes, *seconds),
+        _ => return None,
+    };
+    let hours: i64 = hours.parse().ok()?;
+    let minutes: i64 = minutes.parse().ok()?;
+    let clock_s = hours
+        .checked_mul(3600)?
+        .checked_add(minutes.checked_mul(60)?)?;
+    let us = clock_s
+        .checked_mul(MICROS_PER_SECOND)?
+        .checked_add(seconds_to_us(seconds)?)?;
+    Some(sign * us)
+}
+
+fn parse_iso(text: &str) -> Option<Sum> {
+    let mut sum = Sum::default();
+    let mut in_time = false;
+    let mut rest = text;
+    if rest.is_empty() {
+        return None;
+    }
+    while !rest.is_empty() {
+        if let Some(time) = rest.strip_prefix('T') {
+            in_time = true;
+            rest = time;
+            continue;
+        }
+        let end = rest.find(|c: char| c.is_ascii_alphabetic())?;
+        let value: f64 = rest[..end].parse().ok()?;
+        let unit = match (&rest[end..end + 1], in_time) {
+            ("Y", false) => "years",
+            ("M", false) => "months",
+            ("W", false) => "weeks",
+            ("D", false) => "days",
+            ("H", true) => "hours",
+            ("M", true) => "minutes",
+            ("S", true) => "seconds",
+            _ => return None,
+        };
+        sum.add(value, unit)?;
+        rest = &rest[end + 1..];
+    }
+    Some(sum)
+}

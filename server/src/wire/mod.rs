@@ -1,0 +1,33 @@
+//! The PostgreSQL wire protocol: from accepted sockets to messages, values and flow control. Nothing here knows SQL;
+//! statements are run by a `session_api::SqlSession`.
+
+mod auth;
+mod cancel;
+mod connection;
+mod copy_out;
+mod datetime_input;
+mod decode_binary;
+mod decode_params;
+pub mod decode_text;
+mod encode;
+mod encode_binary;
+mod encode_nested;
+mod encode_text;
+mod extended_query;
+mod frontend;
+mod interval_input;
+mod link;
+mod listener;
+pub mod parameter_status;
+pub mod pg_types;
+mod row_pump;
+mod simple_query;
+mod startup;
+pub mod time_zone;
+
+pub use auth::{AuthMethod, ScramCredentials};
+pub use cancel::CancelRegistry;
+pub use listener::{Listener, ListenerConfig};
+
+#[cfg(test)]
+mod tests;

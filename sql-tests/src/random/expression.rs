@@ -1,0 +1,183 @@
+//! Random scalar expressions that cannot fail: divisors are never zero, and numbers grow by small factors only.
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use super::table::known_literal;
+use super::{Column, Features, Random, Type};
+
+const ORDERED: [Type; 6] = [
+    Type::Int,
+    Type::Big,
+    Type::Float,
+    Type::Numeric,
+    Type::Text,
+    Type::Time,
+];
+
+/// A column of one of these types, if there is one.
+pub fn column<'a>(
+    columns: &'a [Column],
+    types: &[Type],
+    random: &mut Random,
+) -> Option<&'a Column> {
+    let fitting: Vec<&Column> = columns.iter().filter(|c| types.contains(&c.ty)).collect();
+    fitting.choose(random).copied()
+}
+
+fn leaf(ty: Type, columns: &[Column], random: &mut Random) -> String {
+    match column(columns, &[ty], random) {
+        Some(column) if random.random_bool(0.85) => column.name.clone(),
+        _ => match ty {
+            Type::Big => format!("{}::bigint", parenthesised(&known_literal(ty, random))),
+            _ => parenthesised(&known_literal(ty, random)),
+        },
+    }
+}
+
+fn parenthesised(text: &str) -> String {
+    if text.starts_with('-') {
+        format!("({text})")
+    } else {
+        text.to_string()
+    }
+}
+
+/// An expression of a type; records in `features` what it uses.
+pub fn expression(
+    ty: Type,
+    columns: &[Column],
+    depth: usize,
+    features: &mut Features,
+    random: &mut Random,
+) -> String {
+    if depth == 0 || random.random_bool(0.3) {
+        return leaf(ty, columns, random);
+    }
+    if random.random_bool(0.2) {
+        features.insert("case");
+        let (condition, then) = (
+            predicate(columns, 1, random),
+            expression(ty, columns, depth - 1, features, random),
+        );
+        let otherwise = expression(ty, columns, depth - 1, features, random);
+        return match random.random_bool(0.3) {
+            true => format!("CASE WHEN {condition} THEN {then} END"),
+            false => format!("CASE WHEN {condition} THEN {then} ELSE {otherwise} END"),
+        };
+    }
+    if random.random_bool(0.15) {
+        features.insert("coalesce/nullif");
+        let (x, y) = (leaf(ty, columns, random), leaf(ty, columns, random));
+        return match random.random_bool(0.5) {
+            true => format!("COALESCE({x}, {y})"),
+            false => format!("NULLIF({x}, {y})"),
+        };
+    }
+    typed(ty, columns, depth, features, random)
+}
+
+fn typed(
+    ty: Type,
+    columns: &[Column],
+    depth: usize,
+    features: &mut Features,
+    random: &mut Random,
+) -> String {
+    match ty {
+        Type::Int | Type::Big | Type::Float | Type::Numeric => {
+            if random.random_bool(0.3) {
+                return cast(ty, columns, features, random);
+            }
+            features.insert("arithmetic");
+            arithmetic(ty, columns, depth, features, random)
+        }
+        Type::Text => {
+            features.insert("text functions");
+            let x = leaf(Type::Text, columns, random);
+            match random.random_range(0..5) {
+                0 => format!("upper({x})"),
+                1 => format!("({x} || '-' || {})", leaf(Type::Text, columns, random)),
+                2 => format!("substring({x} FROM 1 FOR 2)"),
+                3 => format!("replace({x}, 'a', 'xy')"),
+                _ => format!("CAST({} AS TEXT)", leaf(Type::Int, columns, random)),
+            }
+        }
+        Type::Bool => predicate(columns, depth, random),
+        Type::Time => {
+            features.insert("time functions");
+            let x = leaf(Type::Time, columns, random);
+            match random.random_range(0..3) {
+                0 => format!("date_trunc('minute', {x})"),
+                1 => format!("({x} + INTERVAL '90 seconds')"),
+                _ => {
+                    format!("date_bin(INTERVAL '20 seconds', {x}, TIMESTAMP '1970-01-01 00:00:00')")
+                }
+            }
+        }
+        Type::Opaque => leaf(ty, columns, random),
+    }
+}
+
+fn arithmetic(
+    ty: Type,
+    columns: &[Column],
+    depth: usize,
+    features: &mut Features,
+    random: &mut Random,
+) -> String {
+    let x = expression(ty, columns, depth - 1, features, random);
+    let y = leaf(ty, columns, random);
+    let is_integer = matches!(ty, Type::Int | Type::Big);
+    match random.random_range(0..6) {
+        0 => format!("({x} + {y})"),
+        1 => format!("({x} - {y})"),
+        2 => format!("({x} * 2)"),
+        3 if is_integer => format!("({x} / 3)"),
+        4 if is_integer => format!("({x} % 4)"),
+        3 | 4 => format!("({x} - 1)"),
+        _ => format!("(- {x})"),
+    }
+}
+
+fn cast(ty: Type, columns: &[Column], features: &mut Features, random: &mut Random) -> String {
+    features.insert("cast");
+    let x = leaf(Type::Int, columns, random);
+    match ty {
+        Type::Int => format!("length({})", leaf(Type::Text, columns, random)),
+        Type::Big => format!("CAST({x} AS BIGINT)"),
+        Type::Float => format!("CAST({x} AS DOUBLE PRECISION)"),
+        _ => format!("CAST({x} AS NUMERIC(10,2))"),
+    }
+}
+
+/// A condition.
+pub fn predicate(columns: &[Column], depth: usize, random: &mut Random) -> String {
+    if depth > 0 && random.random_bool(0.35) {
+        let (x, y) = (
+            predicate(columns, depth - 1, random),
+            predicate(columns, depth - 1, random),
+        );
+        return match random.random_range(0..5) {
+            0 | 1 => format!("({x} AND {y})"),
+            2 | 3 => format!("({x} OR {y})"),
+            _ => format!("(NOT {x})"),
+        };
+    }
+    let Some(column) = column(columns, &ORDERED, random) else {
+        return "true".into();
+    };
+    let (name, ty) = (&column.name, column.ty);
+    let value = known_literal(ty, random);
+    match random.random_range(0..9) {
+        0 => format!("{name} IS NULL"),
+        1 => format!("{name} IS NOT NULL"),
+        2 => format!("{name} <> {value}"),
+        3 => format!("{name} IN ({value}, {})", known_literal(ty, random)),
+        4 => format!("{name} BETWEEN {value} AND {}", known_literal(ty, random)),
+        5 => format!("{name} IS DISTINCT FROM {value}"),
+        6 if ty == Type::Text => format!("{name} LIKE '%a%'"),
+        6 | 7 => format!("{name} > {value}"),
+        _ => format!("{name} <= {value}"),
+    }
+}

@@ -1,0 +1,230 @@
+//! Random tables and random INSERT, UPDATE and DELETE statements on them.
+
+use rand::Rng;
+use rand::seq::IndexedRandom;
+
+use super::expression::predicate;
+use super::{Column, Random, Type};
+
+/// A table.
+#[derive(Debug, Clone)]
+pub struct Table {
+    /// Its name.
+    pub name: String,
+    /// Its columns; with a key, `id` comes first.
+    pub columns: Vec<Column>,
+    /// Whether `id` is a primary key. Without one, equal rows may occur.
+    pub has_key: bool,
+    next_id: i64,
+}
+
+/// One change of a table, and what it brings along.
+#[derive(Debug, Clone)]
+pub struct Change {
+    /// The statement, for both servers.
+    pub sql: String,
+    /// Whether a NULL is written.
+    pub has_nulls: bool,
+    /// Whether a row is written twice, or rows are deleted or updated (if any match).
+    pub has_duplicates: bool,
+    /// Whether rows are taken away, if any match.
+    pub retracts: bool,
+}
+
+/// The columns that a table may have besides its key.
+const COLUMNS: [(&str, Type, &str); 7] = [
+    ("a", Type::Int, "INT"),
+    ("b", Type::Big, "BIGINT"),
+    ("c", Type::Float, "DOUBLE PRECISION"),
+    ("d", Type::Numeric, "NUMERIC(10,2)"),
+    ("s", Type::Text, "TEXT"),
+    ("f", Type::Bool, "BOOLEAN"),
+    ("ts", Type::Time, "TIMESTAMP"),
+];
+
+impl Table {
+    /// A table with a random choice of columns; `a`, `s` and `ts` are always there.
+    pub fn random(name: String, random: &mut Random) -> Table {
+        let has_key = random.random_bool(0.5);
+        let mut columns = Vec::new();
+        if has_key {
+            columns.push(Column {
+                name: "id".into(),
+                ty: Type::Int,
+            });
+        }
+        for (name, ty, _) in COLUMNS {
+            if matches!(name, "a" | "s" | "ts") || random.random_bool(0.7) {
+                columns.push(Column {
+                    name: name.into(),
+                    ty,
+                });
+            }
+        }
+        Table {
+            name,
+            columns,
+            has_key,
+            next_id: 1,
+        }
+    }
+
+    /// Its CREATE TABLE.
+    pub fn ddl(&self) -> String {
+        let column =
+            |column: &Column| match COLUMNS.iter().find(|(name, _, _)| *name == column.name) {
+                Some((name, _, ty)) => format!("{name} {ty}"),
+                None => "id INT PRIMARY KEY".to_string(),
+            };
+        let columns: Vec<String> = self.columns.iter().map(column).collect();
+        format!("CREATE TABLE {} ({})", self.name, columns.join(", "))
+    }
+
+    /// A change; `first` ones only insert, since there is nothing to delete yet.
+    pub fn change(&mut self, first: bool, random: &mut Random) -> Change {
+        match random.random_range(0..10) {
+            _ if first => self.insert(random),
+            0..4 => self.insert(random),
+            4 => self.insert_select(random),
+            5..8 => self.update(random),
+            _ => self.delete(random),
+        }
+    }
+
+    fn insert(&mut self, random: &mut Random) -> Change {
+        let mut rows = Vec::new();
+        let mut change = Change {
+            sql: String::new(),
+            has_nulls: false,
+            has_duplicates: false,
+            retracts: false,
+        };
+        for _ in 0..random.random_range(1..=8) {
+            let mut values = Vec::new();
+            for column in &self.columns {
+                if column.name == "id" {
+                    values.push(self.next_id.to_string());
+                    self.next_id += 1;
+                    continue;
+                }
+                let value = literal(column.ty, random);
+                change.has_nulls |= value == "NULL";
+                values.push(value);
+            }
+            let row = format!("({})", values.join(", "));
+            if !self.has_key && random.random_bool(0.3) {
+                change.has_duplicates = true;
+                rows.push(row.clone());
+            }
+            rows.push(row);
+        }
+        // With a key rows are never equal, but the rows that leave the first projection are.
+        change.has_duplicates |= self.has_key && rows.len() > 2;
+        change.sql = format!("INSERT INTO {} VALUES {}", self.name, rows.join(", "));
+        change
+    }
+
+    fn insert_select(&mut self, random: &mut Random) -> Change {
+        let columns: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
+        let mut values: Vec<String> = columns.iter().map(|c| c.to_string()).collect();
+        if self.has_key {
+            values[0] = format!("id + {}", self.next_id);
+            self.next_id *= 2;
+            if self.next_id > 10_000 {
+                return self.insert(random);
+            }
+        }
+        let (columns, values) = (columns.join(", "), values.join(", "));
+        let condition = predicate(&self.columns, 1, random);
+        let sql = format!(
+            "INSERT INTO {0} ({columns}) SELECT {values} FROM {0} WHERE {condition}",
+            self.name
+        );
+        Change {
+            sql,
+            has_nulls: false,
+            has_duplicates: true,
+            retracts: false,
+        }
+    }
+
+    fn update(&self, random: &mut Random) -> Change {
+        let settable: Vec<&Column> = self.columns.iter().filter(|c| c.name != "id").collect();
+        let column = settable
+            .choose(random)
+            .expect("a, s and ts are always there");
+        let value = match column.ty {
+            Type::Int | Type::Big if random.random_bool(0.5) => format!("{} + 1", column.name),
+            Type::Text if random.random_bool(0.3) => format!("upper({})", column.name),
+            ty => literal(ty, random),
+        };
+        let has_nulls = value == "NULL";
+        let condition = predicate(&self.columns, 1, random);
+        let sql = format!(
+            "UPDATE {} SET {} = {value} WHERE {condition}",
+            self.name, column.name
+        );
+        Change {
+            sql,
+            has_nulls,
+            has_duplicates: false,
+            retracts: true,
+        }
+    }
+
+    fn delete(&self, random: &mut Random) -> Change {
+        let sql = match random.random_bool(0.1) {
+            true => format!("DELETE FROM {}", self.name),
+            false => format!(
+                "DELETE FROM {} WHERE {}",
+                self.name,
+                predicate(&self.columns, 1, random)
+            ),
+        };
+        Change {
+            sql,
+            has_nulls: false,
+            has_duplicates: false,
+            retracts: true,
+        }
+    }
+}
+
+/// A literal of a type, NULL one time in five.
+pub fn literal(ty: Type, random: &mut Random) -> String {
+    if random.random_bool(0.2) {
+        return "NULL".into();
+    }
+    known_literal(ty, random)
+}
+
+/// A literal of a type that is not NULL.
+pub fn known_literal(ty: Type, random: &mut Random) -> String {
+    match ty {
+        Type::Int | Type::Big => random.random_range(-4..=9).to_string(),
+        Type::Float => format!(
+            "{}::double precision",
+            f64::from(random.random_range(-10..=10)) / 4.0
+        ),
+        Type::Numeric => format!(
+            "{}::numeric(10,2)",
+            f64::from(random.random_range(-10..=10)) / 4.0
+        ),
+        Type::Text => format!(
+            "'{}'",
+            ["", "a", "b", "B", "ab", "Straße", "o''c", "%"]
+                .choose(random)
+                .unwrap_or(&"")
+        ),
+        Type::Bool => random.random_bool(0.5).to_string(),
+        Type::Time => {
+            let second = random.random_range(0..180);
+            format!(
+                "TIMESTAMP '2024-01-01 00:{:02}:{:02}'",
+                second / 60,
+                second % 60
+            )
+        }
+        Type::Opaque => "NULL".into(),
+    }
+}

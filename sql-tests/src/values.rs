@@ -1,0 +1,127 @@
+//! Comparing answers of two servers as bags of rows: texts must be equal, but floating-point values may differ in
+//! their last digits and numerics in trailing zeros.
+
+use crate::session::Row;
+
+/// The relative difference that two floating-point values may have: both servers add in their own order.
+const TOLERANCE: f64 = 1e-9;
+
+/// Says how two bags of rows differ, or nothing if they are equal.
+pub fn difference(expected: &[Row], actual: &[Row]) -> Option<String> {
+    let expected = sorted(expected);
+    let mut rest = sorted(actual);
+    let mut missing = Vec::new();
+    for row in &expected {
+        // Sorting brings equal rows together except where a float's last digit decides, so most are found at once.
+        match rest.iter().position(|candidate| rows_equal(row, candidate)) {
+            Some(at) => drop(rest.remove(at)),
+            None => missing.push(row.clone()),
+        }
+    }
+    if missing.is_empty() && rest.is_empty() {
+        return None;
+    }
+    Some(format!(
+        "missing:\n{}unexpected:\n{}",
+        show(&missing),
+        show(&rest)
+    ))
+}
+
+fn sorted(rows: &[Row]) -> Vec<Row> {
+    let mut rows = rows.to_vec();
+    rows.sort();
+    rows
+}
+
+fn rows_equal(a: &Row, b: &Row) -> bool {
+    a.len() == b.len()
+        && a.iter()
+            .zip(b)
+            .all(|(a, b)| values_equal(a.as_deref(), b.as_deref()))
+}
+
+fn values_equal(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a == b || numbers_equal(a, b),
+        (a, b) => a == b,
+    }
+}
+
+fn numbers_equal(a: &str, b: &str) -> bool {
+    let is_integer = |s: &str| {
+        s.strip_prefix('-')
+            .unwrap_or(s)
+            .bytes()
+            .all(|c| c.is_ascii_digit())
+    };
+    if is_integer(a) && is_integer(b) {
+        return false;
+    }
+    let (Ok(a), Ok(b)) = (a.parse::<f64>(), b.parse::<f64>()) else {
+        return false;
+    };
+    a == b
+        || (a.is_nan() && b.is_nan())
+        || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-6)
+}
+
+/// Rows as lines of text.
+pub fn show(rows: &[Row]) -> String {
+    let mut text = String::new();
+    for row in rows.iter().take(20) {
+        let values: Vec<&str> = row.iter().map(|v| v.as_deref().unwrap_or("NULL")).collect();
+        text.push_str(&format!("  {}\n", values.join(" | ")));
+    }
+    if rows.len() > 20 {
+        text.push_str(&format!("  … and {} more\n", rows.len() - 20));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(values: &[&str]) -> Row {
+        values
+            .iter()
+            .map(|v| (*v != "NULL").then(|| v.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn bags_differ_by_counts_not_by_order() {
+        let (a, b) = (row(&["1", "x"]), row(&["2", "NULL"]));
+        assert_eq!(
+            difference(&[a.clone(), b.clone()], &[b.clone(), a.clone()]),
+            None
+        );
+        assert!(difference(&[a.clone(), a.clone()], &[a.clone()]).is_some());
+        assert!(difference(&[a.clone()], &[a.clone(), b]).is_some());
+    }
+
+    #[test]
+    fn values_are_compared_as_their_kind_demands() {
+        let cases = [
+            ("1", "1", true),
+            ("1.50", "1.5", true),
+            ("0.1", "0.10000000000000001", true),
+            ("1e3", "1000", true),
+            ("NaN", "NaN", true),
+            ("Infinity", "Infinity", true),
+            ("Infinity", "-Infinity", false),
+            ("9007199254740993", "9007199254740992", false),
+            ("1.5", "1.6", false),
+            ("a", "b", false),
+            ("NULL", "", false),
+        ];
+        for (a, b, equal) in cases {
+            assert_eq!(
+                difference(&[row(&[a])], &[row(&[b])]).is_none(),
+                equal,
+                "{a} and {b}"
+            );
+        }
+    }
+}
