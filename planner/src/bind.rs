@@ -32,6 +32,7 @@ use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
+use crate::rewrite::mistaken::refuse_mistaken;
 use crate::rewrite::pg_types::type_expr;
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
 use crate::rewrite::session_zone::{localize, zone_of};
@@ -124,6 +125,7 @@ impl<'a> Binder<'a> {
                 &mut context,
             )
             .map_err(|error| plan_error(error, self.text))?;
+        refuse_mistaken(&plan)?;
         Ok(BoundQuery {
             plan,
             columns,

@@ -101,6 +101,30 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT sum(v), avg(n), avg(x) FROM log",
         "sum|avg|avg\n9223372036854775810|1.8750000000|2.0",
     ),
+    (
+        "SELECT round(2.567, 2), round(2.5::float8), power(2, 0.5), abs(-5), floor(1.5)",
+        "round|round|power|abs|floor\n2.57|3.0|1.4142135623730951|5|1",
+    ),
+    (
+        "SELECT x FROM log WHERE x BETWEEN 1.4 AND 1.6 AND x IN (1.5, 7)",
+        "x\n1.5",
+    ),
+    (
+        "SELECT coalesce(x, 0.25), coalesce(a, 0) FROM log, t WHERE v = 2 AND id = 3",
+        "coalesce|coalesce\n0.25|0",
+    ),
+    (
+        "SELECT n + 1, n * v, n / 2, v / 2 FROM log WHERE v = 2",
+        "?column?|?column?|?column?|?column?\n3.50|5.00|1.2500000000000000|1",
+    ),
+    (
+        "SELECT percentile_cont(0.5) WITHIN GROUP (ORDER BY x), approx_percentile_cont(x, 0.5) FROM log",
+        "percentile_cont|approx_percentile_cont\n2.0|2.0",
+    ),
+    (
+        "SELECT string_agg(k, ',' ORDER BY v DESC), array_agg(v ORDER BY v DESC) FROM log WHERE v < 10",
+        "string_agg|array_agg\na,a|[2, 1]",
+    ),
     // windows
     (
         "SELECT window_start, window_end, count(*) FROM TUMBLE(log, at, INTERVAL '10 s') GROUP BY 1, 2 ORDER BY 1",
@@ -154,6 +178,18 @@ const QUERIES: &[(&str, &str)] = &[
     (
         "SELECT name FROM t INTERSECT ALL VALUES ('x'), ('x'), ('x'), (NULL) ORDER BY 1",
         "name\nx\nx\nNULL",
+    ),
+    (
+        "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t WHERE b > 3) ORDER BY 1",
+        "id\n1\n2\n3\n4",
+    ),
+    (
+        "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t) OR id = 1",
+        "error: NOT IN with a subquery below OR or CASE is not supported: write NOT EXISTS",
+    ),
+    (
+        "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM log OFFSET 9)",
+        "error: EXISTS with OFFSET is not supported: count the rows of the subquery and compare",
     ),
     // times
     (
