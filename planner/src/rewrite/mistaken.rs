@@ -68,7 +68,7 @@ fn check(
 }
 
 fn is_one_of(conjuncts: &[&Expr], expr: &Expr) -> bool {
-    conjuncts.iter().any(|conjunct| *conjunct == expr)
+    conjuncts.contains(&expr)
 }
 
 fn has_offset(plan: &LogicalPlan) -> bool {

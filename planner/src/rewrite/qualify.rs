@@ -348,10 +348,11 @@ impl VisitorMut for Subqueries<'_, '_> {
         // The node itself may be the query whose other clauses are visited; its body is away then.
         let is_emptied =
             matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
-        if self.depth == 0 && !is_emptied {
-            if let Err(error) = self.qualifier.query(query, self.ctes) {
-                return ControlFlow::Break(Box::new(error));
-            }
+        if self.depth == 0
+            && !is_emptied
+            && let Err(error) = self.qualifier.query(query, self.ctes)
+        {
+            return ControlFlow::Break(Box::new(error));
         }
         if !is_emptied {
             self.depth += 1;
