@@ -24,10 +24,28 @@ pub const WITH_OPTIONS: OptionSet = OptionSet {
     place: "WITH (connector = 'datagen')",
     specs: &[
         OptionSpec::required("connector", OptionType::Text),
-        OptionSpec::optional("rows_per_second", OptionType::Integer { min: 1, max: 10_000_000 }),
-        OptionSpec::optional("rows", OptionType::Integer { min: 0, max: i64::MAX }),
+        OptionSpec::optional(
+            "rows_per_second",
+            OptionType::Integer {
+                min: 1,
+                max: 10_000_000,
+            },
+        ),
+        OptionSpec::optional(
+            "rows",
+            OptionType::Integer {
+                min: 0,
+                max: i64::MAX,
+            },
+        ),
         OptionSpec::optional("start_time", OptionType::Text),
-        OptionSpec::optional("seed", OptionType::Integer { min: 0, max: i64::MAX }),
+        OptionSpec::optional(
+            "seed",
+            OptionType::Integer {
+                min: 0,
+                max: i64::MAX,
+            },
+        ),
         OptionSpec::optional("idle_timeout", OptionType::Interval),
         OptionSpec::optional("late", OptionType::Choice(&["drop", "include"])),
         OptionSpec::optional("max_future", OptionType::Interval),
@@ -68,7 +86,9 @@ impl Schedule {
 }
 
 fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as i64)
 }
 
 struct DatagenSource {
@@ -80,14 +100,20 @@ struct DatagenSource {
 /// Checks the definition's options and makes the source.
 pub fn build(_name: &str, def: &SourceDef) -> Result<Arc<dyn Source>, SourceError> {
     if def.format != Format::Plain || def.encode != Encode::Native {
-        return Err(invalid("connector = 'datagen' takes no FORMAT and no ENCODE"));
+        return Err(invalid(
+            "connector = 'datagen' takes no FORMAT and no ENCODE",
+        ));
     }
     if let Some(name) = def.encode_options.keys().next() {
-        return Err(invalid(format!("unknown option \"{name}\" in ENCODE; allowed are: none")));
+        return Err(invalid(format!(
+            "unknown option \"{name}\" in ENCODE; allowed are: none"
+        )));
     }
     let start_time_us = match def.options.get("start_time") {
         Some(text) => Some(parse_timestamptz(text).ok_or_else(|| {
-            invalid(format!("option \"start_time\" takes a timestamp, not '{text}'"))
+            invalid(format!(
+                "option \"start_time\" takes a timestamp, not '{text}'"
+            ))
         })?),
         None => None,
     };
@@ -99,13 +125,20 @@ pub fn build(_name: &str, def: &SourceDef) -> Result<Arc<dyn Source>, SourceErro
     };
     field::check_names(def)?;
     Generator::all(def)?;
-    Ok(Arc::new(DatagenSource { def: def.clone(), schedule, start_time_us }))
+    Ok(Arc::new(DatagenSource {
+        def: def.clone(),
+        schedule,
+        start_time_us,
+    }))
 }
 
 impl Source for DatagenSource {
     fn resolve_start(&self, _timeout_ms: u64) -> Result<Positions, SourceError> {
         let start_us = self.start_time_us.unwrap_or_else(now_us);
-        Ok(Positions::from([(PARTITION, self.schedule.offset_at(start_us))]))
+        Ok(Positions::from([(
+            PARTITION,
+            self.schedule.offset_at(start_us),
+        )]))
     }
 
     fn end_offsets(&self, _timeout_ms: u64) -> Result<Positions, SourceError> {
@@ -113,7 +146,11 @@ impl Source for DatagenSource {
     }
 
     fn reader(&self, request: ReadRequest) -> Result<Box<dyn SourceReader>, SourceError> {
-        Ok(Box::new(DatagenReader::start(&self.def, self.schedule, &request)?))
+        Ok(Box::new(DatagenReader::start(
+            &self.def,
+            self.schedule,
+            &request,
+        )?))
     }
 }
 

@@ -30,11 +30,19 @@ pub struct OptionSpec {
 
 impl OptionSpec {
     pub const fn optional(name: &'static str, option_type: OptionType) -> Self {
-        OptionSpec { name, option_type, is_required: false }
+        OptionSpec {
+            name,
+            option_type,
+            is_required: false,
+        }
     }
 
     pub const fn required(name: &'static str, option_type: OptionType) -> Self {
-        OptionSpec { name, option_type, is_required: true }
+        OptionSpec {
+            name,
+            option_type,
+            is_required: true,
+        }
     }
 }
 
@@ -52,7 +60,11 @@ impl OptionSet {
     /// Every option is known, of the right type, and none that is required is missing.
     pub fn check(&self, options: &BTreeMap<String, String>) -> Result<(), SourceError> {
         for (name, value) in options {
-            if self.prefixes.iter().any(|p| name.len() > p.len() && name.starts_with(p)) {
+            if self
+                .prefixes
+                .iter()
+                .any(|p| name.len() > p.len() && name.starts_with(p))
+            {
                 continue;
             }
             let Some(spec) = self.specs.iter().find(|s| s.name == name) else {
@@ -64,7 +76,11 @@ impl OptionSet {
             };
             spec.option_type.check(name, value)?;
         }
-        match self.specs.iter().find(|s| s.is_required && !options.contains_key(s.name)) {
+        match self
+            .specs
+            .iter()
+            .find(|s| s.is_required && !options.contains_key(s.name))
+        {
             Some(missing) => Err(invalid(format!(
                 "option \"{}\" is missing in {}; it takes {}",
                 missing.name,
@@ -79,7 +95,11 @@ impl OptionSet {
         let names = self.specs.iter().map(|s| s.name.to_string());
         let families = self.prefixes.iter().map(|p| format!("{p}*"));
         let all: Vec<_> = names.chain(families).collect();
-        if all.is_empty() { "none".to_string() } else { all.join(", ") }
+        if all.is_empty() {
+            "none".to_string()
+        } else {
+            all.join(", ")
+        }
     }
 }
 
@@ -90,25 +110,32 @@ impl OptionType {
             OptionType::Text => !value.is_empty(),
             OptionType::Choice(choices) => choices.contains(&value),
             OptionType::Boolean => parse_boolean(value).is_some(),
-            OptionType::Integer { min, max } => {
-                value.parse::<i64>().is_ok_and(|v| (*min..=*max).contains(&v))
-            }
+            OptionType::Integer { min, max } => value
+                .parse::<i64>()
+                .is_ok_and(|v| (*min..=*max).contains(&v)),
             OptionType::Interval => parse_interval_us(value).is_some(),
         };
         if is_valid {
             return Ok(());
         }
-        Err(invalid(format!("option \"{name}\" takes {}, not '{value}'", self.describe())))
+        Err(invalid(format!(
+            "option \"{name}\" takes {}, not '{value}'",
+            self.describe()
+        )))
     }
 
     fn describe(&self) -> String {
         match self {
             OptionType::Text => "a text".to_string(),
-            OptionType::Choice(choices) => {
-                choices.iter().map(|c| format!("'{c}'")).collect::<Vec<_>>().join(" or ")
-            }
+            OptionType::Choice(choices) => choices
+                .iter()
+                .map(|c| format!("'{c}'"))
+                .collect::<Vec<_>>()
+                .join(" or "),
             OptionType::Boolean => "'true' or 'false'".to_string(),
-            OptionType::Integer { min, max: i64::MAX } => format!("a whole number of at least {min}"),
+            OptionType::Integer { min, max: i64::MAX } => {
+                format!("a whole number of at least {min}")
+            }
             OptionType::Integer { min, max } => format!("a whole number between {min} and {max}"),
             OptionType::Interval => "an interval such as '30 seconds'".to_string(),
         }
@@ -139,12 +166,17 @@ pub fn parse_interval_us(text: &str) -> Option<i64> {
         return None;
     }
     let days_us = i64::from(interval.days).checked_mul(86_400_000_000)?;
-    days_us.checked_add(interval.nanoseconds / 1000).filter(|us| *us >= 0)
+    days_us
+        .checked_add(interval.nanoseconds / 1000)
+        .filter(|us| *us >= 0)
 }
 
 /// The value of a boolean option that has been checked; absent is `default`.
 pub fn boolean(options: &BTreeMap<String, String>, name: &str, default: bool) -> bool {
-    options.get(name).and_then(|v| parse_boolean(v)).unwrap_or(default)
+    options
+        .get(name)
+        .and_then(|v| parse_boolean(v))
+        .unwrap_or(default)
 }
 
 /// The value of an integer option that has been checked.
@@ -163,7 +195,13 @@ mod tests {
             OptionSpec::optional("late", OptionType::Choice(&["drop", "include"])),
             OptionSpec::optional("idle_timeout", OptionType::Interval),
             OptionSpec::optional("allow", OptionType::Boolean),
-            OptionSpec::optional("rows", OptionType::Integer { min: 1, max: i64::MAX }),
+            OptionSpec::optional(
+                "rows",
+                OptionType::Integer {
+                    min: 1,
+                    max: i64::MAX,
+                },
+            ),
         ],
         prefixes: &["properties."],
     };
@@ -171,12 +209,26 @@ mod tests {
     #[test]
     fn errors_name_the_option_and_what_is_allowed() {
         let check = |given: &[(&str, &str)], expected: &str| {
-            let options = given.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+            let options = given
+                .iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect();
             let result = SET.check(&options).map_err(|e| e.to_string());
             assert_eq!(result.err().unwrap_or_default(), expected, "{given:?}");
         };
-        check(&[("topic", "t"), ("properties.x", "1"), ("late", "drop")], "");
-        check(&[("topic", "t"), ("idle_timeout", "30 seconds"), ("allow", "TRUE"), ("rows", "5")], "");
+        check(
+            &[("topic", "t"), ("properties.x", "1"), ("late", "drop")],
+            "",
+        );
+        check(
+            &[
+                ("topic", "t"),
+                ("idle_timeout", "30 seconds"),
+                ("allow", "TRUE"),
+                ("rows", "5"),
+            ],
+            "",
+        );
         check(&[], "option \"topic\" is missing in WITH; it takes a text");
         check(
             &[("topik", "t")],

@@ -62,7 +62,13 @@ impl ConnectorFactory for Registry {
 }
 
 fn find_connector(def: &SourceDef) -> Result<&'static Connector, SourceError> {
-    let names = || CONNECTORS.iter().map(|c| format!("'{}'", c.name)).collect::<Vec<_>>().join(", ");
+    let names = || {
+        CONNECTORS
+            .iter()
+            .map(|c| format!("'{}'", c.name))
+            .collect::<Vec<_>>()
+            .join(", ")
+    };
     let Some(wanted) = def.options.get("connector") else {
         return Err(invalid(format!(
             "option \"connector\" is missing in WITH; allowed are: {}",
@@ -70,7 +76,10 @@ fn find_connector(def: &SourceDef) -> Result<&'static Connector, SourceError> {
         )));
     };
     CONNECTORS.iter().find(|c| c.name == wanted).ok_or_else(|| {
-        invalid(format!("option \"connector\": '{wanted}' is unknown; allowed are: {}", names()))
+        invalid(format!(
+            "option \"connector\": '{wanted}' is unknown; allowed are: {}",
+            names()
+        ))
     })
 }
 
@@ -78,15 +87,23 @@ fn find_connector(def: &SourceDef) -> Result<&'static Connector, SourceError> {
 fn check_include(column: &ColumnDef, include: &Include) -> Result<(), SourceError> {
     let t = &column.data_type;
     let (is_suitable, suitable) = match include {
-        Include::Key | Include::Payload => {
-            (matches!(t, SqlType::Text { .. } | SqlType::Bytea), "text or bytea")
-        }
-        Include::Header(_) => (matches!(t, SqlType::Text { .. } | SqlType::Bytea), "bytea or text"),
-        Include::Partition => (matches!(t, SqlType::Integer | SqlType::BigInt), "integer or bigint"),
+        Include::Key | Include::Payload => (
+            matches!(t, SqlType::Text { .. } | SqlType::Bytea),
+            "text or bytea",
+        ),
+        Include::Header(_) => (
+            matches!(t, SqlType::Text { .. } | SqlType::Bytea),
+            "bytea or text",
+        ),
+        Include::Partition => (
+            matches!(t, SqlType::Integer | SqlType::BigInt),
+            "integer or bigint",
+        ),
         Include::Offset => (*t == SqlType::BigInt, "bigint"),
-        Include::Timestamp => {
-            (matches!(t, SqlType::Timestamptz | SqlType::Timestamp), "timestamp with time zone")
-        }
+        Include::Timestamp => (
+            matches!(t, SqlType::Timestamptz | SqlType::Timestamp),
+            "timestamp with time zone",
+        ),
         Include::Headers => (is_header_list(t), "struct<key text, value bytea>[]"),
     };
     if is_suitable {
@@ -100,9 +117,16 @@ fn check_include(column: &ColumnDef, include: &Include) -> Result<(), SourceErro
 }
 
 fn is_header_list(t: &SqlType) -> bool {
-    let SqlType::Array(element) = t else { return false };
-    let SqlType::Struct(fields) = element.as_ref() else { return false };
-    matches!(fields.as_slice(), [(_, SqlType::Text { .. }), (_, SqlType::Bytea)])
+    let SqlType::Array(element) = t else {
+        return false;
+    };
+    let SqlType::Struct(fields) = element.as_ref() else {
+        return false;
+    };
+    matches!(
+        fields.as_slice(),
+        [(_, SqlType::Text { .. }), (_, SqlType::Bytea)]
+    )
 }
 
 fn include_name(include: &Include) -> &'static str {

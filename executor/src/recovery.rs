@@ -9,7 +9,7 @@ use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName};
 use rivermark_planner::lower::{ViewQuery, plan_view};
 use rivermark_planner::plan::StreamPlan;
-use rivermark_planner::parse::parse_query;
+use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::PlanError;
 use tracing::{info, warn};
 
@@ -193,7 +193,7 @@ impl Writer {
     }
 }
 
-/// Plans a stored query again. Bound SQL depends on no session: names are qualified and a time zone is in it.
+/// Plans a stored query again. Bound SQL depends on no session: names are qualified and UTC is its time zone.
 fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan, PlanError> {
     let query = parse_query(bound_sql)?;
     let view = ViewQuery { query: &query, columns: &[], time_zone: "UTC", text: None };

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use crate::catalog::{
-    ColumnDef, DEFAULT_SCHEMA, Encode, Format, Include, MaterializedViewDef, Object, ObjectKind, OutputColumn,
-    QualifiedName, SourceDef, TableDef, ViewDef, WatermarkDef,
+    ColumnDef, DEFAULT_SCHEMA, Encode, Format, Include, MaterializedViewDef, Object, ObjectKind,
+    OutputColumn, QualifiedName, SourceDef, TableDef, ViewDef, WatermarkDef,
 };
 use crate::identifier::{quote_ident, quote_literal};
 use crate::types::SqlType;
@@ -15,7 +15,16 @@ use crate::types::SqlType;
 pub const MASK: &str = "***";
 
 /// Parts of option keys whose values nobody may see again.
-const SECRET_PARTS: &[&str] = &["password", "passwd", "secret", "sasl.jaas", "token", "credential", "key.pem", "user.info"];
+const SECRET_PARTS: &[&str] = &[
+    "password",
+    "passwd",
+    "secret",
+    "sasl.jaas",
+    "token",
+    "credential",
+    "key.pem",
+    "user.info",
+];
 
 /// The statement that makes `object`.
 pub fn create_statement(object: &Object) -> String {
@@ -51,12 +60,25 @@ fn create_source(name: &str, source: &SourceDef) -> String {
     push_items(&mut sql, &items);
     for column in &source.columns {
         if let Some(include) = &column.include {
-            let _ = write!(sql, "\nINCLUDE {} AS {}", include_words(include, &column.data_type), quote_ident(&column.name));
+            let _ = write!(
+                sql,
+                "\nINCLUDE {} AS {}",
+                include_words(include, &column.data_type),
+                quote_ident(&column.name)
+            );
         }
     }
     push_options(&mut sql, "\nWITH ", &source.options);
-    if source.encode != Encode::Native || source.format != Format::Plain || !source.encode_options.is_empty() {
-        let _ = write!(sql, "\nFORMAT {} ENCODE {}", format_word(source.format), encode_word(source.encode));
+    if source.encode != Encode::Native
+        || source.format != Format::Plain
+        || !source.encode_options.is_empty()
+    {
+        let _ = write!(
+            sql,
+            "\nFORMAT {} ENCODE {}",
+            format_word(source.format),
+            encode_word(source.encode)
+        );
         push_options(&mut sql, " ", &source.encode_options);
     }
     sql
@@ -65,11 +87,18 @@ fn create_source(name: &str, source: &SourceDef) -> String {
 fn create_table(name: &str, table: &TableDef) -> String {
     let mut items: Vec<String> = table.columns.iter().map(column).collect();
     if !table.primary_key.is_empty() {
-        let key: Vec<_> = table.primary_key.iter().map(|i| quote_ident(&table.columns[*i].name)).collect();
+        let key: Vec<_> = table
+            .primary_key
+            .iter()
+            .map(|i| quote_ident(&table.columns[*i].name))
+            .collect();
         items.push(format!("PRIMARY KEY ({})", key.join(", ")));
     }
     for (check, expression) in &table.checks {
-        items.push(format!("CONSTRAINT {} CHECK ({expression})", quote_ident(check)));
+        items.push(format!(
+            "CONSTRAINT {} CHECK ({expression})",
+            quote_ident(check)
+        ));
     }
     items.extend(table.watermark.as_ref().map(watermark));
     let mut sql = format!("CREATE TABLE {name}");
@@ -79,11 +108,18 @@ fn create_table(name: &str, table: &TableDef) -> String {
 }
 
 fn create_view(name: &str, view: &ViewDef) -> String {
-    format!("CREATE VIEW {name}{} AS\n{}", output_names(&view.columns), view.query)
+    format!(
+        "CREATE VIEW {name}{} AS\n{}",
+        output_names(&view.columns),
+        view.query
+    )
 }
 
 fn create_materialized_view(name: &str, view: &MaterializedViewDef) -> String {
-    let mut sql = format!("CREATE MATERIALIZED VIEW {name}{}", output_names(&view.columns));
+    let mut sql = format!(
+        "CREATE MATERIALIZED VIEW {name}{}",
+        output_names(&view.columns)
+    );
     push_options(&mut sql, "\nWITH ", &view.options);
     let _ = write!(sql, " AS\n{}", view.query);
     if view.emit_on_window_close {
@@ -119,7 +155,10 @@ fn watermark(watermark: &WatermarkDef) -> String {
     match watermark.delay_us {
         0 => format!("WATERMARK FOR {name} AS {name}"),
         us if us % 1_000_000 == 0 => {
-            format!("WATERMARK FOR {name} AS {name} - INTERVAL '{} seconds'", us / 1_000_000)
+            format!(
+                "WATERMARK FOR {name} AS {name} - INTERVAL '{} seconds'",
+                us / 1_000_000
+            )
         }
         us => format!("WATERMARK FOR {name} AS {name} - INTERVAL '{us} microseconds'"),
     }
@@ -181,7 +220,13 @@ fn push_options(sql: &mut String, before: &str, options: &BTreeMap<String, Strin
 fn option_key(key: &str) -> String {
     let is_plain = key.split('.').all(|word| {
         word.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-            && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
+            && word
+                .chars()
+                .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
     });
-    if is_plain { key.to_string() } else { quote_literal(key) }
+    if is_plain {
+        key.to_string()
+    } else {
+        quote_literal(key)
+    }
 }

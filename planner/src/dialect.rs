@@ -23,9 +23,11 @@ pub struct RivermarkDialect {
 }
 
 impl RivermarkDialect {
-    /// A dialect for a statement of `tokens` tokens. Honest statements try each token a handful of times.
+    /// A dialect for a statement of `tokens` tokens. Honest statements try most tokens once.
     pub fn for_statement(tokens: usize) -> Self {
-        RivermarkDialect { attempts_left: Cell::new(tokens.saturating_mul(20).saturating_add(1_000)) }
+        RivermarkDialect {
+            attempts_left: Cell::new(tokens.saturating_mul(4).saturating_add(10_000)),
+        }
     }
 
     /// Whether parsing stopped because the statement caused too much work.
@@ -37,7 +39,9 @@ impl RivermarkDialect {
 impl Default for RivermarkDialect {
     /// A dialect without a bound, for trusted text.
     fn default() -> Self {
-        RivermarkDialect { attempts_left: Cell::new(usize::MAX) }
+        RivermarkDialect {
+            attempts_left: Cell::new(usize::MAX),
+        }
     }
 }
 
@@ -81,9 +85,7 @@ impl Dialect for RivermarkDialect {
 
     /// `x NOT NULL` is no expression in PostgreSQL: in a column definition it ends the DEFAULT and is a constraint.
     fn get_next_precedence(&self, parser: &Parser) -> Option<Result<u8, ParserError>> {
-        let is = |n: usize, keyword: Keyword| {
-            matches!(&parser.peek_nth_token_ref(n).token, Token::Word(w) if w.keyword == keyword)
-        };
+        let is = |n: usize, keyword: Keyword| matches!(&parser.peek_nth_token_ref(n).token, Token::Word(w) if w.keyword == keyword);
         if is(0, Keyword::NOT) && is(1, Keyword::NULL) {
             return Some(Ok(self.prec_unknown()));
         }
@@ -110,11 +112,6 @@ impl Dialect for RivermarkDialect {
     }
 
     fn supports_struct_literal(&self) -> bool {
-        true
-    }
-
-    /// Standard SQL: literals on successive lines are one literal.
-    fn supports_string_literal_concatenation_with_newline(&self) -> bool {
         true
     }
 

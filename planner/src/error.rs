@@ -86,17 +86,25 @@ pub type Result<T, E = PlanError> = std::result::Result<T, E>;
 impl PlanError {
     /// `feature` is known but refused; `hint` says what to write instead.
     pub fn unsupported(feature: impl Into<String>, hint: impl Into<String>) -> Self {
-        PlanError::Unsupported { feature: feature.into(), hint: hint.into() }
+        PlanError::Unsupported {
+            feature: feature.into(),
+            hint: hint.into(),
+        }
     }
 
     /// A definition that contradicts itself, with nothing to add.
     pub fn invalid_definition(message: impl Into<String>) -> Self {
-        PlanError::InvalidDefinition { message: message.into(), hint: None }
+        PlanError::InvalidDefinition {
+            message: message.into(),
+            hint: None,
+        }
     }
 
     /// A wrong, unknown or missing option.
     pub fn invalid_option(message: impl Into<String>) -> Self {
-        PlanError::InvalidOption { message: message.into() }
+        PlanError::InvalidOption {
+            message: message.into(),
+        }
     }
 
     /// The 1-based character of the query string where the error is, where that is known.
@@ -121,7 +129,9 @@ impl PlanError {
     /// What to do about it, where the message does not say so itself.
     pub fn hint(&self) -> Option<&str> {
         match self {
-            PlanError::InvalidDefinition { hint, .. } | PlanError::WrongObjectKind { hint, .. } => hint.as_deref(),
+            PlanError::InvalidDefinition { hint, .. } | PlanError::WrongObjectKind { hint, .. } => {
+                hint.as_deref()
+            }
             PlanError::Unsupported { .. }
             | PlanError::Syntax { .. }
             | PlanError::Undefined { .. }

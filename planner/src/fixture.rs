@@ -17,7 +17,7 @@ use crate::catalog::{
 use crate::error::Result;
 use crate::explain::explain;
 use crate::lower::{PlannedView, ViewQuery, bind_view, plan_view};
-use crate::parse::parse_query;
+use crate::parse_query::parse_query;
 use crate::relations::{Relation, Relations};
 use crate::session::session_state;
 use crate::statement::ObjectName;
@@ -129,7 +129,7 @@ pub fn catalog() -> Catalog {
 
 /// Parses a query.
 pub fn parse(sql: &str) -> ast::Query {
-    *parse_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
+    parse_query(sql).unwrap_or_else(|error| panic!("{sql}: {error}"))
 }
 
 fn view_query<'a>(query: &'a ast::Query, columns: &'a [String]) -> ViewQuery<'a> {

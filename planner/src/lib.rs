@@ -20,6 +20,7 @@ pub mod identifier;
 pub mod lower;
 pub mod names;
 pub mod parse;
+pub mod parse_query;
 pub mod plan;
 pub mod properties;
 pub mod relations;

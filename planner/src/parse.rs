@@ -13,6 +13,9 @@ use crate::dialect::RivermarkDialect;
 use crate::error::{PlanError, Result};
 use crate::statement::{ParsedStatement, Statement};
 
+/// How deep expressions and subqueries of a person may nest. Each level of a subquery takes three or four.
+const MAX_DEPTH: usize = 200;
+
 mod columns;
 mod copy;
 mod create;
@@ -39,47 +42,87 @@ mod watermark;
 ///
 /// Positions in errors count characters of the whole string, from 1.
 pub fn parse(sql: &str) -> Result<Vec<ParsedStatement>> {
-    split(sql)?.into_iter().map(|piece| parse_piece(sql, piece)).collect()
+    split(sql)?
+        .into_iter()
+        .map(|piece| parse_piece(sql, piece))
+        .collect()
 }
 
-/// An expression, as definitions keep them: defaults, checks, generated columns.
+/// An expression of our own text or a stored one: defaults, checks, generated columns. Nesting is not limited.
 pub fn parse_expression(text: &str) -> Result<ast::Expr> {
     parse_whole(text, |input| input.expression())
 }
 
-/// A query, as definitions of views keep it.
+/// A query of our own text or a stored one, such as a view's. Nesting is not limited: binding may have nested it
+/// more deeply than a person may.
 pub fn parse_query(text: &str) -> Result<Box<ast::Query>> {
     parse_whole(text, |input| input.query())
 }
 
+/// Where a text comes from, and so whether it must be bounded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    Person,
+    Stored,
+}
+
 fn parse_piece(sql: &str, piece: Piece) -> Result<ParsedStatement> {
     let text = piece.text.to_string();
-    let statement = with_input(sql, piece, statement)?;
+    let statement = with_input(sql, piece, Origin::Person, statement)?;
     Ok(ParsedStatement { statement, text })
 }
 
-fn parse_whole<T>(text: &str, parse: impl FnOnce(&mut Input) -> Result<T>) -> Result<T> {
+fn parse_whole<T: Send>(
+    text: &str,
+    parse: impl FnOnce(&mut Input) -> Result<T> + Send,
+) -> Result<T> {
     let mut pieces = split(text)?.into_iter();
     match (pieces.next(), pieces.next()) {
-        (Some(piece), None) => with_input(text, piece, parse),
-        _ => Err(PlanError::Syntax { message: "expected one expression or query".to_string(), position: None }),
+        (Some(piece), None) => with_input(text, piece, Origin::Stored, parse),
+        _ => Err(PlanError::Syntax {
+            message: "expected one expression or query".to_string(),
+            position: None,
+        }),
     }
 }
 
 /// Runs a parser over one statement's tokens, to their end.
-fn with_input<T>(sql: &str, piece: Piece, parse: impl FnOnce(&mut Input) -> Result<T>) -> Result<T> {
-    if let Some((token, problem)) = shape::find_excess(&piece.tokens) {
-        return Err(PlanError::Syntax {
-            message: problem.to_string(),
-            position: character_of(sql, token.span.start),
-        });
-    }
+fn with_input<T: Send>(
+    sql: &str,
+    piece: Piece,
+    origin: Origin,
+    parse: impl FnOnce(&mut Input) -> Result<T> + Send,
+) -> Result<T> {
+    let is_deep = match (shape::is_deep(&piece.tokens), origin) {
+        (Ok(is_deep), _) => is_deep,
+        (Err(_), Origin::Stored) => true,
+        (Err((token, problem)), Origin::Person) => {
+            return Err(PlanError::Syntax {
+                message: problem.to_string(),
+                position: character_of(sql, token.span.start),
+            });
+        }
+    };
     if let Some(error) = refused::clause(&piece) {
         return Err(error);
     }
-    let tokens = rewrite::rewrite(piece.tokens);
-    let dialect = RivermarkDialect::for_statement(tokens.len());
-    let mut input = Input::new(sql, &dialect, tokens, piece.end);
+    let run = move || {
+        let tokens = rewrite::rewrite(piece.tokens);
+        let (dialect, max_depth) = match origin {
+            Origin::Person => (RivermarkDialect::for_statement(tokens.len()), MAX_DEPTH),
+            Origin::Stored => (RivermarkDialect::default(), usize::MAX),
+        };
+        let input = Input::new(sql, &dialect, max_depth, tokens, piece.end);
+        parse_tokens(input, parse)
+    };
+    if is_deep {
+        shape::on_deep_stack(run)
+    } else {
+        run()
+    }
+}
+
+fn parse_tokens<T>(mut input: Input, parse: impl FnOnce(&mut Input) -> Result<T>) -> Result<T> {
     let parsed = parse(&mut input)?;
     input.expect_end()?;
     if input.take_emit_on_window_close() {

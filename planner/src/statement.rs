@@ -85,6 +85,7 @@ pub enum Statement {
     Insert(Box<ast::Insert>),
     Update(Box<ast::Statement>),
     Delete(Box<ast::Delete>),
+    /// Window functions in its FROM have the one form that `parse/normalize.rs` describes.
     Query(Box<ast::Query>),
     /// `EXPLAIN [ANALYZE] [VERBOSE] [(FORMAT ...)] statement`.
     Explain {
@@ -110,6 +111,7 @@ pub enum Statement {
     Reset {
         name: Option<String>,
     },
+    /// Isolation level and READ ONLY are accepted and not kept: every transaction reads one epoch.
     Begin,
     Commit,
     Rollback,

@@ -11,7 +11,10 @@ const MAX_TYPE_DEPTH: usize = 32;
 
 impl SqlType {
     /// Plain `NUMERIC`, without precision and scale (see docs/limits.md).
-    pub const PLAIN_NUMERIC: SqlType = SqlType::Numeric { precision: 38, scale: 10 };
+    pub const PLAIN_NUMERIC: SqlType = SqlType::Numeric {
+        precision: 38,
+        scale: 10,
+    };
 
     /// The type that PostgreSQL means by this name.
     ///
@@ -29,27 +32,37 @@ fn from_ast(data_type: &DataType, depth: usize) -> Result<SqlType> {
     match data_type {
         DataType::Bool | DataType::Boolean => Ok(SqlType::Boolean),
         DataType::SmallInt(None) | DataType::Int2(None) => Ok(SqlType::SmallInt),
-        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => Ok(SqlType::Integer),
+        DataType::Int(None) | DataType::Integer(None) | DataType::Int4(None) => {
+            Ok(SqlType::Integer)
+        }
         DataType::BigInt(None) | DataType::Int8(None) => Ok(SqlType::BigInt),
         DataType::Real | DataType::Float4 => Ok(SqlType::Real),
-        DataType::DoublePrecision | DataType::Float8 | DataType::Double(ExactNumberInfo::None) => Ok(SqlType::Double),
+        DataType::DoublePrecision | DataType::Float8 | DataType::Double(ExactNumberInfo::None) => {
+            Ok(SqlType::Double)
+        }
         DataType::Float(info) => float(info),
         DataType::Numeric(info) | DataType::Decimal(info) | DataType::Dec(info) => numeric(info),
         DataType::Text | DataType::String(None) => Ok(SqlType::Text { max_length: None }),
-        DataType::Varchar(length) | DataType::CharacterVarying(length) | DataType::CharVarying(length) => {
-            Ok(SqlType::Text { max_length: text_length(length.as_ref())? })
-        }
-        DataType::Char(length) | DataType::Character(length) => {
-            Ok(SqlType::Text { max_length: Some(text_length(length.as_ref())?.unwrap_or(1)) })
-        }
+        DataType::Varchar(length)
+        | DataType::CharacterVarying(length)
+        | DataType::CharVarying(length) => Ok(SqlType::Text {
+            max_length: text_length(length.as_ref())?,
+        }),
+        DataType::Char(length) | DataType::Character(length) => Ok(SqlType::Text {
+            max_length: Some(text_length(length.as_ref())?.unwrap_or(1)),
+        }),
         DataType::Bytea => Ok(SqlType::Bytea),
         DataType::Date => Ok(SqlType::Date),
         DataType::Time(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => Ok(SqlType::Time),
-        DataType::Time(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
-            Err(PlanError::unsupported("type time with time zone", "use time or timestamptz"))
+        DataType::Time(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Err(
+            PlanError::unsupported("type time with time zone", "use time or timestamptz"),
+        ),
+        DataType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => {
+            Ok(SqlType::Timestamp)
         }
-        DataType::Timestamp(_, TimezoneInfo::None | TimezoneInfo::WithoutTimeZone) => Ok(SqlType::Timestamp),
-        DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => Ok(SqlType::Timestamptz),
+        DataType::Timestamp(_, TimezoneInfo::WithTimeZone | TimezoneInfo::Tz) => {
+            Ok(SqlType::Timestamptz)
+        }
         DataType::Interval { .. } => Ok(SqlType::Interval),
         DataType::Uuid => Ok(SqlType::Uuid),
         DataType::JSON => Ok(SqlType::Json),
@@ -70,9 +83,9 @@ fn float(info: &ExactNumberInfo) -> Result<SqlType> {
         ExactNumberInfo::None => Ok(SqlType::Double),
         ExactNumberInfo::Precision(1..=24) => Ok(SqlType::Real),
         ExactNumberInfo::Precision(25..=53) => Ok(SqlType::Double),
-        ExactNumberInfo::Precision(_) | ExactNumberInfo::PrecisionAndScale(_, _) => {
-            Err(PlanError::invalid_definition("precision of type float must be between 1 and 53 bits"))
-        }
+        ExactNumberInfo::Precision(_) | ExactNumberInfo::PrecisionAndScale(_, _) => Err(
+            PlanError::invalid_definition("precision of type float must be between 1 and 53 bits"),
+        ),
     }
 }
 
@@ -82,13 +95,26 @@ fn numeric(info: &ExactNumberInfo) -> Result<SqlType> {
         ExactNumberInfo::Precision(precision) => (*precision, 0),
         ExactNumberInfo::PrecisionAndScale(precision, scale) => (*precision, *scale),
     };
-    let digits = u8::try_from(precision).ok().filter(|p| (1..=76).contains(p)).ok_or_else(|| {
-        PlanError::invalid_definition(format!("NUMERIC precision {precision} must be between 1 and 76"))
-    })?;
-    let scale = i8::try_from(scale).ok().filter(|s| (0..=digits as i8).contains(s)).ok_or_else(|| {
-        PlanError::invalid_definition(format!("NUMERIC scale {scale} must be between 0 and precision {digits}"))
-    })?;
-    Ok(SqlType::Numeric { precision: digits, scale })
+    let digits = u8::try_from(precision)
+        .ok()
+        .filter(|p| (1..=76).contains(p))
+        .ok_or_else(|| {
+            PlanError::invalid_definition(format!(
+                "NUMERIC precision {precision} must be between 1 and 76"
+            ))
+        })?;
+    let scale = i8::try_from(scale)
+        .ok()
+        .filter(|s| (0..=digits as i8).contains(s))
+        .ok_or_else(|| {
+            PlanError::invalid_definition(format!(
+                "NUMERIC scale {scale} must be between 0 and precision {digits}"
+            ))
+        })?;
+    Ok(SqlType::Numeric {
+        precision: digits,
+        scale,
+    })
 }
 
 fn text_length(length: Option<&CharacterLength>) -> Result<Option<u32>> {
@@ -96,7 +122,9 @@ fn text_length(length: Option<&CharacterLength>) -> Result<Option<u32>> {
         None => Ok(None),
         Some(CharacterLength::IntegerLength { length, .. }) => match u32::try_from(*length) {
             Ok(n) if (1..=10_485_760).contains(&n) => Ok(Some(n)),
-            _ => Err(PlanError::invalid_definition("length for type varchar must be between 1 and 10485760")),
+            _ => Err(PlanError::invalid_definition(
+                "length for type varchar must be between 1 and 10485760",
+            )),
         },
         Some(CharacterLength::Max) => Err(unknown_type("varchar(max)")),
     }
@@ -111,7 +139,11 @@ fn structure(fields: &[sqlparser::ast::StructField], depth: usize) -> Result<Sql
                 hint: Some("write STRUCT<name type, ...>".to_string()),
             });
         };
-        let name = if ident.quote_style.is_some() { ident.value.clone() } else { fold(&ident.value) };
+        let name = if ident.quote_style.is_some() {
+            ident.value.clone()
+        } else {
+            fold(&ident.value)
+        };
         if named.iter().any(|(other, _)| *other == name) {
             return Err(PlanError::Duplicate {
                 kind: UndefinedKind::Column,
@@ -135,13 +167,17 @@ fn custom(name: &str, modifiers: &[String]) -> Result<SqlType> {
     let base = folded.strip_prefix("pg_catalog.").unwrap_or(&folded);
     let length = || {
         let [only] = modifiers else { return Ok(None) };
-        only.parse::<u32>().map(Some).map_err(|_| unknown_type(&format!("{name}({only})")))
+        only.parse::<u32>()
+            .map(Some)
+            .map_err(|_| unknown_type(&format!("{name}({only})")))
     };
     match base {
-        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2" => Err(PlanError::unsupported(
-            format!("type {base}"),
-            "there are no sequences; use bigint, or uuid with keys that the client makes",
-        )),
+        "serial" | "serial4" | "bigserial" | "serial8" | "smallserial" | "serial2" => {
+            Err(PlanError::unsupported(
+                format!("type {base}"),
+                "there are no sequences; use bigint, or uuid with keys that the client makes",
+            ))
+        }
         "money" => Err(PlanError::unsupported("type money", "use numeric(18, 2)")),
         "xml" | "hstore" | "citext" | "inet" | "cidr" | "macaddr" | "oid" => {
             Err(PlanError::unsupported(format!("type {base}"), "use text"))
@@ -155,7 +191,9 @@ fn custom(name: &str, modifiers: &[String]) -> Result<SqlType> {
         "numeric" if modifiers.is_empty() => Ok(SqlType::PLAIN_NUMERIC),
         "text" if modifiers.is_empty() => Ok(SqlType::Text { max_length: None }),
         "name" => Ok(SqlType::Text { max_length: None }),
-        "varchar" | "bpchar" => Ok(SqlType::Text { max_length: length()? }),
+        "varchar" | "bpchar" => Ok(SqlType::Text {
+            max_length: length()?,
+        }),
         "bytea" => Ok(SqlType::Bytea),
         "date" => Ok(SqlType::Date),
         "time" => Ok(SqlType::Time),
@@ -225,7 +263,10 @@ mod tests {
             ("pg_catalog.int4", "integer"),
             ("bpchar(4)", "character varying(4)"),
             ("STRUCT<a INT, B VARCHAR[]>", "struct<a integer, b text[]>"),
-            ("STRUCT<\"A b\" INT, s STRUCT<x DOUBLE PRECISION> >[]", "struct<\"A b\" integer, s struct<x double precision>>[]"),
+            (
+                "STRUCT<\"A b\" INT, s STRUCT<x DOUBLE PRECISION> >[]",
+                "struct<\"A b\" integer, s struct<x double precision>>[]",
+            ),
         ];
         for (written, canonical) in cases {
             let parsed = named(written).unwrap_or_else(|e| panic!("{written}: {e}"));
@@ -237,13 +278,25 @@ mod tests {
     fn refused_types() {
         let cases = [
             ("serial", "type serial is not supported"),
-            ("numeric(77)", "NUMERIC precision 77 must be between 1 and 76"),
-            ("numeric(5,6)", "NUMERIC scale 6 must be between 0 and precision 5"),
-            ("varchar(0)", "length for type varchar must be between 1 and 10485760"),
+            (
+                "numeric(77)",
+                "NUMERIC precision 77 must be between 1 and 76",
+            ),
+            (
+                "numeric(5,6)",
+                "NUMERIC scale 6 must be between 0 and precision 5",
+            ),
+            (
+                "varchar(0)",
+                "length for type varchar must be between 1 and 10485760",
+            ),
             ("timetz", "type time with time zone is not supported"),
             ("nonsense", "type \"nonsense\" does not exist"),
             ("int unsigned", "type \"int unsigned\" does not exist"),
-            ("STRUCT<a INT, a TEXT>", "STRUCT field \"a\" specified more than once"),
+            (
+                "STRUCT<a INT, a TEXT>",
+                "STRUCT field \"a\" specified more than once",
+            ),
             ("STRUCT<INT>", "a STRUCT field has no name"),
         ];
         for (written, message) in cases {

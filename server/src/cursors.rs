@@ -8,7 +8,7 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use rivermark_planner::statement::FetchCount;
-use sqlparser::ast;
+use datafusion::sql::sqlparser::ast;
 
 use crate::pg_error::PgError;
 use crate::session::Session;

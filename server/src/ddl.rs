@@ -12,7 +12,7 @@ use rivermark_planner::catalog::{
 use rivermark_planner::explain::explain;
 use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 use rivermark_planner::statement::{ObjectName, RelationKind, Statement};
-use sqlparser::ast;
+use datafusion::sql::sqlparser::ast;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
@@ -40,7 +40,7 @@ impl Session {
         Turn { catalog, _guard: guard }
     }
 
-    async fn apply(&self, turn: &Turn, change: CatalogChange) -> Result<Option<ObjectId>, ExecutorError> {
+    async fn apply(&mut self, turn: &Turn, change: CatalogChange) -> Result<Option<ObjectId>, ExecutorError> {
         self.server.engine.change_catalog(turn.catalog.version, change).await
     }
 
@@ -223,7 +223,7 @@ impl Session {
     }
 
     /// Waits until the view has caught up. If the statement is cancelled (or the view fails), the view is dropped.
-    async fn wait_until_ready(&self, view: ObjectId) -> Result<(), PgError> {
+    async fn wait_until_ready(&mut self, view: ObjectId) -> Result<(), PgError> {
         let mut half_built = HalfBuilt {
             view: Some(view),
             engine: self.server.engine.clone(),

@@ -13,7 +13,7 @@ use rivermark_executor::ExecutorError;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::catalog::{ColumnDef, Object, ObjectKind, TableDef};
 use rivermark_planner::statement::ObjectName;
-use sqlparser::ast;
+use datafusion::sql::sqlparser::ast;
 
 use crate::assignment::{assign, check_not_null, row_schema};
 use crate::catalog::undefined_relation;

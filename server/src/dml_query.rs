@@ -2,7 +2,7 @@
 
 use rivermark_planner::parse::{parse_expression, parse_query};
 use rivermark_planner::statement::ObjectName;
-use sqlparser::ast::{self, Expr, FromTable, Ident, SetExpr, TableFactor, TableObject, TableWithJoins};
+use datafusion::sql::sqlparser::ast::{self, Expr, FromTable, Ident, SetExpr, TableFactor, TableObject, TableWithJoins};
 
 use crate::dml::Target;
 use crate::parameters::{self, Found};

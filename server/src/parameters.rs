@@ -11,7 +11,7 @@ use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::type_planner::sql_type;
-use sqlparser::ast::{self, Expr, Value, Visit};
+use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit};
 
 use crate::pg_error::PgError;
 use crate::sqlstate::SqlState;

@@ -28,7 +28,7 @@ use rivermark_planner::session::{session_config, session_state_builder};
 use rivermark_planner::statement::ObjectName;
 use rivermark_planner::type_planner::PostgresTypes;
 use rivermark_planner::types::SqlType;
-use sqlparser::ast;
+use datafusion::sql::sqlparser::ast;
 
 use crate::assignment::arrow_zone;
 use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};

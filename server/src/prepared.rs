@@ -9,7 +9,7 @@ use rivermark_planner::parse::parse_query;
 use rivermark_planner::statement::{ParsedStatement, Statement};
 use rivermark_planner::type_planner::sql_type;
 use rivermark_planner::types::SqlType;
-use sqlparser::ast;
+use datafusion::sql::sqlparser::ast;
 
 use crate::assignment::assign;
 use crate::parameters::oids;

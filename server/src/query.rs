@@ -16,7 +16,7 @@ use datafusion::scalar::ScalarValue;
 use futures::{Stream, StreamExt};
 use rivermark_planner::statement::{CopyOptions, Statement};
 use rivermark_planner::types::SqlType;
-use sqlparser::ast;
+use datafusion::sql::sqlparser::ast;
 use tokio::time::Instant;
 
 use crate::parameters;
@@ -236,7 +236,8 @@ impl Stream for Renamed {
                 let batch = batch?;
                 let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
                 // a batch may say that a column has no NULLs where the plan did not know
-                let fields = schema.fields().iter().zip(batch.schema().fields()).map(|(named, actual)| {
+                let actual = batch.schema();
+                let fields = schema.fields().iter().zip(actual.fields()).map(|(named, actual)| {
                     named.as_ref().clone().with_data_type(actual.data_type().clone()).with_nullable(true)
                 });
                 let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));

@@ -4,7 +4,9 @@
 pub mod kafka;
 pub mod ports;
 pub mod postgres;
+pub mod psql;
 pub mod random;
+pub mod rust_source;
 pub mod script;
 pub mod server;
 pub mod session;

@@ -225,6 +225,26 @@ impl Server {
             * 1024
     }
 
+    /// Seconds of processor time that the process has used so far.
+    pub fn cpu_seconds(&self) -> f64 {
+        let Some(pid) = self.pid() else { return 0.0 };
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        // The second field is the program's name in parentheses; user and system time are the 14th and 15th.
+        let fields: Vec<&str> = stat
+            .rsplit(')')
+            .next()
+            .unwrap_or_default()
+            .split_whitespace()
+            .collect();
+        let ticks = |i: usize| {
+            fields
+                .get(i)
+                .and_then(|f| f.parse::<f64>().ok())
+                .unwrap_or(0.0)
+        };
+        (ticks(11) + ticks(12)) / 100.0
+    }
+
     /// Kills it as a crash would.
     pub fn kill9(&mut self) -> Result<()> {
         if let Some(mut child) = self.child.take() {

@@ -97,8 +97,8 @@ mod tests {
             difference(&[a.clone(), b.clone()], &[b.clone(), a.clone()]),
             None
         );
-        assert!(difference(&[a.clone(), a.clone()], &[a.clone()]).is_some());
-        assert!(difference(&[a.clone()], &[a.clone(), b]).is_some());
+        assert!(difference(&[a.clone(), a.clone()], std::slice::from_ref(&a)).is_some());
+        assert!(difference(std::slice::from_ref(&a), &[a.clone(), b]).is_some());
     }
 
     #[test]

@@ -25,14 +25,14 @@ const AHEAD: u64 = 300_000;
 /// At most so many bytes are cut off the log: less than what is written between two syncs under this load.
 const LARGEST_CUT_BYTES: u64 = 64 * 1024;
 
-/// The steps of a commit and of an ingestion at which the server can be told to kill itself, in the given epoch.
+/// The steps of a commit and of an ingestion at which the server can be told to kill itself.
 const FAIL_POINTS: [&str; 6] = [
-    "before_commit:7",
-    "after_wal_write:7",
-    "before_publish:7",
-    "ingest_before_meta:7",
-    "ingest_after_meta:7",
-    "ingest_before_publish:7",
+    "before_commit",
+    "after_wal_write",
+    "ingest_files_written",
+    "ingest_recorded",
+    "ingest_ingested",
+    "ingest_published",
 ];
 
 /// Message number `i`: what it says is a function of `i`, so that any prefix can be recomputed.
@@ -142,7 +142,7 @@ fn produce_while(
         }
         send(&producer, topic, &message(next))?;
         next += 1;
-        if next % 1000 == 0 {
+        if next.is_multiple_of(1000) {
             producer.poll(Duration::ZERO);
         }
     }
@@ -272,85 +272,99 @@ fn killed_at_random_moments() {
 
 #[test]
 fn killed_at_every_step_of_a_commit() {
-    const MESSAGES: u64 = 40_000;
     let kafka = Kafka::shared();
     let topic = kafka
         .new_topic("failpoints", PARTITIONS as i32)
         .expect("a topic");
     kafka
-        .produce(&topic, (0..MESSAGES / 2).map(message))
+        .produce(&topic, (0..20_000).map(message))
         .expect("messages are produced");
-    let mut produced = MESSAGES / 2;
+    let mut produced = 20_000;
     for fail_point in FAIL_POINTS {
-        let ingest = if fail_point.starts_with("ingest") {
+        // A tiny threshold makes every commit of these statements an ingestion.
+        let threshold = if fail_point.starts_with("ingest") {
             "4096"
         } else {
             "67108864"
         };
-        let env = [
-            ("RIVERMARK_FAILPOINT", fail_point),
-            ("RIVERMARK_INGEST_THRESHOLD", ingest),
-        ];
-        let mut options = Server::options();
-        for (name, value) in env {
-            options = options.env(name, value);
-        }
-        let mut server = options.start().expect("the server starts");
-        // The statement that meets the fail point may fail: its server is gone.
-        let died = Instant::now() + Duration::from_secs(30);
-        let session = server.connect();
-        let _ = session.run("CREATE TABLE warm_up (a INT)");
-        while server.is_running() && Instant::now() < died {
-            let _ =
-                session.run("INSERT INTO warm_up SELECT g FROM generate_series(1, 2000) AS s(g)");
-        }
-        assert!(!server.is_running(), "{fail_point} was never reached");
-        server.set_env(&[("RIVERMARK_INGEST_THRESHOLD", ingest)]);
+        let threshold = ("RIVERMARK_INGEST_THRESHOLD", threshold);
+        let mut server = Server::options()
+            .env(threshold.0, threshold.1)
+            .start()
+            .expect("the server starts");
+        server.connect().must("CREATE TABLE numbers (a INT)");
+        server.stop().expect("the server stops cleanly");
+
+        let fifth = format!("{fail_point}:5");
+        server.set_env(&[threshold, ("RIVERMARK_FAILPOINT", &fifth)]);
+        server
+            .start_again()
+            .unwrap_or_else(|e| panic!("{fail_point}: {e:#}"));
+        die_while_inserting(&mut server, fail_point);
+
+        server.set_env(&[threshold]);
         server
             .start_again()
             .unwrap_or_else(|e| panic!("no start after {fail_point}: {e:#}"));
         let session = server.connect();
-        let rows = session.integer("SELECT count(*) FROM warm_up");
-        assert_eq!(
-            rows % 2000,
-            0,
-            "{fail_point}: a part of a statement is there"
+        let rows = session.integer("SELECT count(*) FROM numbers");
+        assert!(
+            rows > 0 && rows % 2000 == 0,
+            "{fail_point}: {rows} rows, a part of a statement"
         );
-
-        // The same while Kafka is being read: the death comes in the middle of the first epochs.
         declare(&session, kafka, &topic);
-        kafka
-            .produce(&topic, (produced..produced + 1000).map(message))
-            .expect("messages are produced");
-        produced += 1000;
         check_complete(&session, produced);
         server.stop().expect("the server stops cleanly");
-        server.set_env(&[
-            ("RIVERMARK_FAILPOINT", &fail_point.replace(":7", ":3")),
-            ("RIVERMARK_INGEST_THRESHOLD", ingest),
-        ]);
-        if server.start_again().is_ok() {
-            let from = produced;
-            let until = Instant::now() + Duration::from_secs(20);
-            while server.is_running() && Instant::now() < until {
-                kafka
-                    .produce(&topic, (produced..produced + 500).map(message))
-                    .expect("messages are produced");
-                produced += 500;
-                std::thread::sleep(Duration::from_millis(30));
-            }
-            assert!(
-                !server.is_running(),
-                "{fail_point} was not reached by {} messages",
-                produced - from
-            );
-        }
-        server.set_env(&[]);
+
+        server.set_env(&[threshold, ("RIVERMARK_FAILPOINT", &fifth)]);
+        produced = die_while_reading(&mut server, kafka, &topic, produced, fail_point);
+        server.set_env(&[threshold]);
         server
             .start_again()
             .unwrap_or_else(|e| panic!("no start after {fail_point}: {e:#}"));
         check_complete(&server.connect(), produced);
-        println!("{fail_point}: everything is there once");
+        println!("{fail_point}: everything is there once, {produced} messages");
         server.stop().expect("the server stops cleanly");
     }
+}
+
+fn die_while_inserting(server: &mut Server, fail_point: &str) {
+    let session = server.connect();
+    let until = Instant::now() + Duration::from_secs(30);
+    while server.is_running() && Instant::now() < until {
+        // The statement that meets the fail point fails: its server is gone.
+        let _ = session.run("INSERT INTO numbers SELECT g FROM generate_series(1, 2000) AS s(g)");
+    }
+    assert!(
+        !server.is_running(),
+        "{fail_point} was never reached by INSERT"
+    );
+}
+
+/// Starts the server and produces until it has died; returns the number of messages produced by then.
+fn die_while_reading(
+    server: &mut Server,
+    kafka: &Kafka,
+    topic: &str,
+    from: u64,
+    fail_point: &str,
+) -> u64 {
+    let mut produced = from;
+    if let Err(error) = server.start_again() {
+        assert!(!server.is_running(), "{fail_point}: {error:#}");
+    }
+    let until = Instant::now() + Duration::from_secs(30);
+    while server.is_running() && Instant::now() < until {
+        kafka
+            .produce(topic, (produced..produced + 500).map(message))
+            .expect("messages are produced");
+        produced += 500;
+        std::thread::sleep(Duration::from_millis(30));
+    }
+    assert!(
+        !server.is_running(),
+        "{fail_point} was not reached by {} messages",
+        produced - from
+    );
+    produced
 }

@@ -367,7 +367,7 @@ fn views_equal_postgres() {
             "most queries are refused: {:?}",
             coverage.refused
         );
-        if number > first && number % SCRIPTS_PER_RESTART == 0 {
+        if number > first && number.is_multiple_of(SCRIPTS_PER_RESTART) {
             drop(rivermark);
             server.restart().expect("the server restarts");
             rivermark = server.connect();

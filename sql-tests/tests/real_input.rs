@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::process::Command;
 
 use rivermark_sql_tests::kafka::Kafka;
 use rivermark_sql_tests::server::Server;
@@ -113,32 +112,8 @@ impl Plain {
 type Groups = BTreeMap<(String, i64), Plain>;
 
 fn psql(server: &Server, sql: &str) -> String {
-    let mut command = Command::new("psql");
-    command.args([
-        "-X",
-        "-h",
-        "127.0.0.1",
-        "-p",
-        &server.port().to_string(),
-        "-U",
-        "rivermark",
-        "-d",
-        "rivermark",
-    ]);
-    command.args(["-v", "ON_ERROR_STOP=1", "-At", "-F", ",", "-c", sql]);
-    let output = command
-        .output()
-        .expect("psql runs (apt-get install postgresql-client)");
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
-    assert!(
-        output.status.success(),
-        "psql failed: {err}\nin: {sql}\n{}",
-        server.log_tail()
-    );
-    out.into_owned()
+    let printed = rivermark_sql_tests::psql::psql(&server.connection_string(), sql);
+    printed.unwrap_or_else(|e| panic!("{e:#}\n{}", server.log_tail()))
 }
 
 /// Compares psql's lines `sensor,second,count,min,max,avg` with the computation.

@@ -15,7 +15,13 @@ const FIELD_OPTIONS: &[OptionSpec] = &[
     OptionSpec::optional("max", OptionType::Text),
     OptionSpec::optional("length", OptionType::Integer { min: 1, max: 1000 }),
     OptionSpec::optional("prefix", OptionType::Text),
-    OptionSpec::optional("seed", OptionType::Integer { min: 0, max: i64::MAX }),
+    OptionSpec::optional(
+        "seed",
+        OptionType::Integer {
+            min: 0,
+            max: i64::MAX,
+        },
+    ),
 ];
 
 /// A column's rule.
@@ -32,25 +38,47 @@ enum Rule {
     /// The row's time.
     Time,
     /// `start`, `start + 1`, ... to `end` and again.
-    Sequence { start: i64, count: u64 },
-    RandomInteger { min: i64, count: u64 },
-    RandomFloat { min: f64, max: f64 },
+    Sequence {
+        start: i64,
+        count: u64,
+    },
+    RandomInteger {
+        min: i64,
+        count: u64,
+    },
+    RandomFloat {
+        min: f64,
+        max: f64,
+    },
     RandomBoolean,
-    RandomText { length: usize },
+    RandomText {
+        length: usize,
+    },
     /// An integer rule's value with a text before it.
-    Labelled { prefix: String, number: Box<Rule> },
+    Labelled {
+        prefix: String,
+        number: Box<Rule>,
+    },
 }
 
 /// Every `fields.<column>.<option>` names a column and an option that there are.
 pub fn check_names(def: &SourceDef) -> Result<(), SourceError> {
     for (name, value) in &def.options {
-        let Some(field) = name.strip_prefix("fields.") else { continue };
-        let Some((column, option)) = field.rsplit_once('.') else {
-            return Err(invalid(format!("option \"{name}\": write fields.<column>.<option>")));
+        let Some(field) = name.strip_prefix("fields.") else {
+            continue;
         };
-        let is_column = def.physical_columns().any(|c| c.name == column && c.include.is_none());
+        let Some((column, option)) = field.rsplit_once('.') else {
+            return Err(invalid(format!(
+                "option \"{name}\": write fields.<column>.<option>"
+            )));
+        };
+        let is_column = def
+            .physical_columns()
+            .any(|c| c.name == column && c.include.is_none());
         if !is_column {
-            return Err(invalid(format!("option \"{name}\" names no column of the source")));
+            return Err(invalid(format!(
+                "option \"{name}\" names no column of the source"
+            )));
         }
         let Some(spec) = FIELD_OPTIONS.iter().find(|s| s.name == option) else {
             let allowed: Vec<_> = FIELD_OPTIONS.iter().map(|s| s.name).collect();
@@ -72,14 +100,26 @@ impl Generator {
             .enumerate()
             .map(|(index, column)| {
                 let seed = number(def, &option_name(column, "seed"), base)?;
-                Ok(Generator { rule: Rule::new(def, column)?, seed: mix(seed ^ mix(index as u64)) })
+                Ok(Generator {
+                    rule: Rule::new(def, column)?,
+                    seed: mix(seed ^ mix(index as u64)),
+                })
             })
             .collect()
     }
 
     /// Appends the value of row `index` (counted from the source's first), which is at `offset` and `time_us`.
-    pub fn push(&self, column: &mut Column, index: u64, offset: i64, time_us: i64, scratch: &mut String) {
-        let random = mix(self.seed.wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    pub fn push(
+        &self,
+        column: &mut Column,
+        index: u64,
+        offset: i64,
+        time_us: i64,
+        scratch: &mut String,
+    ) {
+        let random = mix(self
+            .seed
+            .wrapping_add(index.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         match &self.rule {
             Rule::Offset => column.push_integer(offset),
             Rule::Partition => column.push_integer(0),
@@ -93,7 +133,9 @@ impl Generator {
                 scratch.clear();
                 let mut bits = random;
                 for _ in 0..*length {
-                    scratch.push(char::from(b"abcdefghijklmnopqrstuvwxyz012345"[(bits & 31) as usize]));
+                    scratch.push(char::from(
+                        b"abcdefghijklmnopqrstuvwxyz012345"[(bits & 31) as usize],
+                    ));
                     bits = mix(bits);
                 }
                 column.push_bytes(scratch.as_bytes());
@@ -119,9 +161,14 @@ impl Rule {
             Some(Include::Offset) => return Ok(Rule::Offset),
             Some(Include::Partition) => return Ok(Rule::Partition),
             Some(Include::Timestamp) => return Ok(Rule::Time),
-            Some(Include::Key | Include::Headers | Include::Header(_) | Include::Payload) | None => {}
+            Some(Include::Key | Include::Headers | Include::Header(_) | Include::Payload)
+            | None => {}
         }
-        let option = |name: &str| def.options.get(&option_name(column, name)).map(String::as_str);
+        let option = |name: &str| {
+            def.options
+                .get(&option_name(column, name))
+                .map(String::as_str)
+        };
         let unsuitable = |kind: &str| {
             invalid(format!(
                 "option \"fields.{}.kind\": '{kind}' does not fit the column's type {}",
@@ -134,7 +181,9 @@ impl Rule {
                 None | Some("now") => Ok(Rule::Time),
                 Some(other) => Err(unsuitable(other)),
             },
-            SqlType::SmallInt => Rule::integers(def, column, i64::from(i16::MAX), kind, &unsuitable),
+            SqlType::SmallInt => {
+                Rule::integers(def, column, i64::from(i16::MAX), kind, &unsuitable)
+            }
             SqlType::Integer => Rule::integers(def, column, i64::from(i32::MAX), kind, &unsuitable),
             SqlType::BigInt => Rule::integers(def, column, i64::MAX, kind, &unsuitable),
             SqlType::Real | SqlType::Double => match kind {
@@ -175,7 +224,10 @@ impl Rule {
         }
         let count = (i128::from(last) - i128::from(first) + 1).min(i128::from(u64::MAX)) as u64;
         Ok(if is_sequence {
-            Rule::Sequence { start: first, count }
+            Rule::Sequence {
+                start: first,
+                count,
+            }
         } else {
             Rule::RandomInteger { min: first, count }
         })
@@ -185,7 +237,10 @@ impl Rule {
         let min = number(def, &option_name(column, "min"), 0.0)?;
         let max = number(def, &option_name(column, "max"), 1.0)?;
         if !(min <= max) {
-            return Err(invalid(format!("column \"{}\": min {min} is above max {max}", column.name)));
+            return Err(invalid(format!(
+                "column \"{}\": min {min} is above max {max}",
+                column.name
+            )));
         }
         Ok(Rule::RandomFloat { min, max })
     }
@@ -197,11 +252,16 @@ impl Rule {
         unsuitable: &dyn Fn(&str) -> SourceError,
     ) -> Result<Rule, SourceError> {
         let option = |name: &str| def.options.get(&option_name(column, name));
-        let has_numbers = ["min", "max", "start", "end", "prefix"].iter().any(|o| option(o).is_some());
+        let has_numbers = ["min", "max", "start", "end", "prefix"]
+            .iter()
+            .any(|o| option(o).is_some());
         if kind == Some("sequence") || has_numbers {
             let number = Rule::integers(def, column, i64::MAX, kind, unsuitable)?;
             let prefix = option("prefix").cloned().unwrap_or_default();
-            return Ok(Rule::Labelled { prefix, number: Box::new(number) });
+            return Ok(Rule::Labelled {
+                prefix,
+                number: Box::new(number),
+            });
         }
         match kind {
             None | Some("random") => {
@@ -214,9 +274,7 @@ impl Rule {
 
     fn integer(&self, index: u64, random: u64) -> i64 {
         match self {
-            Rule::Sequence { start, count } => {
-                start.wrapping_add((index % count) as i64)
-            }
+            Rule::Sequence { start, count } => start.wrapping_add((index % count) as i64),
             Rule::RandomInteger { min, count } => {
                 // The high half of a product: uniform enough, without a division.
                 min.wrapping_add(((u128::from(random) * u128::from(*count)) >> 64) as i64)
@@ -230,7 +288,11 @@ fn option_name(column: &ColumnDef, option: &str) -> String {
     format!("fields.{}.{option}", column.name)
 }
 
-fn number<T: std::str::FromStr>(def: &SourceDef, option: &str, default: T) -> Result<T, SourceError> {
+fn number<T: std::str::FromStr>(
+    def: &SourceDef,
+    option: &str,
+    default: T,
+) -> Result<T, SourceError> {
     match def.options.get(option) {
         None => Ok(default),
         Some(text) => text

@@ -41,23 +41,40 @@ struct Pacer {
 }
 
 impl DatagenReader {
-    pub fn start(def: &SourceDef, schedule: Schedule, request: &ReadRequest) -> Result<Self, SourceError> {
+    pub fn start(
+        def: &SourceDef,
+        schedule: Schedule,
+        request: &ReadRequest,
+    ) -> Result<Self, SourceError> {
         let schema = projected_schema(def, &request.columns)?;
         let all = Generator::all(def)?;
         let defs: Vec<_> = def.physical_columns().collect();
         let reader = DatagenReader {
             schema,
             generators: request.columns.iter().map(|i| all[*i].clone()).collect(),
-            columns: request.columns.iter().map(|i| Column::new(&defs[*i].data_type)).collect(),
+            columns: request
+                .columns
+                .iter()
+                .map(|i| Column::new(&defs[*i].data_type))
+                .collect(),
             schedule,
-            next: request.start.get(&PARTITION).copied().unwrap_or(schedule.first),
+            next: request
+                .start
+                .get(&PARTITION)
+                .copied()
+                .unwrap_or(schedule.first),
             // A bounded read of no partitions has nothing to read.
-            stop: request.stop_at.as_ref().map(|s| s.get(&PARTITION).copied().unwrap_or(i64::MIN)),
+            stop: request
+                .stop_at
+                .as_ref()
+                .map(|s| s.get(&PARTITION).copied().unwrap_or(i64::MIN)),
             is_paused: false,
             pacer: Arc::new(Pacer::default()),
         };
         let (pacer, wake) = (reader.pacer.clone(), request.wake.clone());
-        let pace = Duration::from_secs(1).div_f64(schedule.rows_per_second as f64).max(MIN_PACE);
+        let pace = Duration::from_secs(1)
+            .div_f64(schedule.rows_per_second as f64)
+            .max(MIN_PACE);
         thread::Builder::new()
             .name("datagen-pace".to_string())
             .spawn(move || pacer.run(pace, &*wake))
@@ -79,7 +96,13 @@ impl DatagenReader {
         for (generator, column) in self.generators.iter().zip(&mut self.columns) {
             for offset in offsets {
                 let index = offset.wrapping_sub(self.schedule.first) as u64;
-                generator.push(column, index, *offset, self.schedule.time_us(*offset), &mut scratch);
+                generator.push(
+                    column,
+                    index,
+                    *offset,
+                    self.schedule.time_us(*offset),
+                    &mut scratch,
+                );
             }
         }
         let arrays = self.columns.iter_mut().map(Column::finish).collect();
@@ -103,7 +126,10 @@ impl SourceReader for DatagenReader {
         let offsets: Vec<_> = (self.next..self.next + count).collect();
         let rows = self.rows(&offsets);
         self.next += count;
-        let timestamps_ms = offsets.iter().map(|o| self.schedule.time_us(*o) / 1000).collect::<Vec<_>>();
+        let timestamps_ms = offsets
+            .iter()
+            .map(|o| self.schedule.time_us(*o) / 1000)
+            .collect::<Vec<_>>();
         Some(SourceBatch {
             partition: PARTITION,
             next_offset: self.next,
@@ -118,14 +144,22 @@ impl SourceReader for DatagenReader {
 
     fn status(&self) -> ReaderStatus {
         let end_offset = self.end().max(self.next);
-        let state = if self.is_finished() { ReaderState::Finished } else { ReaderState::Running };
+        let state = if self.is_finished() {
+            ReaderState::Finished
+        } else {
+            ReaderState::Running
+        };
         let partition = PartitionStatus {
             partition: PARTITION,
             taken: self.next,
             end_offset,
             is_at_end: end_offset == self.next,
         };
-        ReaderStatus { state, last_error: None, partitions: vec![partition] }
+        ReaderStatus {
+            state,
+            last_error: None,
+            partitions: vec![partition],
+        }
     }
 
     fn set_paused(&mut self, partition: i32, is_paused: bool) {

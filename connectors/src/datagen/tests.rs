@@ -20,7 +20,10 @@ fn column(name: &str, data_type: SqlType) -> ColumnDef {
 }
 
 fn def(options: &[(&str, &str)]) -> SourceDef {
-    let mut all = vec![("connector", "datagen"), ("start_time", "2024-01-01T00:00:00Z")];
+    let mut all = vec![
+        ("connector", "datagen"),
+        ("start_time", "2024-01-01T00:00:00Z"),
+    ];
     all.extend(options);
     SourceDef {
         columns: vec![
@@ -30,7 +33,10 @@ fn def(options: &[(&str, &str)]) -> SourceDef {
             column("ts", SqlType::Timestamptz),
         ],
         watermark: None,
-        options: all.into_iter().map(|(k, v)| (k.to_string(), v.to_string())).collect(),
+        options: all
+            .into_iter()
+            .map(|(k, v)| (k.to_string(), v.to_string()))
+            .collect(),
         format: Format::Plain,
         encode: Encode::Native,
         encode_options: Default::default(),
@@ -52,7 +58,10 @@ fn read(def: &SourceDef, start: Positions, max_rows: usize) -> Vec<String> {
     let mut reader = source.reader(request).expect("started");
     let mut rows = Vec::new();
     while let Some(batch) = reader.take(max_rows) {
-        assert_eq!(batch.offsets.value(batch.rows.num_rows() - 1) + 1, batch.next_offset);
+        assert_eq!(
+            batch.offsets.value(batch.rows.num_rows() - 1) + 1,
+            batch.next_offset
+        );
         for row in 0..batch.rows.num_rows() {
             let cells: Vec<_> = batch
                 .rows
@@ -80,11 +89,22 @@ fn rows_are_a_function_of_their_offset() {
         ("fields.value.min", "20"),
         ("fields.value.max", "30"),
     ]);
-    def.start = Registry.source("s", &def).and_then(|s| s.resolve_start(1000)).expect("resolved");
+    def.start = Registry
+        .source("s", &def)
+        .and_then(|s| s.resolve_start(1000))
+        .expect("resolved");
     let all = read(&def, def.start.clone(), 7);
     assert_eq!(all.len(), 250);
-    assert!(all[0].starts_with("1|device-") && all[0].ends_with("|2024-01-01T00:00:00Z"), "{}", all[0]);
-    assert!(all[249].starts_with("250|device-") && all[249].ends_with("|2024-01-01T00:00:02.490Z"), "{}", all[249]);
+    assert!(
+        all[0].starts_with("1|device-") && all[0].ends_with("|2024-01-01T00:00:00Z"),
+        "{}",
+        all[0]
+    );
+    assert!(
+        all[249].starts_with("250|device-") && all[249].ends_with("|2024-01-01T00:00:02.490Z"),
+        "{}",
+        all[249]
+    );
     assert_eq!(read(&def, def.start.clone(), 100), all);
     let middle = Positions::from([(0, def.start[&0] + 100)]);
     assert_eq!(read(&def, middle, 64), all[100..]);
@@ -93,23 +113,49 @@ fn rows_are_a_function_of_their_offset() {
 #[test]
 fn wrong_options_are_refused() {
     let check = |options: &[(&str, &str)], expected: &str| {
-        let error = Registry.source("s", &def(options)).err().map(|e| e.to_string()).unwrap_or_default();
+        let error = Registry
+            .source("s", &def(options))
+            .err()
+            .map(|e| e.to_string())
+            .unwrap_or_default();
         assert!(error.contains(expected), "{options:?}: {error}");
     };
-    check(&[("rows_per_second", "0")], "option \"rows_per_second\" takes a whole number between 1 and");
+    check(
+        &[("rows_per_second", "0")],
+        "option \"rows_per_second\" takes a whole number between 1 and",
+    );
     check(&[("speed", "1")], "unknown option \"speed\"");
     check(&[("fields.nope.kind", "random")], "names no column");
-    check(&[("fields.id.knd", "random")], "unknown option \"fields.id.knd\"");
-    check(&[("fields.id.kind", "zigzag")], "takes 'sequence' or 'random' or 'now'");
-    check(&[("fields.id.kind", "now")], "does not fit the column's type bigint");
-    check(&[("fields.id.min", "x"), ("fields.id.kind", "random")], "takes a number, not 'x'");
+    check(
+        &[("fields.id.knd", "random")],
+        "unknown option \"fields.id.knd\"",
+    );
+    check(
+        &[("fields.id.kind", "zigzag")],
+        "takes 'sequence' or 'random' or 'now'",
+    );
+    check(
+        &[("fields.id.kind", "now")],
+        "does not fit the column's type bigint",
+    );
+    check(
+        &[("fields.id.min", "x"), ("fields.id.kind", "random")],
+        "takes a number, not 'x'",
+    );
     check(&[("fields.value.min", "2")], "min 2 is above max 1");
-    check(&[("start_time", "whenever")], "option \"start_time\" takes a timestamp");
+    check(
+        &[("start_time", "whenever")],
+        "option \"start_time\" takes a timestamp",
+    );
 }
 
 #[test]
 fn schedules() {
-    let schedule = Schedule { rows_per_second: 3, first: 0, last: None };
+    let schedule = Schedule {
+        rows_per_second: 3,
+        first: 0,
+        last: None,
+    };
     for offset in [0, 1, 2, 3, 1000, 5_000_000_000] {
         let time_us = schedule.time_us(offset);
         assert_eq!(schedule.end(time_us), offset + 1, "due at its time");

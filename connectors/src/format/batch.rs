@@ -36,14 +36,25 @@ pub struct BatchDecoder {
 pub fn projected_schema(def: &SourceDef, columns: &[usize]) -> Result<SchemaRef, SourceError> {
     let physical = def.physical_schema();
     if let Some(bad) = columns.iter().find(|i| **i >= physical.fields().len()) {
-        return Err(SourceError::Internal(format!("column {bad} of a source that has no such column")));
+        return Err(SourceError::Internal(format!(
+            "column {bad} of a source that has no such column"
+        )));
     }
-    Ok(Arc::new(Schema::new(columns.iter().map(|i| physical.field(*i).clone()).collect::<Vec<_>>())))
+    Ok(Arc::new(Schema::new(
+        columns
+            .iter()
+            .map(|i| physical.field(*i).clone())
+            .collect::<Vec<_>>(),
+    )))
 }
 
 impl BatchDecoder {
     /// `columns`: indices into the source's physical columns, without repetition.
-    pub fn new(def: &SourceDef, columns: &[usize], unit: Option<TimestampUnit>) -> Result<Self, SourceError> {
+    pub fn new(
+        def: &SourceDef,
+        columns: &[usize],
+        unit: Option<TimestampUnit>,
+    ) -> Result<Self, SourceError> {
         let schema = projected_schema(def, columns)?;
         let mut origins = vec![Origin::Payload(0); columns.len()];
         let (mut fields, mut requested, mut includes) = (Vec::new(), Vec::new(), Vec::new());
@@ -72,7 +83,13 @@ impl BatchDecoder {
             }
         }
         let json = JsonDecoder::new(fields, unit);
-        Ok(BatchDecoder { schema, origins, json, requested, includes })
+        Ok(BatchDecoder {
+            schema,
+            origins,
+            json,
+            requested,
+            includes,
+        })
     }
 
     pub fn schema(&self) -> &SchemaRef {
@@ -107,7 +124,9 @@ impl BatchDecoder {
                 let column = self.requested[field].unwrap_or_default();
                 column_errors.push(column_error(row, column, message, error));
             }
-            self.includes.iter_mut().for_each(|i| i.push(partition, message));
+            self.includes
+                .iter_mut()
+                .for_each(|i| i.push(partition, message));
             offsets.push(message.offset());
             timestamps_ms.push(message.timestamp_ms());
         }
@@ -125,7 +144,11 @@ impl BatchDecoder {
 
     fn finish(&mut self, rows: usize) -> Result<RecordBatch, SourceError> {
         let payload = self.json.finish();
-        let includes: Vec<_> = self.includes.iter_mut().map(IncludeColumn::finish).collect();
+        let includes: Vec<_> = self
+            .includes
+            .iter_mut()
+            .map(IncludeColumn::finish)
+            .collect();
         let column = |origin: &Origin| -> ArrayRef {
             match origin {
                 Origin::Payload(i) => payload[*i].clone(),
@@ -169,10 +192,13 @@ pub fn split_front(batch: &mut SourceBatch, rows: usize) -> SourceBatch {
     let boundary = batch.offsets.value(rows);
     let bytes = batch.bytes * rows as u64 / total as u64;
     let (front_errors, mut rest_errors): (Vec<_>, Vec<_>) =
-        std::mem::take(&mut batch.column_errors).into_iter().partition(|e| e.row < rows);
+        std::mem::take(&mut batch.column_errors)
+            .into_iter()
+            .partition(|e| e.row < rows);
     rest_errors.iter_mut().for_each(|e| e.row -= rows);
-    let (front_malformed, rest_malformed) =
-        std::mem::take(&mut batch.malformed).into_iter().partition(|m| m.offset < boundary);
+    let (front_malformed, rest_malformed) = std::mem::take(&mut batch.malformed)
+        .into_iter()
+        .partition(|m| m.offset < boundary);
     let front = SourceBatch {
         partition: batch.partition,
         next_offset: boundary,

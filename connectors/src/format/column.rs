@@ -3,13 +3,13 @@
 
 use std::sync::Arc;
 
+use arrow::array::builder::NullBufferBuilder;
 use arrow::array::{
     ArrayRef, BinaryArray, BooleanArray, BooleanBufferBuilder, Date32Array, Decimal128Array,
     Decimal256Array, Float32Array, Float64Array, Int16Array, Int32Array, Int64Array,
     IntervalMonthDayNanoArray, ListArray, StringArray, StructArray, Time64MicrosecondArray,
     TimestampMicrosecondArray,
 };
-use arrow::array::builder::NullBufferBuilder;
 use arrow::buffer::{Buffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, IntervalMonthDayNano, i256};
 use rivermark_planner::types::SqlType;
@@ -34,10 +34,21 @@ pub(super) enum Values {
     Real(Vec<f32>),
     Double(Vec<f64>),
     /// Up to 38 digits.
-    Numeric { precision: u8, scale: i8, values: Vec<i128> },
+    Numeric {
+        precision: u8,
+        scale: i8,
+        values: Vec<i128>,
+    },
     /// Up to 76 digits.
-    WideNumeric { precision: u8, scale: i8, values: Vec<i256> },
-    Text { max_length: Option<u32>, bytes: Bytes },
+    WideNumeric {
+        precision: u8,
+        scale: i8,
+        values: Vec<i256>,
+    },
+    Text {
+        max_length: Option<u32>,
+        bytes: Bytes,
+    },
     Bytea(Bytes),
     Date(Vec<i32>),
     Time(Vec<i64>),
@@ -47,8 +58,14 @@ pub(super) enum Values {
     Uuid(Bytes),
     Json(Bytes),
     Jsonb(Bytes),
-    Array { offsets: Vec<i32>, element: Box<Column> },
-    Struct { keys: KeyGuess, fields: Vec<Column> },
+    Array {
+        offsets: Vec<i32>,
+        element: Box<Column>,
+    },
+    Struct {
+        keys: KeyGuess,
+        fields: Vec<Column>,
+    },
 }
 
 /// Values of varying length: value `i` is `data[offsets[i] .. offsets[i + 1]]`.
@@ -60,7 +77,10 @@ pub(super) struct Bytes {
 
 impl Bytes {
     fn new() -> Self {
-        Bytes { data: Vec::new(), offsets: vec![0] }
+        Bytes {
+            data: Vec::new(),
+            offsets: vec![0],
+        }
     }
 
     /// Appends a value.
@@ -91,7 +111,10 @@ impl Bytes {
         let mut next_offsets = Vec::with_capacity(capacity.1);
         next_offsets.push(0);
         let offsets = std::mem::replace(&mut self.offsets, next_offsets);
-        (OffsetBuffer::new(ScalarBuffer::from(offsets)), Buffer::from_vec(data))
+        (
+            OffsetBuffer::new(ScalarBuffer::from(offsets)),
+            Buffer::from_vec(data),
+        )
     }
 }
 
@@ -125,7 +148,9 @@ impl Column {
             Values::Boolean(v) => v.append(false),
             Values::SmallInt(v) => v.push(0),
             Values::Integer(v) | Values::Date(v) => v.push(0),
-            Values::BigInt(v) | Values::Time(v) | Values::Timestamp(v) | Values::Timestamptz(v) => v.push(0),
+            Values::BigInt(v) | Values::Time(v) | Values::Timestamp(v) | Values::Timestamptz(v) => {
+                v.push(0)
+            }
             Values::Real(v) => v.push(0.0),
             Values::Double(v) => v.push(0.0),
             Values::Numeric { values, .. } => values.push(0),
@@ -187,9 +212,10 @@ impl Column {
             Values::WideNumeric { values, .. } => Arc::new(
                 Decimal256Array::new(fixed(values), nulls).with_data_type(self.data_type.clone()),
             ),
-            Values::Text { bytes, .. } | Values::Uuid(bytes) | Values::Json(bytes) | Values::Jsonb(bytes) => {
-                text_array(bytes, nulls)
-            }
+            Values::Text { bytes, .. }
+            | Values::Uuid(bytes)
+            | Values::Json(bytes)
+            | Values::Jsonb(bytes) => text_array(bytes, nulls),
             Values::Bytea(bytes) => {
                 let (offsets, data) = bytes.finish();
                 Arc::new(BinaryArray::new(offsets, data, nulls))
@@ -197,15 +223,22 @@ impl Column {
             Values::Date(v) => Arc::new(Date32Array::new(fixed(v), nulls)),
             Values::Time(v) => Arc::new(Time64MicrosecondArray::new(fixed(v), nulls)),
             Values::Timestamp(v) | Values::Timestamptz(v) => Arc::new(
-                TimestampMicrosecondArray::new(fixed(v), nulls).with_data_type(self.data_type.clone()),
+                TimestampMicrosecondArray::new(fixed(v), nulls)
+                    .with_data_type(self.data_type.clone()),
             ),
             Values::Interval(v) => Arc::new(IntervalMonthDayNanoArray::new(fixed(v), nulls)),
             Values::Array { offsets, element } => {
                 let DataType::List(field) = &self.data_type else {
                     unreachable!("an array's Arrow type is a list")
                 };
-                let offsets = OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, vec![0])));
-                Arc::new(ListArray::new(field.clone(), offsets, element.finish(), nulls))
+                let offsets =
+                    OffsetBuffer::new(ScalarBuffer::from(std::mem::replace(offsets, vec![0])));
+                Arc::new(ListArray::new(
+                    field.clone(),
+                    offsets,
+                    element.finish(),
+                    nulls,
+                ))
             }
             Values::Struct { fields, .. } => {
                 let DataType::Struct(arrow_fields) = &self.data_type else {
@@ -271,13 +304,20 @@ impl Values {
             SqlType::BigInt => Values::BigInt(Vec::new()),
             SqlType::Real => Values::Real(Vec::new()),
             SqlType::Double => Values::Double(Vec::new()),
-            SqlType::Numeric { precision, scale } if *precision <= 38 => {
-                Values::Numeric { precision: *precision, scale: *scale, values: Vec::new() }
-            }
-            SqlType::Numeric { precision, scale } => {
-                Values::WideNumeric { precision: *precision, scale: *scale, values: Vec::new() }
-            }
-            SqlType::Text { max_length } => Values::Text { max_length: *max_length, bytes: Bytes::new() },
+            SqlType::Numeric { precision, scale } if *precision <= 38 => Values::Numeric {
+                precision: *precision,
+                scale: *scale,
+                values: Vec::new(),
+            },
+            SqlType::Numeric { precision, scale } => Values::WideNumeric {
+                precision: *precision,
+                scale: *scale,
+                values: Vec::new(),
+            },
+            SqlType::Text { max_length } => Values::Text {
+                max_length: *max_length,
+                bytes: Bytes::new(),
+            },
             SqlType::Bytea => Values::Bytea(Bytes::new()),
             SqlType::Date => Values::Date(Vec::new()),
             SqlType::Time => Values::Time(Vec::new()),
@@ -287,9 +327,10 @@ impl Values {
             SqlType::Uuid => Values::Uuid(Bytes::new()),
             SqlType::Json => Values::Json(Bytes::new()),
             SqlType::Jsonb => Values::Jsonb(Bytes::new()),
-            SqlType::Array(element) => {
-                Values::Array { offsets: vec![0], element: Box::new(Column::new(element)) }
-            }
+            SqlType::Array(element) => Values::Array {
+                offsets: vec![0],
+                element: Box::new(Column::new(element)),
+            },
             SqlType::Struct(fields) => Values::Struct {
                 keys: KeyGuess::new(fields.iter().map(|(name, _)| name.as_str())),
                 fields: fields.iter().map(|(_, t)| Column::new(t)).collect(),

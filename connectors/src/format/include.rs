@@ -14,7 +14,10 @@ pub struct IncludeColumn {
 
 impl IncludeColumn {
     pub fn new(def: &ColumnDef, include: Include) -> Self {
-        IncludeColumn { include, column: Column::new(&def.data_type) }
+        IncludeColumn {
+            include,
+            column: Column::new(&def.data_type),
+        }
     }
 
     /// Appends what `message` of `partition` has.

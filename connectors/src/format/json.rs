@@ -74,17 +74,29 @@ impl JsonDecoder {
             not_null: f.not_null,
             cell: Cell::Missing,
         });
-        JsonDecoder { keys, fields: fields.collect(), unit, rows: 0, errors: Vec::new(), tape: Vec::new() }
+        JsonDecoder {
+            keys,
+            fields: fields.collect(),
+            unit,
+            rows: 0,
+            errors: Vec::new(),
+            tape: Vec::new(),
+        }
     }
 
     /// Appends one row from `payload`, or, if that is malformed, nothing.
     pub fn decode(&mut self, payload: &[u8]) -> Result<(), String> {
         self.errors.clear();
-        let decoded = self.decode_object(payload).and_then(|()| self.complete_row());
+        let decoded = self
+            .decode_object(payload)
+            .and_then(|()| self.complete_row());
         if decoded.is_ok() {
             self.rows += 1;
         } else {
-            self.fields.iter_mut().filter_map(|f| f.column.as_mut()).for_each(|c| c.truncate(self.rows));
+            self.fields
+                .iter_mut()
+                .filter_map(|f| f.column.as_mut())
+                .for_each(|c| c.truncate(self.rows));
         }
         decoded
     }
@@ -97,7 +109,11 @@ impl JsonDecoder {
     /// The requested columns, in the order of the fields; the decoder is empty afterwards.
     pub fn finish(&mut self) -> Vec<ArrayRef> {
         self.rows = 0;
-        self.fields.iter_mut().filter_map(|f| f.column.as_mut()).map(Column::finish).collect()
+        self.fields
+            .iter_mut()
+            .filter_map(|f| f.column.as_mut())
+            .map(Column::finish)
+            .collect()
     }
 
     fn decode_object(&mut self, payload: &[u8]) -> Result<(), String> {
@@ -114,7 +130,10 @@ impl JsonDecoder {
         let peek = jiter.peek().map_err(syntax)?;
         if peek != Peek::Object {
             jiter.known_skip(peek).map_err(syntax)?;
-            return Err(format!("a message must be a JSON object, not {}", kind_of(peek)));
+            return Err(format!(
+                "a message must be a JSON object, not {}",
+                kind_of(peek)
+            ));
         }
         self.fields.iter_mut().for_each(|f| f.cell = Cell::Missing);
         let mut position = 0;
@@ -132,10 +151,19 @@ impl JsonDecoder {
         jiter.finish().map_err(syntax)
     }
 
-    fn read_field(&mut self, index: usize, jiter: &mut Jiter, peek: Peek) -> Result<(), JiterError> {
+    fn read_field(
+        &mut self,
+        index: usize,
+        jiter: &mut Jiter,
+        peek: Peek,
+    ) -> Result<(), JiterError> {
         let field = &mut self.fields[index];
         let is_repeated = field.cell != Cell::Missing;
-        field.cell = if peek == Peek::Null { Cell::Null } else { Cell::Value };
+        field.cell = if peek == Peek::Null {
+            Cell::Null
+        } else {
+            Cell::Value
+        };
         let Some(column) = &mut field.column else {
             return jiter.known_skip(peek);
         };
@@ -170,7 +198,10 @@ impl JsonDecoder {
                 Cell::Value | Cell::Failed => false,
             };
             if is_null && field.not_null {
-                return Err(format!("null value in column \"{}\" violates not-null constraint", field.name));
+                return Err(format!(
+                    "null value in column \"{}\" violates not-null constraint",
+                    field.name
+                ));
             }
         }
         Ok(())

@@ -90,15 +90,26 @@ impl Client {
             )
         };
         if handle.is_null() {
-            return Err(invalid(format!("Kafka properties are refused: {}", text(error.as_ptr()))));
+            return Err(invalid(format!(
+                "Kafka properties are refused: {}",
+                text(error.as_ptr())
+            )));
         }
         std::mem::forget(conf);
         // SAFETY: the handle is valid; a null configuration means the default one.
         let topic = unsafe { rd::rd_kafka_topic_new(handle, topic_name.as_ptr(), ptr::null_mut()) };
-        let client =
-            Client { handle, topic, topic_name, bootstrap: config.bootstrap.clone(), events };
+        let client = Client {
+            handle,
+            topic,
+            topic_name,
+            bootstrap: config.bootstrap.clone(),
+            events,
+        };
         if topic.is_null() {
-            return Err(invalid(format!("option \"topic\": '{}' is no topic name", config.topic)));
+            return Err(invalid(format!(
+                "option \"topic\": '{}' is no topic name",
+                config.topic
+            )));
         }
         Ok(client)
     }
@@ -120,7 +131,13 @@ impl Client {
         let mut metadata = ptr::null();
         // SAFETY: all pointers are valid; the result is freed below.
         let error = unsafe {
-            rd::rd_kafka_metadata(self.handle, 0, self.topic, &mut metadata, timeout(timeout_ms))
+            rd::rd_kafka_metadata(
+                self.handle,
+                0,
+                self.topic,
+                &mut metadata,
+                timeout(timeout_ms),
+            )
         };
         if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
             return Err(TopicError::Unavailable(self.unreachable(error)));
@@ -217,19 +234,6 @@ impl Client {
         unsafe { rd::rd_kafka_consume_stop(self.topic, partition) };
     }
 
-    /// Stops (or goes on) fetching without forgetting the position.
-    pub fn set_paused(&self, partition: i32, is_paused: bool) {
-        let list = PartitionList::new(&self.topic_name, &[partition], 0);
-        // SAFETY: handle and list are valid.
-        unsafe {
-            if is_paused {
-                rd::rd_kafka_pause_partitions(self.handle, list.0);
-            } else {
-                rd::rd_kafka_resume_partitions(self.handle, list.0);
-            }
-        }
-    }
-
     pub fn topic(&self) -> String {
         self.topic_name.to_string_lossy().into_owned()
     }
@@ -274,8 +278,10 @@ impl Conf {
         // SAFETY: always succeeds.
         let conf = Conf(unsafe { rd::rd_kafka_conf_new() });
         for (name, value) in properties {
-            let refused = |reason: String| invalid(format!("option \"properties.{name}\": {reason}"));
-            let (Ok(c_name), Ok(c_value)) = (CString::new(name.as_str()), CString::new(value.as_str()))
+            let refused =
+                |reason: String| invalid(format!("option \"properties.{name}\": {reason}"));
+            let (Ok(c_name), Ok(c_value)) =
+                (CString::new(name.as_str()), CString::new(value.as_str()))
             else {
                 return Err(refused("contains a zero byte".to_string()));
             };
@@ -314,7 +320,8 @@ impl PartitionList {
         unsafe {
             let list = rd::rd_kafka_topic_partition_list_new(partitions.len() as c_int);
             for partition in partitions {
-                let element = rd::rd_kafka_topic_partition_list_add(list, topic.as_ptr(), *partition);
+                let element =
+                    rd::rd_kafka_topic_partition_list_add(list, topic.as_ptr(), *partition);
                 (*element).offset = offset;
             }
             PartitionList(list)
@@ -349,9 +356,16 @@ fn describe(topic: &rd::rd_kafka_metadata_topic) -> Result<TopicPartitions, Topi
         return Err(TopicError::Missing);
     }
     let trouble = partitions.iter().find(|p| p.leader < 0).map(|p| {
-        format!("partition {} has no leader: {}", p.id, describe_error(p.err))
+        format!(
+            "partition {} has no leader: {}",
+            p.id,
+            describe_error(p.err)
+        )
     });
-    Ok(TopicPartitions { partitions: partitions.iter().map(|p| p.id).collect(), trouble })
+    Ok(TopicPartitions {
+        partitions: partitions.iter().map(|p| p.id).collect(),
+        trouble,
+    })
 }
 
 /// librdkafka's words for an error.
@@ -380,7 +394,9 @@ pub fn text(string: *const c_char) -> String {
         return String::new();
     }
     // SAFETY: librdkafka's strings end with a zero.
-    unsafe { CStr::from_ptr(string) }.to_string_lossy().into_owned()
+    unsafe { CStr::from_ptr(string) }
+        .to_string_lossy()
+        .into_owned()
 }
 
 unsafe extern "C" fn on_error(
@@ -391,15 +407,17 @@ unsafe extern "C" fn on_error(
 ) {
     // SAFETY: the opaque pointer is the client's `Events`, which outlives the handle.
     let events = unsafe { &*opaque.cast::<Events>() };
-    let is_all_brokers_down =
-        error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int;
+    let is_all_brokers_down = error == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ALL_BROKERS_DOWN as c_int;
     let mut last = events.last.lock();
     let message = match last.as_ref() {
         // "1/1 brokers are down" says less than why the last one went down.
         Some(previous) if is_all_brokers_down => previous.message.clone(),
         _ => text(reason),
     };
-    *last = Some(ClientEvent { message, is_all_brokers_down });
+    *last = Some(ClientEvent {
+        message,
+        is_all_brokers_down,
+    });
     drop(last);
     events.count.fetch_add(1, Ordering::Release);
 }

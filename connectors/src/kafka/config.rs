@@ -15,10 +15,16 @@ pub const WITH_OPTIONS: OptionSet = OptionSet {
     specs: &[
         OptionSpec::required("connector", OptionType::Text),
         OptionSpec::required("topic", OptionType::Text),
-        OptionSpec::optional("scan.startup.mode", OptionType::Choice(&["earliest", "latest"])),
+        OptionSpec::optional(
+            "scan.startup.mode",
+            OptionType::Choice(&["earliest", "latest"]),
+        ),
         OptionSpec::optional(
             "scan.startup.timestamp.millis",
-            OptionType::Integer { min: 0, max: i64::MAX },
+            OptionType::Integer {
+                min: 0,
+                max: i64::MAX,
+            },
         ),
         OptionSpec::optional("idle_timeout", OptionType::Interval),
         OptionSpec::optional("late", OptionType::Choice(&["drop", "include"])),
@@ -31,7 +37,10 @@ pub const WITH_OPTIONS: OptionSet = OptionSet {
 
 const JSON_OPTIONS: OptionSet = OptionSet {
     place: "ENCODE JSON",
-    specs: &[OptionSpec::optional("timestamp.unit", OptionType::Choice(&["s", "ms", "us"]))],
+    specs: &[OptionSpec::optional(
+        "timestamp.unit",
+        OptionType::Choice(&["s", "ms", "us"]),
+    )],
     prefixes: &[],
 };
 
@@ -112,10 +121,12 @@ impl KafkaConfig {
                 _ => OnDataLoss::Fail,
             },
             allow_missing_topic: boolean(&def.options, "allow_missing_topic", false),
-            timestamp_unit: def.encode_options.get("timestamp.unit").map(|unit| match unit.as_str() {
-                "s" => TimestampUnit::Seconds,
-                "ms" => TimestampUnit::Millis,
-                _ => TimestampUnit::Micros,
+            timestamp_unit: def.encode_options.get("timestamp.unit").map(|unit| {
+                match unit.as_str() {
+                    "s" => TimestampUnit::Seconds,
+                    "ms" => TimestampUnit::Millis,
+                    _ => TimestampUnit::Micros,
+                }
             }),
             metadata_interval,
             properties,
@@ -167,8 +178,10 @@ impl KafkaConfig {
             ("queued.max.messages.kbytes", queue_kbytes.to_string()),
             ("queued.min.messages", queue_messages.to_string()),
         ];
-        let mut all: BTreeMap<String, String> =
-            defaults.into_iter().map(|(k, v)| (k.to_string(), v)).collect();
+        let mut all: BTreeMap<String, String> = defaults
+            .into_iter()
+            .map(|(k, v)| (k.to_string(), v))
+            .collect();
         all.extend(self.properties.clone());
         all.extend(fixed.into_iter().map(|(k, v)| (k.to_string(), v)));
         all.into_iter().collect()
@@ -177,10 +190,14 @@ impl KafkaConfig {
 
 fn check_format(def: &SourceDef) -> Result<(), SourceError> {
     if def.format != Format::Plain {
-        return Err(invalid("a source takes FORMAT PLAIN; UPSERT and DEBEZIUM need a table"));
+        return Err(invalid(
+            "a source takes FORMAT PLAIN; UPSERT and DEBEZIUM need a table",
+        ));
     }
     if def.encode != Encode::Json {
-        return Err(invalid("connector = 'kafka' takes FORMAT PLAIN ENCODE JSON"));
+        return Err(invalid(
+            "connector = 'kafka' takes FORMAT PLAIN ENCODE JSON",
+        ));
     }
     JSON_OPTIONS.check(&def.encode_options)
 }
@@ -189,7 +206,9 @@ fn check_format(def: &SourceDef) -> Result<(), SourceError> {
 fn properties(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, SourceError> {
     let mut properties = BTreeMap::new();
     for (option, value) in options {
-        let Some(name) = option.strip_prefix("properties.") else { continue };
+        let Some(name) = option.strip_prefix("properties.") else {
+            continue;
+        };
         if RESERVED_PROPERTIES.contains(&name) {
             return Err(invalid(format!(
                 "option \"{option}\" can not be set: Rivermark keeps offsets and queues itself"
@@ -209,7 +228,10 @@ fn properties(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, Str
 
 fn start_mode(options: &BTreeMap<String, String>) -> Result<StartMode, SourceError> {
     let timestamp_ms = integer(options, "scan.startup.timestamp.millis");
-    match (options.get("scan.startup.mode").map(String::as_str), timestamp_ms) {
+    match (
+        options.get("scan.startup.mode").map(String::as_str),
+        timestamp_ms,
+    ) {
         (Some(_), Some(_)) => Err(invalid(
             "options \"scan.startup.mode\" and \"scan.startup.timestamp.millis\" exclude each other",
         )),

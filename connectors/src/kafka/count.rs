@@ -25,22 +25,35 @@ pub struct BareCount {
 
 /// Reads `topic` from its first offset to its present end. `prefetch_bytes` bounds librdkafka's queue as a reader's
 /// does.
-pub fn count_bare(bootstrap: &str, topic: &str, prefetch_bytes: usize) -> Result<BareCount, SourceError> {
+pub fn count_bare(
+    bootstrap: &str,
+    topic: &str,
+    prefetch_bytes: usize,
+) -> Result<BareCount, SourceError> {
     let config = KafkaConfig::bare(bootstrap, topic);
     let client = Arc::new(Client::new(&config, prefetch_bytes)?);
     let partitions = client.partitions(TIMEOUT_MS).map_err(|e| match e {
-        TopicError::Missing => SourceError::MissingTopic(format!("Kafka topic \"{topic}\" does not exist")),
+        TopicError::Missing => {
+            SourceError::MissingTopic(format!("Kafka topic \"{topic}\" does not exist"))
+        }
         TopicError::Unavailable(error) => SourceError::Unreachable(error),
     })?;
     let starts = client.list_offsets(&partitions.partitions, BEGINNING, TIMEOUT_MS)?;
     let ends = client.list_offsets(&partitions.partitions, END, TIMEOUT_MS)?;
-    let mut open: BTreeMap<i32, i64> = ends.into_iter().filter(|(p, end)| starts[p] < *end).collect();
+    let mut open: BTreeMap<i32, i64> = ends
+        .into_iter()
+        .filter(|(p, end)| starts[p] < *end)
+        .collect();
     let queue = client.queue();
     let started = Instant::now();
     for partition in open.keys() {
         client.start(*partition, starts[partition], &queue)?;
     }
-    let mut count = BareCount { messages: 0, bytes: 0, elapsed: Duration::ZERO };
+    let mut count = BareCount {
+        messages: 0,
+        bytes: 0,
+        elapsed: Duration::ZERO,
+    };
     let mut batch = Vec::new();
     while !open.is_empty() {
         queue.consume(&mut batch, MAX_BATCH, 1000);
@@ -54,7 +67,10 @@ pub fn count_bare(bootstrap: &str, topic: &str, prefetch_bytes: usize) -> Result
                 RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => message.offset(),
                 _ => return Err(SourceError::Unreachable(message.error_text())),
             };
-            if open.get(&message.partition()).is_some_and(|end| position >= *end) {
+            if open
+                .get(&message.partition())
+                .is_some_and(|end| position >= *end)
+            {
                 open.remove(&message.partition());
             }
         }

@@ -40,7 +40,8 @@ pub struct FailOnPanic<'a>(pub &'a Arc<Lanes>);
 impl Drop for FailOnPanic<'_> {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.set_failed("internal connector error: a reader's thread panicked".to_string());
+            self.0
+                .set_failed("internal connector error: a reader's thread panicked".to_string());
         }
     }
 }

@@ -28,12 +28,19 @@ impl EmbeddedBroker {
     }
 
     pub fn create_topic(&self, topic: &str, partitions: i32) -> Result<(), SourceError> {
-        self.cluster.create_topic(topic, partitions, 1).map_err(refused)
+        self.cluster
+            .create_topic(topic, partitions, 1)
+            .map_err(refused)
     }
 
     /// Disconnects all clients and takes no new ones, or takes them again.
     pub fn set_down(&self, is_down: bool) -> Result<(), SourceError> {
-        if is_down { self.cluster.broker_down(-1) } else { self.cluster.broker_up(-1) }.map_err(refused)
+        if is_down {
+            self.cluster.broker_down(-1)
+        } else {
+            self.cluster.broker_up(-1)
+        }
+        .map_err(refused)
     }
 }
 

@@ -3,7 +3,7 @@
 //! It alone knows the position of each partition. A position moves past messages that were handed on, and past what is
 //! never delivered (control records, compacted or aborted messages) when librdkafka reports the partition's end.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -50,7 +50,11 @@ pub struct Cursor {
 impl Cursor {
     pub fn new(position: i64, stop: Option<i64>) -> Self {
         let is_done = stop.is_some_and(|stop| stop <= position);
-        Cursor { position, stop, is_done }
+        Cursor {
+            position,
+            stop,
+            is_done,
+        }
     }
 
     /// Moves forward to `position`, at most to the stop.
@@ -100,13 +104,18 @@ pub struct Fetcher {
     pub stop_at: Option<BTreeMap<i32, i64>>,
     runs: Vec<OpenRun>,
     losses: Vec<PendingLoss>,
+    /// Partitions that are not fetched for the moment.
+    paused: BTreeSet<i32>,
 }
 
 /// The reader can not go on (its state says why), or is through.
 struct Ended;
 
 impl Fetcher {
-    #[expect(clippy::too_many_arguments, reason = "the thread's ends of the reader's channels")]
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the thread's ends of the reader's channels"
+    )]
     pub fn new(
         client: Arc<Client>,
         queue: Arc<Queue>,
@@ -118,8 +127,20 @@ impl Fetcher {
         cursors: BTreeMap<i32, Cursor>,
         stop_at: Option<BTreeMap<i32, i64>>,
     ) -> Self {
-        let (runs, losses) = (Vec::new(), Vec::new());
-        Fetcher { client, queue, lanes, jobs, commands, pokes, on_data_loss, cursors, stop_at, runs, losses }
+        Fetcher {
+            client,
+            queue,
+            lanes,
+            jobs,
+            commands,
+            pokes,
+            on_data_loss,
+            cursors,
+            stop_at,
+            runs: Vec::new(),
+            losses: Vec::new(),
+            paused: BTreeSet::new(),
+        }
     }
 
     /// Fetches until the reader is dropped, fails, or every partition has reached its stop.
@@ -134,8 +155,9 @@ impl Fetcher {
     }
 
     fn fetch(&mut self) -> Result<(), Ended> {
-        let starts: Vec<_> = self.cursors.iter().filter(|(_, c)| !c.is_done).map(|(p, _)| *p).collect();
-        starts.into_iter().try_for_each(|partition| self.start(partition))?;
+        self.cursors
+            .keys()
+            .try_for_each(|partition| self.start(*partition))?;
         let mut messages = Vec::new();
         let mut seen_events = 0;
         let mut ends_at = Instant::now();
@@ -164,16 +186,26 @@ impl Fetcher {
 
     fn is_through(&self) -> bool {
         self.stop_at.as_ref().is_some_and(|stops| {
-            stops.keys().all(|p| self.cursors.get(p).is_some_and(|c| c.is_done))
+            stops
+                .keys()
+                .all(|p| self.cursors.get(p).is_some_and(|c| c.is_done))
         })
     }
 
+    /// Fetches the partition from its position, unless it is paused or done.
     fn start(&self, partition: i32) -> Result<(), Ended> {
-        let Some(cursor) = self.cursors.get(&partition) else { return Ok(()) };
-        self.client.start(partition, cursor.position, &self.queue).map_err(|e| {
-            self.lanes.set_failed(e.to_string());
-            Ended
-        })
+        let Some(cursor) = self.cursors.get(&partition).filter(|c| !c.is_done) else {
+            return Ok(());
+        };
+        if self.paused.contains(&partition) {
+            return Ok(());
+        }
+        self.client
+            .start(partition, cursor.position, &self.queue)
+            .map_err(|e| {
+                self.lanes.set_failed(e.to_string());
+                Ended
+            })
     }
 
     /// Commands of the watching thread, pauses of the reader's owner.
@@ -181,25 +213,38 @@ impl Fetcher {
         while let Ok(command) = self.commands.try_recv() {
             match command {
                 Command::Open { partition, start } => {
-                    let stop = self.stop_at.as_ref().map(|s| s.get(&partition).copied().unwrap_or(start));
+                    let stop = self
+                        .stop_at
+                        .as_ref()
+                        .map(|s| s.get(&partition).copied().unwrap_or(start));
                     let cursor = Cursor::new(start, stop);
                     self.cursors.insert(partition, cursor);
                     self.lanes.open(partition, start, cursor.is_done);
                     if cursor.is_done {
                         self.lanes.set_done(partition);
-                    } else {
-                        self.start(partition)?;
                     }
+                    self.start(partition)?;
                 }
                 Command::Recreated => {
-                    let read: Vec<_> =
-                        self.cursors.iter().filter(|(_, c)| c.position > 0 && !c.is_done).map(|(p, _)| *p).collect();
-                    read.into_iter().for_each(|partition| self.lose(partition, true));
+                    let read: Vec<_> = self
+                        .cursors
+                        .iter()
+                        .filter(|(_, c)| c.position > 0 && !c.is_done)
+                        .map(|(p, _)| *p)
+                        .collect();
+                    read.into_iter()
+                        .for_each(|partition| self.lose(partition, true));
                 }
             }
         }
         for (partition, is_paused) in self.lanes.take_pause_changes() {
-            self.client.set_paused(partition, is_paused);
+            // Not librdkafka's own pausing: that resumes one message too late after an end of partition (2.12).
+            if is_paused {
+                self.paused.insert(partition);
+                self.client.stop(partition);
+            } else if self.paused.remove(&partition) {
+                self.start(partition)?;
+            }
         }
         Ok(())
     }
@@ -221,7 +266,11 @@ impl Fetcher {
         let mut current = usize::MAX;
         for message in messages.drain(..) {
             let partition = message.partition();
-            if self.runs.get(current).is_none_or(|open| open.run.partition != partition) {
+            if self
+                .runs
+                .get(current)
+                .is_none_or(|open| open.run.partition != partition)
+            {
                 match self.open_run(partition) {
                     Some(index) => current = index,
                     None => {
@@ -252,21 +301,39 @@ impl Fetcher {
 
     /// The index of the partition's run; `None` for a partition that is not read.
     fn open_run(&mut self, partition: i32) -> Option<usize> {
-        if let Some(index) = self.runs.iter().position(|open| open.run.partition == partition) {
+        if let Some(index) = self
+            .runs
+            .iter()
+            .position(|open| open.run.partition == partition)
+        {
             return Some(index);
         }
         let cursor = *self.cursors.get(&partition)?;
         let run = Run::new(partition, cursor.position, self.client.clone());
-        self.runs.push(OpenRun { run, cursor, start: cursor.position, reached_end: None });
+        self.runs.push(OpenRun {
+            run,
+            cursor,
+            start: cursor.position,
+            reached_end: None,
+        });
         Some(self.runs.len() - 1)
     }
 
     fn close_run(&mut self, index: usize) -> Result<(), Ended> {
-        let OpenRun { mut run, cursor, start, reached_end } = self.runs.remove(index);
+        let OpenRun {
+            mut run,
+            cursor,
+            start,
+            reached_end,
+        } = self.runs.remove(index);
         let partition = run.partition;
         self.cursors.insert(partition, cursor);
         if !run.messages.is_empty() || cursor.position != start {
             run.next_offset = cursor.position;
+            self.lanes.set_end(
+                partition,
+                self.client.cached_end(partition).max(cursor.position),
+            );
             let place = self.lanes.reserve(partition, run.memory());
             self.jobs.send(Job { place, run }).map_err(|_| Ended)?;
         }
@@ -311,7 +378,11 @@ impl Fetcher {
     fn lose(&mut self, partition: i32, is_recreated: bool) {
         match self.losses.iter_mut().find(|l| l.partition == partition) {
             Some(loss) => loss.is_recreated |= is_recreated,
-            None => self.losses.push(PendingLoss { partition, is_recreated, retry_at: Instant::now() }),
+            None => self.losses.push(PendingLoss {
+                partition,
+                is_recreated,
+                retry_at: Instant::now(),
+            }),
         }
     }
 
@@ -319,14 +390,24 @@ impl Fetcher {
     fn settle_losses(&mut self) -> Result<(), Ended> {
         let now = Instant::now();
         for mut pending in std::mem::take(&mut self.losses) {
-            let Some(cursor) = self.cursors.get(&pending.partition).copied().filter(|c| !c.is_done) else {
+            let Some(cursor) = self
+                .cursors
+                .get(&pending.partition)
+                .copied()
+                .filter(|c| !c.is_done)
+            else {
                 continue;
             };
             if pending.retry_at > now {
                 self.losses.push(pending);
                 continue;
             }
-            match Loss::find(&self.client, pending.partition, cursor.position, pending.is_recreated) {
+            match Loss::find(
+                &self.client,
+                pending.partition,
+                cursor.position,
+                pending.is_recreated,
+            ) {
                 Ok(loss) => self.settle(&loss, cursor)?,
                 Err(error) => {
                     self.lanes.set_retrying(error.to_string());
@@ -339,7 +420,13 @@ impl Fetcher {
     }
 
     fn settle(&mut self, loss: &Loss, mut cursor: Cursor) -> Result<(), Ended> {
-        let Loss { partition, wanted, first, end, is_recreated } = *loss;
+        let Loss {
+            partition,
+            wanted,
+            first,
+            end,
+            is_recreated,
+        } = *loss;
         let is_lost = is_recreated || wanted < first || wanted > end;
         if is_lost {
             let error = loss.describe(&self.client.topic());
@@ -350,7 +437,8 @@ impl Fetcher {
                     return Err(Ended);
                 }
                 OnDataLoss::Continue => {
-                    self.lanes.note(format!("{error}; reading goes on at {first}"));
+                    self.lanes
+                        .note(format!("{error}; reading goes on at {first}"));
                     cursor = Cursor::new(cursor.position, cursor.stop);
                     cursor.advance(first);
                     cursor.is_done = cursor.stop.is_some_and(|stop| stop <= cursor.position);
@@ -359,9 +447,14 @@ impl Fetcher {
         }
         self.client.stop(partition);
         let run = Run::new(partition, cursor.position, self.client.clone());
-        self.runs.push(OpenRun { run, cursor, start: wanted, reached_end: None });
+        self.runs.push(OpenRun {
+            run,
+            cursor,
+            start: wanted,
+            reached_end: None,
+        });
         self.close_run(self.runs.len() - 1)?;
-        if cursor.is_done { Ok(()) } else { self.start(partition) }
+        self.start(partition)
     }
 }
 
@@ -373,8 +466,16 @@ mod tests {
     fn a_cursor_passes_gaps_and_ends_at_its_stop() {
         let check = |stop: Option<i64>, offsets: &[i64], accepted: &[i64], end: (i64, bool)| {
             let mut cursor = Cursor::new(10, stop);
-            let got: Vec<_> = offsets.iter().copied().filter(|o| cursor.accepts(*o)).collect();
-            assert_eq!((got.as_slice(), (cursor.position, cursor.is_done)), (accepted, end), "{offsets:?}");
+            let got: Vec<_> = offsets
+                .iter()
+                .copied()
+                .filter(|o| cursor.accepts(*o))
+                .collect();
+            assert_eq!(
+                (got.as_slice(), (cursor.position, cursor.is_done)),
+                (accepted, end),
+                "{offsets:?}"
+            );
         };
         check(None, &[9, 10, 11, 15], &[10, 11, 15], (16, false));
         check(Some(12), &[10, 11, 12], &[10, 11], (12, true));

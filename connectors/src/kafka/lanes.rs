@@ -67,7 +67,12 @@ impl Lanes {
             is_stopped: false,
             pause_changes: Vec::new(),
         };
-        Lanes { state: Mutex::new(state), changed: Condvar::new(), budget, wake }
+        Lanes {
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+            budget,
+            wake,
+        }
     }
 
     /// Adds a partition that is read from `start`.
@@ -182,7 +187,10 @@ impl Lanes {
     }
 
     pub fn is_retrying(&self) -> bool {
-        matches!(self.state.lock().reader, ReaderState::Retrying | ReaderState::Starting)
+        matches!(
+            self.state.lock().reader,
+            ReaderState::Retrying | ReaderState::Starting
+        )
     }
 
     /// Waits until the budget has room, something changes or `timeout` is over; tells whether there is room.
@@ -206,7 +214,9 @@ impl Lanes {
 
     pub fn set_paused(&self, partition: i32, is_paused: bool) {
         let mut state = self.state.lock();
-        let Some(lane) = state.lanes.get_mut(&partition) else { return };
+        let Some(lane) = state.lanes.get_mut(&partition) else {
+            return;
+        };
         if lane.is_paused != is_paused {
             lane.is_paused = is_paused;
             state.pause_changes.push((partition, is_paused));
@@ -227,7 +237,12 @@ impl Lanes {
         let partition = state.next_ready()?;
         state.last_taken = partition;
         let lane = state.lane(partition);
-        let Some(Place { batch: Some(batch), .. }) = lane.places.front_mut() else { return None };
+        let Some(Place {
+            batch: Some(batch), ..
+        }) = lane.places.front_mut()
+        else {
+            return None;
+        };
         let is_whole = batch.rows.num_rows() <= max_rows.max(1);
         let taken = if is_whole {
             lane.first += 1;
@@ -249,30 +264,51 @@ impl Lanes {
         let state = self.state.lock();
         let is_finished = state.is_bounded
             && state.reader != ReaderState::Failed
-            && state.lanes.values().all(|l| l.is_done && l.places.is_empty());
+            && state
+                .lanes
+                .values()
+                .all(|l| l.is_done && l.places.is_empty());
         ReaderStatus {
-            state: if is_finished { ReaderState::Finished } else { state.reader },
+            state: if is_finished {
+                ReaderState::Finished
+            } else {
+                state.reader
+            },
             last_error: state.last_error.clone(),
-            partitions: state.lanes.iter().map(|(p, lane)| lane.status(*p)).collect(),
+            partitions: state
+                .lanes
+                .iter()
+                .map(|(p, lane)| lane.status(*p))
+                .collect(),
         }
     }
 }
 
 impl State {
     fn lane(&mut self, partition: i32) -> &mut Lane {
-        self.lanes.get_mut(&partition).expect("a partition is opened before anything else happens to it")
+        self.lanes
+            .get_mut(&partition)
+            .expect("a partition is opened before anything else happens to it")
     }
 
     fn used(&self) -> usize {
-        self.lanes.values().filter(|l| !l.is_paused).map(|l| l.bytes).sum()
+        self.lanes
+            .values()
+            .filter(|l| !l.is_paused)
+            .map(|l| l.bytes)
+            .sum()
     }
 
     /// The partition after the last one served that has a decoded batch.
     fn next_ready(&self) -> Option<i32> {
-        let is_ready = |lane: &Lane| !lane.is_paused && lane.places.front().is_some_and(|p| p.batch.is_some());
+        let is_ready =
+            |lane: &Lane| !lane.is_paused && lane.places.front().is_some_and(|p| p.batch.is_some());
         let after = self.lanes.range(self.last_taken.saturating_add(1)..);
         let before = self.lanes.range(..=self.last_taken);
-        after.chain(before).find(|(_, lane)| is_ready(lane)).map(|(partition, _)| *partition)
+        after
+            .chain(before)
+            .find(|(_, lane)| is_ready(lane))
+            .map(|(partition, _)| *partition)
     }
 }
 
@@ -295,7 +331,8 @@ mod tests {
 
     fn batch(partition: i32, first_offset: i64, rows: usize) -> SourceBatch {
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let empty = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
+        let empty =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), Vec::new(), &options);
         let offsets: Vec<_> = (0..rows as i64).map(|i| first_offset + i).collect();
         SourceBatch {
             partition,
@@ -341,7 +378,10 @@ mod tests {
             let place = lanes.reserve(partition, 1);
             lanes.complete(place, batch(partition, 0, 3));
         }
-        assert_eq!(drain(&lanes, 2), [(0, 0, 2), (1, 0, 2), (0, 2, 1), (1, 2, 1)]);
+        assert_eq!(
+            drain(&lanes, 2),
+            [(0, 0, 2), (1, 0, 2), (0, 2, 1), (1, 2, 1)]
+        );
         assert_eq!(lanes.status().partitions[0].taken, 3);
     }
 

@@ -23,7 +23,10 @@ unsafe impl Sync for Queue {}
 
 impl Queue {
     pub(super) fn new(queue: *mut rd::rd_kafka_queue_t, client: Arc<Client>) -> Self {
-        Queue { queue, _client: client }
+        Queue {
+            queue,
+            _client: client,
+        }
     }
 
     pub(super) fn as_ptr(&self) -> *mut rd::rd_kafka_queue_t {
@@ -49,7 +52,10 @@ impl Queue {
         // SAFETY: `KafkaMessage` is a transparent pointer, there is room for `room` of them, and the call says how
         // many it wrote.
         unsafe {
-            let end = out.as_mut_ptr().add(out.len()).cast::<*mut rd::rd_kafka_message_t>();
+            let end = out
+                .as_mut_ptr()
+                .add(out.len())
+                .cast::<*mut rd::rd_kafka_message_t>();
             let count = rd::rd_kafka_consume_batch_queue(self.queue, timeout_ms, end, room);
             out.set_len(out.len() + usize::try_from(count).unwrap_or(0));
         }
@@ -137,7 +143,10 @@ impl Message for KafkaMessage {
             while rd::rd_kafka_header_get_all(headers, index, &mut name, &mut value, &mut size)
                 == RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR
             {
-                visit(std::ffi::CStr::from_ptr(name).to_bytes(), bytes(value, size));
+                visit(
+                    std::ffi::CStr::from_ptr(name).to_bytes(),
+                    bytes(value, size),
+                );
                 index += 1;
             }
         }
@@ -173,7 +182,13 @@ pub struct Run {
 
 impl Run {
     pub fn new(partition: i32, next_offset: i64, client: Arc<Client>) -> Self {
-        Run { partition, messages: Vec::new(), next_offset, bytes: 0, _client: client }
+        Run {
+            partition,
+            messages: Vec::new(),
+            next_offset,
+            bytes: 0,
+            _client: client,
+        }
     }
 
     /// What it occupies, librdkafka's own structures included.

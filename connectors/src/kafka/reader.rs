@@ -6,7 +6,9 @@ use std::thread;
 
 use arrow::datatypes::SchemaRef;
 use crossbeam_channel::{Sender, bounded, unbounded};
-use rivermark_executor::source::{ReadRequest, ReaderStatus, SourceBatch, SourceError, SourceReader};
+use rivermark_executor::source::{
+    ReadRequest, ReaderStatus, SourceBatch, SourceError, SourceReader,
+};
 use rivermark_planner::catalog::SourceDef;
 
 use super::client::Client;
@@ -31,12 +33,20 @@ pub struct KafkaReader {
 
 impl KafkaReader {
     /// Starts reading; contacts nothing before it returns.
-    pub fn start(def: &SourceDef, config: &KafkaConfig, request: ReadRequest) -> Result<Self, SourceError> {
+    pub fn start(
+        def: &SourceDef,
+        config: &KafkaConfig,
+        request: ReadRequest,
+    ) -> Result<Self, SourceError> {
         let schema = projected_schema(def, &request.columns)?;
         let client = Arc::new(Client::new(config, request.prefetch_bytes)?);
         let queue = Arc::new(client.queue());
         let budget = (request.prefetch_bytes / 2).max(1);
-        let lanes = Arc::new(Lanes::new(budget, request.stop_at.is_some(), request.wake.clone()));
+        let lanes = Arc::new(Lanes::new(
+            budget,
+            request.stop_at.is_some(),
+            request.wake.clone(),
+        ));
         let cursors = cursors(&request, &lanes);
         let (job_sender, jobs) = unbounded();
         let (command_sender, commands) = unbounded();
@@ -54,7 +64,10 @@ impl KafkaReader {
             pokes: poke_receiver,
             interval: config.metadata_interval,
             known: cursors.keys().copied().collect(),
-            only: request.stop_at.as_ref().map(|stops| stops.keys().copied().collect()),
+            only: request
+                .stop_at
+                .as_ref()
+                .map(|stops| stops.keys().copied().collect()),
         };
         let fetcher = Fetcher::new(
             client,
@@ -68,7 +81,12 @@ impl KafkaReader {
             request.stop_at,
         );
         // Until it is complete, dropping it (on an error below) stops the threads that run already.
-        let reader = KafkaReader { schema, lanes, queue, pokes };
+        let reader = KafkaReader {
+            schema,
+            lanes,
+            queue,
+            pokes,
+        };
         spawn("kafka-fetch", move || fetcher.run())?;
         spawn("kafka-watch", move || watcher.run())?;
         Ok(reader)

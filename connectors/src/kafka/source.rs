@@ -32,7 +32,11 @@ pub fn build(_name: &str, def: &SourceDef) -> Result<Arc<dyn Source>, SourceErro
     // Finds properties that librdkafka refuses, and columns that can not be decoded.
     Client::new(&config, QUERY_PREFETCH_BYTES)?;
     BatchDecoder::new(def, &[], config.timestamp_unit)?;
-    Ok(Arc::new(KafkaSource { def: def.clone(), config, client: Mutex::new(None) }))
+    Ok(Arc::new(KafkaSource {
+        def: def.clone(),
+        config,
+        client: Mutex::new(None),
+    }))
 }
 
 impl KafkaSource {
@@ -53,7 +57,9 @@ impl KafkaSource {
         loop {
             let error = match client.partitions(remaining_ms(deadline).clamp(1, ATTEMPT_MS)) {
                 Ok(topic) => return Ok(topic.partitions),
-                Err(TopicError::Missing) if self.config.allow_missing_topic => return Ok(Vec::new()),
+                Err(TopicError::Missing) if self.config.allow_missing_topic => {
+                    return Ok(Vec::new());
+                }
                 Err(TopicError::Missing) => {
                     return Err(SourceError::MissingTopic(format!(
                         "Kafka topic \"{}\" does not exist at {}; create it first, or say \
@@ -63,7 +69,9 @@ impl KafkaSource {
                 }
                 Err(TopicError::Unavailable(error)) => error,
             };
-            let is_refused = client.poll(&mut seen_events).is_some_and(|e| e.is_all_brokers_down)
+            let is_refused = client
+                .poll(&mut seen_events)
+                .is_some_and(|e| e.is_all_brokers_down)
                 && started.elapsed() >= REFUSAL;
             if is_refused || remaining_ms(deadline) == 0 {
                 return Err(SourceError::Unreachable(error));
@@ -84,7 +92,11 @@ impl Source for KafkaSource {
         };
         let mut positions = client.list_offsets(&partitions, at, remaining_ms(deadline).max(1))?;
         // A partition without a message so late starts at its end.
-        let later: Vec<_> = positions.iter().filter(|(_, o)| **o < 0).map(|(p, _)| *p).collect();
+        let later: Vec<_> = positions
+            .iter()
+            .filter(|(_, o)| **o < 0)
+            .map(|(p, _)| *p)
+            .collect();
         positions.extend(client.list_offsets(&later, END, remaining_ms(deadline).max(1))?);
         Ok(positions)
     }
@@ -97,10 +109,16 @@ impl Source for KafkaSource {
     }
 
     fn reader(&self, request: ReadRequest) -> Result<Box<dyn SourceReader>, SourceError> {
-        Ok(Box::new(KafkaReader::start(&self.def, &self.config, request)?))
+        Ok(Box::new(KafkaReader::start(
+            &self.def,
+            &self.config,
+            request,
+        )?))
     }
 }
 
 fn remaining_ms(deadline: Instant) -> u64 {
-    deadline.saturating_duration_since(Instant::now()).as_millis() as u64
+    deadline
+        .saturating_duration_since(Instant::now())
+        .as_millis() as u64
 }

@@ -21,7 +21,11 @@ impl Client {
 
 /// # Safety
 /// `handle` is a valid client.
-unsafe fn describe_topic(handle: *mut rd::rd_kafka_t, topic: &CStr, timeout_ms: c_int) -> Option<String> {
+unsafe fn describe_topic(
+    handle: *mut rd::rd_kafka_t,
+    topic: &CStr,
+    timeout_ms: c_int,
+) -> Option<String> {
     let mut names = [topic.as_ptr()];
     let mut error = [0 as c_char; 256];
     // SAFETY: everything that is made here is destroyed here, the event last, because the result belongs to it.
@@ -70,7 +74,11 @@ unsafe fn id_in(event: *mut rd::rd_kafka_event_t) -> Option<String> {
             return None;
         }
         let id = rd::rd_kafka_TopicDescription_topic_id(*topics);
-        let id = if id.is_null() { return None } else { text(rd::rd_kafka_Uuid_base64str(id)) };
+        let id = if id.is_null() {
+            return None;
+        } else {
+            text(rd::rd_kafka_Uuid_base64str(id))
+        };
         (id != NO_ID).then_some(id)
     }
 }

@@ -38,7 +38,11 @@ impl Watcher {
         let mut topic_id = None;
         while !self.lanes.is_stopped() {
             self.look(&mut topic_id);
-            let interval = if self.lanes.is_retrying() { RETRY_INTERVAL } else { self.interval };
+            let interval = if self.lanes.is_retrying() {
+                RETRY_INTERVAL
+            } else {
+                self.interval
+            };
             if self.pokes.recv_timeout(interval) == Err(RecvTimeoutError::Disconnected) {
                 return;
             }
@@ -50,7 +54,9 @@ impl Watcher {
             Ok(topic) => topic,
             Err(TopicError::Missing) => {
                 let name = self.client.topic();
-                return self.lanes.set_retrying(format!("Kafka topic \"{name}\" does not exist"));
+                return self
+                    .lanes
+                    .set_retrying(format!("Kafka topic \"{name}\" does not exist"));
             }
             Err(TopicError::Unavailable(error)) => return self.lanes.set_retrying(error),
         };
@@ -59,7 +65,9 @@ impl Watcher {
         }
         if let Some(gone) = self.known.iter().find(|p| !topic.partitions.contains(p)) {
             let name = self.client.topic();
-            return self.lanes.set_retrying(format!("Kafka topic \"{name}\" has no partition {gone} any more"));
+            return self.lanes.set_retrying(format!(
+                "Kafka topic \"{name}\" has no partition {gone} any more"
+            ));
         }
         if let Some(id) = self.client.topic_id(TIMEOUT_MS) {
             if topic_id.as_ref().is_some_and(|known| *known != id) {
@@ -68,8 +76,11 @@ impl Watcher {
             *topic_id = Some(id);
         }
         let is_wanted = |p: &i32| self.only.as_ref().is_none_or(|only| only.contains(p));
-        let new: Vec<_> =
-            topic.partitions.into_iter().filter(|p| is_wanted(p) && !self.known.contains(p)).collect();
+        let new: Vec<_> = topic
+            .partitions
+            .into_iter()
+            .filter(|p| is_wanted(p) && !self.known.contains(p))
+            .collect();
         match self.client.list_offsets(&new, BEGINNING, TIMEOUT_MS) {
             Ok(starts) => {
                 for (partition, start) in starts {

@@ -1,7 +1,7 @@
 //! `approx_distinct` of append-only input: a HyperLogLog of our own, because its bytes are stored.
 //!
-//! From P. Flajolet et al., "HyperLogLog" (2007), with linear counting for few values (Heule et al. 2013). 2^14
-//! registers: a standard error of 0.8 %. Up to 1,024 registers are kept as a sorted list, so that small groups stay
+//! From P. Flajolet et al., "HyperLogLog" (2007), with the estimator of O. Ertl, "New cardinality estimation algorithms
+//! for HyperLogLog sketches" (2017), which needs no tables of corrections. 2^14 registers: a standard error of 0.8 %. Up to 1,024 registers are kept as a sorted list, so that small groups stay
 //! small; larger ones take 16 KiB.
 //!
 //! ```text
@@ -20,6 +20,8 @@ use crate::state::KeyCodec;
 
 const PRECISION: u32 = 14;
 const REGISTERS: usize = 1 << PRECISION;
+/// Bits of a hash that are left for the rank, and one more for "all of them 0".
+const MAX_RANK: usize = 64 - PRECISION as usize + 1;
 const SPARSE_LIMIT: usize = 1024;
 
 /// Ranks by register.
@@ -42,7 +44,9 @@ impl Sketch {
                 Err(at) if pairs.len() < SPARSE_LIMIT => pairs.insert(at, (register, rank)),
                 Err(_) => {
                     let mut ranks = Box::new([0; REGISTERS]);
-                    pairs.iter().for_each(|&(register, rank)| ranks[usize::from(register)] = rank);
+                    pairs
+                        .iter()
+                        .for_each(|&(register, rank)| ranks[usize::from(register)] = rank);
                     ranks[usize::from(register)] = rank;
                     *self = Sketch::Dense(ranks);
                 }
@@ -57,27 +61,23 @@ impl Sketch {
     }
 
     fn estimate(&self) -> i64 {
-        let (inverse_sum, zeros) = match self {
+        let mut ranks = [0u32; MAX_RANK + 1];
+        match self {
             Sketch::Sparse(pairs) => {
-                let zeros = REGISTERS - pairs.len();
-                (pairs.iter().map(|&(_, rank)| inverse_power(rank)).sum::<f64>() + zeros as f64, zeros)
+                ranks[0] = (REGISTERS - pairs.len()) as u32;
+                pairs
+                    .iter()
+                    .for_each(|&(_, rank)| ranks[usize::from(rank)] += 1);
             }
-            Sketch::Dense(ranks) => {
-                let zeros = ranks.iter().filter(|&&rank| rank == 0).count();
-                (ranks.iter().map(|&rank| inverse_power(rank)).sum::<f64>(), zeros)
-            }
-        };
+            Sketch::Dense(dense) => dense.iter().for_each(|&rank| ranks[usize::from(rank)] += 1),
+        }
         let registers = REGISTERS as f64;
-        let raw = 0.7213 / (1.0 + 1.079 / registers) * registers * registers / inverse_sum;
-        let estimate = match zeros {
-            0 => raw,
-            zeros => {
-                let linear = registers * (registers / zeros as f64).ln();
-                // Above this, the raw estimate is the better one at this precision.
-                if linear <= 15_500.0 { linear } else { raw }
-            }
-        };
-        estimate.round() as i64
+        let mut z = registers * tau(1.0 - f64::from(ranks[MAX_RANK]) / registers);
+        for &count in ranks[1..MAX_RANK].iter().rev() {
+            z = 0.5 * (z + f64::from(count));
+        }
+        z += registers * sigma(f64::from(ranks[0]) / registers);
+        (registers * registers / (2.0 * std::f64::consts::LN_2 * z)).round() as i64
     }
 
     fn store(&self, out: &mut Vec<u8>) {
@@ -105,8 +105,14 @@ impl Sketch {
                 let mut register = 0;
                 for _ in 0..stored.unsigned()? {
                     register += stored.unsigned()?;
-                    let index = u16::try_from(register).ok().filter(|&r| usize::from(r) < REGISTERS);
-                    self.offer(index.ok_or_else(damaged)?, stored.byte()?);
+                    let index = u16::try_from(register)
+                        .ok()
+                        .filter(|&r| usize::from(r) < REGISTERS);
+                    let rank = stored.byte()?;
+                    if usize::from(rank) > MAX_RANK {
+                        return Err(damaged());
+                    }
+                    self.offer(index.ok_or_else(damaged)?, rank);
                 }
             }
             2 => {
@@ -122,8 +128,38 @@ impl Sketch {
     }
 }
 
-fn inverse_power(rank: u8) -> f64 {
-    1.0 / (1u64 << rank.min(63)) as f64
+/// Ertl's σ: what the registers that are still 0 contribute.
+fn sigma(mut x: f64) -> f64 {
+    if x == 1.0 {
+        return f64::INFINITY;
+    }
+    let (mut y, mut z) = (1.0, x);
+    loop {
+        x *= x;
+        let before = z;
+        z += x * y;
+        y += y;
+        if z == before {
+            return z;
+        }
+    }
+}
+
+/// Ertl's τ: what the registers at the highest rank contribute.
+fn tau(mut x: f64) -> f64 {
+    if x == 0.0 || x == 1.0 {
+        return 0.0;
+    }
+    let (mut y, mut z) = (1.0, 1.0 - x);
+    loop {
+        x = x.sqrt();
+        let before = z;
+        y *= 0.5;
+        z -= (1.0 - x) * (1.0 - x) * y;
+        if z == before {
+            return z / 3.0;
+        }
+    }
 }
 
 /// A 64-bit hash that never changes, as it is stored: multiply and fold, eight bytes at a time.
@@ -151,7 +187,11 @@ pub struct DistinctSketchStates {
 impl DistinctSketchStates {
     /// For arguments of `types` and results of `data_type`.
     pub fn new(types: Vec<DataType>, data_type: DataType) -> Result<Self> {
-        Ok(DistinctSketchStates { key: KeyCodec::new(types, None)?, data_type, sketches: Vec::new() })
+        Ok(DistinctSketchStates {
+            key: KeyCodec::new(types, None)?,
+            data_type,
+            sketches: Vec::new(),
+        })
     }
 }
 
@@ -179,7 +219,9 @@ impl GroupStates for DistinctSketchStates {
     }
 
     fn merge_stored(&mut self, readers: &mut [Option<Reader<'_>>]) -> Result<()> {
-        merge_each(readers, |group, reader| self.sketches[group].merge_stored(reader))
+        merge_each(readers, |group, reader| {
+            self.sketches[group].merge_stored(reader)
+        })
     }
 
     fn store(&self, group: usize, out: &mut Vec<u8>) {
@@ -187,7 +229,11 @@ impl GroupStates for DistinctSketchStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let estimates: Int64Array = self.sketches.iter().map(|sketch| Some(sketch.estimate())).collect();
+        let estimates: Int64Array = self
+            .sketches
+            .iter()
+            .map(|sketch| Some(sketch.estimate()))
+            .collect();
         Ok(Output::of(cast(&estimates, &self.data_type)?))
     }
 }
@@ -207,7 +253,10 @@ mod tests {
         for count in [0u64, 1, 10, 1000, 5000, 20_000, 60_000, 500_000] {
             let estimate = sketch(0..count).estimate() as f64;
             let allowed = (count as f64 * 0.03).max(0.5);
-            assert!((estimate - count as f64).abs() <= allowed, "{count}: {estimate}");
+            assert!(
+                (estimate - count as f64).abs() <= allowed,
+                "{count}: {estimate}"
+            );
         }
     }
 
@@ -224,8 +273,14 @@ mod tests {
 
     #[test]
     fn hash_is_golden() {
-        assert_eq!(hash(b""), hash(b""));
-        assert_ne!(hash(b"a"), hash(b"b"));
+        assert_eq!(
+            [hash(b""), hash(b"rivermark"), hash(b"a\0")],
+            [
+                9169598296804632971,
+                11860937487990025349,
+                1039712644690976266
+            ]
+        );
         assert_ne!(hash(b"a"), hash(b"a\0"));
     }
 }

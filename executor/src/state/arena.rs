@@ -21,7 +21,10 @@ impl Keys {
 
     /// No strings yet, with room for `count` strings of `bytes` bytes together.
     pub fn with_capacity(count: usize, bytes: usize) -> Self {
-        Self { data: Vec::with_capacity(bytes), ends: Vec::with_capacity(count) }
+        Self {
+            data: Vec::with_capacity(bytes),
+            ends: Vec::with_capacity(count),
+        }
     }
 
     /// Zeroed strings of the given lengths, to be filled in place.
@@ -34,12 +37,18 @@ impl Keys {
                 end
             })
             .collect();
-        Self { data: vec![0; end], ends }
+        Self {
+            data: vec![0; end],
+            ends,
+        }
     }
 
     /// Start of every string, for writers that fill column by column.
     pub(super) fn starts(&self) -> Vec<usize> {
-        std::iter::once(0).chain(self.ends.iter().copied()).take(self.ends.len()).collect()
+        std::iter::once(0)
+            .chain(self.ends.iter().copied())
+            .take(self.ends.len())
+            .collect()
     }
 
     /// The whole buffer.
@@ -122,7 +131,10 @@ pub struct Values {
 impl Values {
     /// `count` values, all absent.
     pub(super) fn absent(count: usize) -> Self {
-        Self { data: Vec::new(), spans: vec![None; count] }
+        Self {
+            data: Vec::new(),
+            spans: vec![None; count],
+        }
     }
 
     pub(super) fn set(&mut self, index: usize, value: &[u8]) {

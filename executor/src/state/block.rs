@@ -15,8 +15,8 @@ mod merge;
 
 use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute;
-use arrow::downcast_primitive_array;
 use arrow::datatypes::{DataType, SchemaRef};
+use arrow::downcast_primitive_array;
 use arrow::ipc::MetadataVersion;
 use arrow::ipc::reader::StreamReader;
 use arrow::ipc::writer::{IpcWriteOptions, StreamWriter};
@@ -78,7 +78,12 @@ pub struct BlockTable {
 
 impl BlockTable {
     /// Opens the relation `id`, whose rows have `schema`.
-    pub fn new(id: TableId, family: Family, store: Store, schema: SchemaRef) -> Result<Self, StateError> {
+    pub fn new(
+        id: TableId,
+        family: Family,
+        store: Store,
+        schema: SchemaRef,
+    ) -> Result<Self, StateError> {
         // Blocks are read in order and rarely twice: they do not belong in the cache of hot keys.
         let table = StateTable::new(id, family, store, CacheHandle::new(0));
         let mut scan = table.scan_reverse(&KeyRange::all())?;
@@ -87,7 +92,12 @@ impl BlockTable {
             false => 0,
         };
         drop(scan);
-        Ok(Self { table, schema, next_ordinal, committed_ordinal: next_ordinal })
+        Ok(Self {
+            table,
+            schema,
+            next_ordinal,
+            committed_ordinal: next_ordinal,
+        })
     }
 
     /// The ordinal that the next row gets, this epoch's rows counted.
@@ -100,7 +110,8 @@ impl BlockTable {
         let first = self.next_ordinal;
         for offset in (0..batch.num_rows()).step_by(MAX_BLOCK_ROWS) {
             let part = batch.slice(offset, MAX_BLOCK_ROWS.min(batch.num_rows() - offset));
-            self.table.put(&self.next_ordinal.to_be_bytes(), &encode_block(&part)?);
+            self.table
+                .put(&self.next_ordinal.to_be_bytes(), &encode_block(&part)?);
             self.next_ordinal += part.num_rows() as u64;
         }
         Ok(first)
@@ -117,7 +128,9 @@ impl BlockTable {
         let mut rows = 0;
         let mut scan = self.table.scan(&KeyRange::new(scan_start(from), None))?;
         while rows < max_rows && scan.advance()? {
-            if let Some(block) = read_block(scan.key(), scan.value(), from, &self.schema, projection)? {
+            if let Some(block) =
+                read_block(scan.key(), scan.value(), from, &self.schema, projection)?
+            {
                 rows += block.batch.num_rows();
                 blocks.push(block);
             }
@@ -127,12 +140,21 @@ impl BlockTable {
 
     /// Deletes all whole blocks below ordinal `end` (retention).
     pub fn delete_before(&mut self, end: u64) -> Result<(), StateError> {
-        let mut scan = self.table.scan_reverse(&KeyRange::new([], Some(end.to_be_bytes().to_vec())))?;
-        let Some(last) = scan.advance()?.then(|| ordinal_of(scan.key())).transpose()? else { return Ok(()) };
+        let mut scan = self
+            .table
+            .scan_reverse(&KeyRange::new([], Some(end.to_be_bytes().to_vec())))?;
+        let Some(last) = scan
+            .advance()?
+            .then(|| ordinal_of(scan.key()))
+            .transpose()?
+        else {
+            return Ok(());
+        };
         let is_whole = last + Header::parse(scan.value())?.rows as u64 <= end;
         drop(scan);
         let to = if is_whole { end } else { last };
-        self.table.delete_range(&KeyRange::new([], Some(to.to_be_bytes().to_vec())));
+        self.table
+            .delete_range(&KeyRange::new([], Some(to.to_be_bytes().to_vec())));
         if to >= self.next_ordinal {
             // Nothing is left: an empty block, which the next rows replace, keeps ordinals from starting again.
             let empty = encode_block(&RecordBatch::new_empty(self.schema.clone()))?;
@@ -189,7 +211,15 @@ pub fn scan_blocks(
     keep: Option<BlockFilter>,
 ) -> BlockScan {
     let scan = snapshot.scan(family, id, &KeyRange::new(scan_start(from), None));
-    BlockScan { scan, schema, from, projection, keep, chunk: ScanChunk::default(), next: 0 }
+    BlockScan {
+        scan,
+        schema,
+        from,
+        projection,
+        keep,
+        chunk: ScanChunk::default(),
+        next: 0,
+    }
 }
 
 impl BlockScan {
@@ -197,19 +227,30 @@ impl BlockScan {
     pub fn next_block(&mut self) -> Result<Option<RowBlock>, StateError> {
         loop {
             while self.next < self.chunk.keys.len() {
-                let (key, value) = (self.chunk.keys.get(self.next), self.chunk.values.get(self.next));
+                let (key, value) = (
+                    self.chunk.keys.get(self.next),
+                    self.chunk.values.get(self.next),
+                );
                 self.next += 1;
                 if let Some(keep) = &self.keep
                     && !keep(&Header::parse(value)?.ranges(&self.schema)?)
                 {
                     continue;
                 }
-                let block = read_block(key, value, self.from, &self.schema, self.projection.as_deref())?;
+                let block = read_block(
+                    key,
+                    value,
+                    self.from,
+                    &self.schema,
+                    self.projection.as_deref(),
+                )?;
                 if block.is_some() {
                     return Ok(block);
                 }
             }
-            let Some(chunk) = self.scan.next_chunk(CHUNK_BLOCKS, CHUNK_BYTES)? else { return Ok(None) };
+            let Some(chunk) = self.scan.next_chunk(CHUNK_BLOCKS, CHUNK_BYTES)? else {
+                return Ok(None);
+            };
             self.chunk = chunk;
             self.next = 0;
         }
@@ -222,21 +263,31 @@ fn scan_start(from: u64) -> [u8; 8] {
 }
 
 fn ordinal_of(key: &[u8]) -> Result<u64, StateError> {
-    let bytes: [u8; 8] =
-        key.try_into().map_err(|_| StateError::Corrupt(format!("a block's key has {} bytes", key.len())))?;
+    let bytes: [u8; 8] = key
+        .try_into()
+        .map_err(|_| StateError::Corrupt(format!("a block's key has {} bytes", key.len())))?;
     Ok(u64::from_be_bytes(bytes))
 }
 
 /// Columns that have ranges.
 fn range_columns(schema: &SchemaRef) -> Vec<usize> {
     let has_range = |data_type: &DataType| {
-        data_type.is_primitive() && !data_type.is_floating() && !matches!(data_type, DataType::Interval(_))
+        data_type.is_primitive()
+            && !data_type.is_floating()
+            && !matches!(data_type, DataType::Interval(_))
     };
-    (0..schema.fields().len()).filter(|&column| has_range(schema.field(column).data_type())).collect()
+    (0..schema.fields().len())
+        .filter(|&column| has_range(schema.field(column).data_type()))
+        .collect()
 }
 
 fn range_codec(schema: &SchemaRef, columns: &[usize]) -> Result<RowCodec, StateError> {
-    RowCodec::new(columns.iter().map(|&column| schema.field(column).data_type().clone()).collect())
+    RowCodec::new(
+        columns
+            .iter()
+            .map(|&column| schema.field(column).data_type().clone())
+            .collect(),
+    )
 }
 
 /// Two rows: the smallest and the largest value.
@@ -250,12 +301,23 @@ fn range_of(array: &ArrayRef) -> Result<ArrayRef, StateError> {
         },
         other => return Err(StateError::Bug(format!("{other} has no range"))),
     };
-    Ok(compute::take(array, &arrow::array::UInt32Array::from(places.to_vec()), None)?)
+    Ok(compute::take(
+        array,
+        &arrow::array::UInt32Array::from(places.to_vec()),
+        None,
+    )?)
 }
 
 fn encode_block(batch: &RecordBatch) -> Result<Vec<u8>, StateError> {
-    let columns = range_columns(&batch.schema());
-    let ranges = columns.iter().map(|&column| range_of(batch.column(column))).collect::<Result<Vec<_>, _>>()?;
+    let columns = if batch.num_rows() == 0 {
+        Vec::new()
+    } else {
+        range_columns(&batch.schema())
+    };
+    let ranges = columns
+        .iter()
+        .map(|&column| range_of(batch.column(column)))
+        .collect::<Result<Vec<_>, _>>()?;
     let mut out = vec![BLOCK_VERSION];
     out.extend_from_slice(&(batch.num_rows() as u32).to_le_bytes());
     if ranges.is_empty() {
@@ -288,12 +350,18 @@ impl<'a> Header<'a> {
         let number = |bytes: &[u8; 4]| u32::from_le_bytes(*bytes) as usize;
         let (&version, rest) = value.split_first().ok_or_else(damaged)?;
         if version != BLOCK_VERSION {
-            return Err(StateError::Corrupt(format!("a block has the unknown version {version}")));
+            return Err(StateError::Corrupt(format!(
+                "a block has the unknown version {version}"
+            )));
         }
         let (rows, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (len, rest) = rest.split_first_chunk::<4>().ok_or_else(damaged)?;
         let (ranges, stream) = rest.split_at_checked(number(len)).ok_or_else(damaged)?;
-        Ok(Self { rows: number(rows), ranges, stream })
+        Ok(Self {
+            rows: number(rows),
+            ranges,
+            stream,
+        })
     }
 
     fn ranges(&self, schema: &SchemaRef) -> Result<Vec<ColumnRange>, StateError> {
@@ -302,17 +370,26 @@ impl<'a> Header<'a> {
             return Ok(Vec::new());
         }
         let (len, rows) = self.ranges.split_first_chunk::<4>().ok_or_else(damaged)?;
-        let (min, max) = rows.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(damaged)?;
+        let (min, max) = rows
+            .split_at_checked(u32::from_le_bytes(*len) as usize)
+            .ok_or_else(damaged)?;
         let columns = range_columns(schema);
         let arrays = range_codec(schema, &columns)?.decode([min, max].into_iter())?;
         let scalar = |array: &ArrayRef, row| {
-            ScalarValue::try_from_array(array, row).map_err(|error| StateError::Bug(error.to_string()))
+            ScalarValue::try_from_array(array, row)
+                .map_err(|error| StateError::Bug(error.to_string()))
         };
         columns
             .into_iter()
             .zip(&arrays)
             .filter(|(_, array)| array.is_valid(0))
-            .map(|(column, array)| Ok(ColumnRange { column, min: scalar(array, 0)?, max: scalar(array, 1)? }))
+            .map(|(column, array)| {
+                Ok(ColumnRange {
+                    column,
+                    min: scalar(array, 0)?,
+                    max: scalar(array, 1)?,
+                })
+            })
             .collect()
     }
 }
@@ -335,7 +412,9 @@ fn read_block(
         RecordBatch::try_new_with_options(schema.project(&[])?.into(), vec![], &options)?
     } else {
         let mut reader = StreamReader::try_new(header.stream, projection.map(<[usize]>::to_vec))?;
-        let batch = reader.next().ok_or_else(|| StateError::Corrupt("a block has no batch".to_string()))??;
+        let batch = reader
+            .next()
+            .ok_or_else(|| StateError::Corrupt("a block has no batch".to_string()))??;
         // The relation's own names: they may have been altered since the block was written.
         let expected = match projection {
             Some(projection) => schema.project(projection)?.into(),
@@ -347,7 +426,10 @@ fn read_block(
     if skip > 0 {
         batch = batch.slice(skip as usize, header.rows - skip as usize);
     }
-    Ok(Some(RowBlock { first_ordinal: first_ordinal + skip, batch }))
+    Ok(Some(RowBlock {
+        first_ordinal: first_ordinal + skip,
+        batch,
+    }))
 }
 
 #[cfg(test)]

@@ -6,22 +6,15 @@
 //! counts what is really allocated. When the budget is used up, a table that nobody asks any more pays first, else
 //! the table that wants the memory. Keys without a value are cached too: most lookups of new groups find nothing.
 
-use std::collections::VecDeque;
-use std::hash::BuildHasher;
+mod log;
+
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 
-use hashbrown::{DefaultHashBuilder, HashTable};
 use parking_lot::{Mutex, MutexGuard};
 
-const MIN_CHUNK: usize = 4 << 10;
-const MAX_CHUNK: usize = 256 << 10;
-/// Entries above this are not worth their place.
-const MAX_ENTRY: usize = 1 << 20;
-/// key length, value length, room for the value, flag: was read.
-const HEADER: usize = 13;
-/// As value length: the table has no such key.
-const ABSENT: u32 = u32::MAX;
+use self::log::{Entries, MIN_CHUNK};
+
 /// A table is cold if it was not read during so many reads of others.
 const COLD_READS: u64 = 4096;
 
@@ -55,8 +48,19 @@ pub struct CacheStats {
 impl CacheHandle {
     /// A budget of so many bytes.
     pub fn new(budget_bytes: usize) -> Self {
-        let (used, reads, tables) = (AtomicUsize::new(0), AtomicU64::new(0), Mutex::new(Vec::new()));
-        Self { shared: Arc::new(Shared { budget: budget_bytes, used, reads, tables }) }
+        let (used, reads, tables) = (
+            AtomicUsize::new(0),
+            AtomicU64::new(0),
+            Mutex::new(Vec::new()),
+        );
+        Self {
+            shared: Arc::new(Shared {
+                budget: budget_bytes,
+                used,
+                reads,
+                tables,
+            }),
+        }
     }
 
     /// Bytes that all caches together have allocated.
@@ -66,13 +70,22 @@ impl CacheHandle {
 
     /// The sum over all tables.
     pub fn stats(&self) -> CacheStats {
-        let tables: Vec<_> = self.shared.tables.lock().iter().filter_map(Weak::upgrade).collect();
-        tables.iter().map(|table| table.stats()).fold(CacheStats::default(), |sum, stats| CacheStats {
-            hits: sum.hits + stats.hits,
-            misses: sum.misses + stats.misses,
-            bytes: sum.bytes + stats.bytes,
-            entries: sum.entries + stats.entries,
-        })
+        let tables: Vec<_> = self
+            .shared
+            .tables
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
+        tables
+            .iter()
+            .map(|table| table.stats())
+            .fold(CacheStats::default(), |sum, stats| CacheStats {
+                hits: sum.hits + stats.hits,
+                misses: sum.misses + stats.misses,
+                bytes: sum.bytes + stats.bytes,
+                entries: sum.entries + stats.entries,
+            })
     }
 
     pub(super) fn table(&self) -> Arc<TableCache> {
@@ -101,7 +114,10 @@ impl TableCache {
     pub(super) fn lock(&self) -> CacheGuard<'_> {
         let now = self.shared.reads.fetch_add(1, Ordering::Relaxed) + 1;
         self.last_read.store(now, Ordering::Relaxed);
-        CacheGuard { table: self, entries: self.entries.lock() }
+        CacheGuard {
+            table: self,
+            entries: self.entries.lock(),
+        }
     }
 
     pub(super) fn stats(&self) -> CacheStats {
@@ -110,7 +126,7 @@ impl TableCache {
             hits: entries.hits,
             misses: entries.misses,
             bytes: self.bytes.load(Ordering::Relaxed),
-            entries: entries.index.len(),
+            entries: entries.len(),
         }
     }
 
@@ -118,7 +134,9 @@ impl TableCache {
     fn account(&self, entries: &Entries) {
         let now = entries.allocated();
         let before = self.bytes.swap(now, Ordering::Relaxed);
-        self.shared.used.fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
+        self.shared
+            .used
+            .fetch_add(now.wrapping_sub(before), Ordering::Relaxed);
     }
 
     fn evict(&self, entries: &mut Entries, second_chance: bool) {
@@ -129,7 +147,9 @@ impl TableCache {
 
 impl Drop for TableCache {
     fn drop(&mut self) {
-        self.shared.used.fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
+        self.shared
+            .used
+            .fetch_sub(*self.bytes.get_mut(), Ordering::Relaxed);
     }
 }
 
@@ -164,8 +184,7 @@ impl CacheGuard<'_> {
 
     /// Forgets the keys for which `keep` is false.
     pub(super) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
-        let Entries { index, chunks, first_chunk, .. } = &mut *self.entries;
-        index.retain(|slot| keep(entry_key(&chunks[(slot.chunk - *first_chunk) as usize], slot.offset)));
+        self.entries.retain(keep);
     }
 
     /// Frees memory until the budget holds again.
@@ -173,7 +192,7 @@ impl CacheGuard<'_> {
         let shared = &self.table.shared;
         while shared.used.load(Ordering::Relaxed) > shared.budget {
             if !self.evict_cold_table() {
-                if self.entries.chunks.is_empty() {
+                if self.entries.is_empty() {
                     return;
                 }
                 self.table.evict(&mut self.entries, true);
@@ -187,177 +206,35 @@ impl CacheGuard<'_> {
         let shared = &self.table.shared;
         let now = shared.reads.load(Ordering::Relaxed);
         let own = self.table.bytes.load(Ordering::Relaxed);
-        let others: Vec<Arc<TableCache>> = shared.tables.lock().iter().filter_map(Weak::upgrade).collect();
+        let others: Vec<Arc<TableCache>> = shared
+            .tables
+            .lock()
+            .iter()
+            .filter_map(Weak::upgrade)
+            .collect();
         let others = others.iter().filter(|table| {
-            !std::ptr::eq(Arc::as_ptr(table), self.table) && table.bytes.load(Ordering::Relaxed) > MIN_CHUNK
+            !std::ptr::eq(Arc::as_ptr(table), self.table)
+                && table.bytes.load(Ordering::Relaxed) > MIN_CHUNK
         });
-        let coldest = others.clone().min_by_key(|table| table.last_read.load(Ordering::Relaxed));
-        let is_cold = |table: &&Arc<TableCache>| table.last_read.load(Ordering::Relaxed) + COLD_READS < now;
+        let coldest = others
+            .clone()
+            .min_by_key(|table| table.last_read.load(Ordering::Relaxed));
+        let is_cold =
+            |table: &&Arc<TableCache>| table.last_read.load(Ordering::Relaxed) + COLD_READS < now;
         let victim = coldest.filter(is_cold).or_else(|| {
             let largest = others.max_by_key(|table| table.bytes.load(Ordering::Relaxed));
             largest.filter(|table| table.bytes.load(Ordering::Relaxed) / 8 > own)
         });
         // Another thread may be inside: then this table pays.
         let Some(victim) = victim else { return false };
-        let Some(mut entries) = victim.entries.try_lock() else { return false };
-        if entries.chunks.is_empty() {
+        let Some(mut entries) = victim.entries.try_lock() else {
+            return false;
+        };
+        if entries.is_empty() {
             return false;
         }
         victim.evict(&mut entries, false);
         true
-    }
-}
-
-#[derive(Clone, Copy)]
-struct Slot {
-    hash: u64,
-    chunk: u64,
-    offset: u32,
-}
-
-#[derive(Default)]
-struct Entries {
-    index: HashTable<Slot>,
-    hasher: DefaultHashBuilder,
-    chunks: VecDeque<Vec<u8>>,
-    /// Number of the chunk at the front.
-    first_chunk: u64,
-    chunk_bytes: usize,
-    /// Counts changes of what is allocated.
-    allocations: u64,
-    hits: u64,
-    misses: u64,
-}
-
-fn word(chunk: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([chunk[at], chunk[at + 1], chunk[at + 2], chunk[at + 3]])
-}
-
-fn entry_key(chunk: &[u8], offset: u32) -> &[u8] {
-    let start = offset as usize + HEADER;
-    &chunk[start..start + word(chunk, offset as usize) as usize]
-}
-
-impl Entries {
-    fn allocated(&self) -> usize {
-        self.chunk_bytes + self.index.allocation_size()
-    }
-
-    fn find(&self, key: &[u8]) -> Option<Slot> {
-        let hash = self.hasher.hash_one(key);
-        let chunk = |slot: &Slot| &self.chunks[(slot.chunk - self.first_chunk) as usize];
-        self.index.find(hash, |slot| slot.hash == hash && entry_key(chunk(slot), slot.offset) == key).copied()
-    }
-
-    fn get(&mut self, key: &[u8]) -> Option<Option<&[u8]>> {
-        let Some(slot) = self.find(key) else {
-            self.misses += 1;
-            return None;
-        };
-        self.hits += 1;
-        let chunk = &mut self.chunks[(slot.chunk - self.first_chunk) as usize];
-        let at = slot.offset as usize;
-        chunk[at + 12] = 1;
-        let len = word(chunk, at + 4);
-        let start = at + HEADER + key.len();
-        Some((len != ABSENT).then(|| &chunk[start..start + len as usize]))
-    }
-
-    fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
-        let bytes = value.unwrap_or(&[]);
-        let found = self.find(key);
-        if let Some(slot) = found {
-            let chunk = &mut self.chunks[(slot.chunk - self.first_chunk) as usize];
-            let at = slot.offset as usize;
-            if bytes.len() <= word(chunk, at + 8) as usize {
-                let len = value.map_or(ABSENT, |value| value.len() as u32);
-                chunk[at + 4..at + 8].copy_from_slice(&len.to_le_bytes());
-                let start = at + HEADER + key.len();
-                chunk[start..start + bytes.len()].copy_from_slice(bytes);
-                return;
-            }
-        }
-        let hash = self.hasher.hash_one(key);
-        if HEADER + key.len() + bytes.len() > MAX_ENTRY {
-            if let Some(slot) = found {
-                self.unlink(slot);
-            }
-            return;
-        }
-        let (chunk, offset) = self.append(key, value);
-        match found {
-            Some(old) => {
-                let is_old = |slot: &Slot| slot.chunk == old.chunk && slot.offset == old.offset;
-                if let Some(slot) = self.index.find_mut(hash, is_old) {
-                    *slot = Slot { hash, chunk, offset };
-                }
-            }
-            None => {
-                let capacity = self.index.capacity();
-                self.index.insert_unique(hash, Slot { hash, chunk, offset }, |slot| slot.hash);
-                self.allocations += u64::from(capacity != self.index.capacity());
-            }
-        }
-    }
-
-    fn unlink(&mut self, old: Slot) {
-        let is_old = |slot: &Slot| slot.chunk == old.chunk && slot.offset == old.offset;
-        if let Ok(entry) = self.index.find_entry(old.hash, is_old) {
-            entry.remove();
-        }
-    }
-
-    fn append(&mut self, key: &[u8], value: Option<&[u8]>) -> (u64, u32) {
-        let bytes = value.unwrap_or(&[]);
-        let needed = HEADER + key.len() + bytes.len();
-        if self.chunks.back().is_none_or(|chunk| chunk.capacity() - chunk.len() < needed) {
-            let size = (self.chunk_bytes / 8).clamp(MIN_CHUNK, MAX_CHUNK).max(needed);
-            let chunk = Vec::with_capacity(size);
-            self.chunk_bytes += chunk.capacity();
-            self.allocations += 1;
-            self.chunks.push_back(chunk);
-        }
-        let number = self.first_chunk + self.chunks.len() as u64 - 1;
-        let chunk = self.chunks.back_mut().expect("a chunk was added if there was none");
-        let offset = chunk.len() as u32;
-        chunk.extend_from_slice(&(key.len() as u32).to_le_bytes());
-        chunk.extend_from_slice(&value.map_or(ABSENT, |value| value.len() as u32).to_le_bytes());
-        chunk.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        chunk.push(0);
-        chunk.extend_from_slice(key);
-        chunk.extend_from_slice(bytes);
-        (number, offset)
-    }
-
-    /// Frees the oldest chunk. Entries that were read since they were written move to the end of the log, as long
-    /// as they are less than half of the chunk.
-    fn drop_oldest_chunk(&mut self, second_chance: bool) {
-        let Some(chunk) = self.chunks.pop_front() else { return };
-        let number = self.first_chunk;
-        self.first_chunk += 1;
-        self.chunk_bytes -= chunk.capacity();
-        self.allocations += 1;
-        let mut saved = 0;
-        let mut at = 0;
-        while at < chunk.len() {
-            let key = entry_key(&chunk, at as u32);
-            let capacity = word(&chunk, at + 8) as usize;
-            let (offset, len, was_read) = (at as u32, word(&chunk, at + 4), chunk[at + 12] == 1);
-            let start = at + HEADER + key.len();
-            at = start + capacity;
-            let hash = self.hasher.hash_one(key);
-            let is_this = |slot: &Slot| slot.chunk == number && slot.offset == offset;
-            let Ok(entry) = self.index.find_entry(hash, is_this) else { continue };
-            entry.remove();
-            if second_chance && was_read && saved + capacity + key.len() < chunk.len() / 2 {
-                saved += HEADER + key.len() + capacity;
-                self.put(key, (len != ABSENT).then(|| &chunk[start..start + len as usize]));
-            }
-        }
-        // Without this a table that shrank would keep its largest index for ever.
-        if self.index.capacity() > 4 * self.index.len() + 64 {
-            self.index.shrink_to(2 * self.index.len(), |slot| slot.hash);
-        }
     }
 }
 
@@ -384,7 +261,11 @@ mod tests {
         assert_eq!(guard.get(b"b"), Some(Some(&b"long enough to move"[..])));
         assert_eq!(guard.get(b"a"), Some(None));
         guard.put(b"a", Some(&vec![0; 2 << 20]));
-        assert_eq!(guard.get(b"a"), None, "too large to keep, and the old value is gone");
+        assert_eq!(
+            guard.get(b"a"),
+            None,
+            "too large to keep, and the old value is gone"
+        );
         guard.retain(|key| key != b"b");
         assert_eq!(guard.get(b"b"), None);
         drop(guard);
@@ -405,7 +286,10 @@ mod tests {
         let mut guard = table.lock();
         assert_eq!(guard.get(&7u32.to_be_bytes()), Some(Some(&value(7)[..])));
         assert_eq!(guard.get(&8u32.to_be_bytes()), None);
-        assert_eq!(guard.get(&49_999u32.to_be_bytes()), Some(Some(&value(49_999)[..])));
+        assert_eq!(
+            guard.get(&49_999u32.to_be_bytes()),
+            Some(Some(&value(49_999)[..]))
+        );
         drop(guard);
         drop(table);
         assert_eq!(cache.used_bytes(), 0);
@@ -422,7 +306,11 @@ mod tests {
         for n in 0..20_000u32 {
             hot.lock().put(&n.to_be_bytes(), Some(&value(n)));
         }
-        assert!(cold.stats().bytes < before / 4, "{} of {before}", cold.stats().bytes);
+        assert!(
+            cold.stats().bytes < before / 4,
+            "{} of {before}",
+            cold.stats().bytes
+        );
         assert!(cache.used_bytes() <= 400 << 10);
     }
 }

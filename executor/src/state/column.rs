@@ -6,8 +6,9 @@
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayData, ArrayRef, AsArray, BinaryViewArray, BooleanArray, BooleanBufferBuilder, GenericBinaryArray,
-    GenericStringArray, NullArray, NullBufferBuilder, StringViewArray, StructArray, make_array,
+    Array, ArrayData, ArrayRef, AsArray, BinaryViewArray, BooleanArray, BooleanBufferBuilder,
+    GenericBinaryArray, GenericStringArray, NullArray, NullBufferBuilder, StringViewArray,
+    StructArray, make_array,
 };
 use arrow::buffer::{Buffer, MutableBuffer, NullBuffer, OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, IntervalUnit};
@@ -37,14 +38,20 @@ pub(super) fn shape(data_type: &DataType) -> Result<Shape, StateError> {
         DataType::Boolean => Shape::Boolean,
         DataType::Int8 | DataType::UInt8 => Shape::Fixed(1),
         DataType::Int16 | DataType::UInt16 => Shape::Fixed(2),
-        DataType::Int32 | DataType::UInt32 | DataType::Float32 | DataType::Date32 | DataType::Time32(_) => {
-            Shape::Fixed(4)
+        DataType::Int32
+        | DataType::UInt32
+        | DataType::Float32
+        | DataType::Date32
+        | DataType::Time32(_) => Shape::Fixed(4),
+        DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Date64 => {
+            Shape::Fixed(8)
         }
-        DataType::Int64 | DataType::UInt64 | DataType::Float64 | DataType::Date64 => Shape::Fixed(8),
         DataType::Time64(_) | DataType::Timestamp(_, _) | DataType::Duration(_) => Shape::Fixed(8),
         DataType::Interval(IntervalUnit::YearMonth) => Shape::Fixed(4),
         DataType::Interval(IntervalUnit::DayTime) => Shape::Fixed(8),
-        DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Decimal128(_, _) => Shape::Fixed(16),
+        DataType::Interval(IntervalUnit::MonthDayNano) | DataType::Decimal128(_, _) => {
+            Shape::Fixed(16)
+        }
         DataType::Decimal256(_, _) => Shape::Fixed(32),
         DataType::FixedSizeBinary(width) => Shape::Fixed(*width as usize),
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Shape::Bytes,
@@ -54,8 +61,13 @@ pub(super) fn shape(data_type: &DataType) -> Result<Shape, StateError> {
             Shape::List(Box::new(field.data_type().clone()))
         }
         DataType::Struct(fields) => {
-            let types: Vec<DataType> = fields.iter().map(|field| field.data_type().clone()).collect();
-            types.iter().try_for_each(|data_type| shape(data_type).map(|_| ()))?;
+            let types: Vec<DataType> = fields
+                .iter()
+                .map(|field| field.data_type().clone())
+                .collect();
+            types
+                .iter()
+                .try_for_each(|data_type| shape(data_type).map(|_| ()))?;
             Shape::Struct(types)
         }
         other => return Err(StateError::Unsupported(other.to_string())),
@@ -72,16 +84,28 @@ pub(super) struct ColumnView {
 pub(super) enum Cells {
     Null,
     Boolean(BooleanArray),
-    Fixed { width: usize, values: Buffer },
+    Fixed {
+        width: usize,
+        values: Buffer,
+    },
     Bytes(BytesCells),
-    List { offsets: ListOffsets, child: Box<ColumnView> },
+    List {
+        offsets: ListOffsets,
+        child: Box<ColumnView>,
+    },
     Struct(Vec<ColumnView>),
 }
 
 /// A column of strings or binaries.
 pub(super) enum BytesCells {
-    Small { offsets: OffsetBuffer<i32>, values: Buffer },
-    Large { offsets: OffsetBuffer<i64>, values: Buffer },
+    Small {
+        offsets: OffsetBuffer<i32>,
+        values: Buffer,
+    },
+    Large {
+        offsets: OffsetBuffer<i64>,
+        values: Buffer,
+    },
     TextView(StringViewArray),
     BinaryView(BinaryViewArray),
 }
@@ -89,8 +113,12 @@ pub(super) enum BytesCells {
 impl BytesCells {
     pub(super) fn get(&self, row: usize) -> &[u8] {
         match self {
-            Self::Small { offsets, values } => &values[offsets[row] as usize..offsets[row + 1] as usize],
-            Self::Large { offsets, values } => &values[offsets[row] as usize..offsets[row + 1] as usize],
+            Self::Small { offsets, values } => {
+                &values[offsets[row] as usize..offsets[row + 1] as usize]
+            }
+            Self::Large { offsets, values } => {
+                &values[offsets[row] as usize..offsets[row + 1] as usize]
+            }
             Self::TextView(array) => array.value(row).as_bytes(),
             Self::BinaryView(array) => array.value(row),
         }
@@ -121,17 +149,26 @@ impl ColumnView {
             Shape::Boolean => Cells::Boolean(array.as_boolean().clone()),
             Shape::Fixed(width) => {
                 let data = array.to_data();
-                let values = data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width);
+                let values =
+                    data.buffers()[0].slice_with_length(data.offset() * width, data.len() * width);
                 Cells::Fixed { width, values }
             }
             Shape::Bytes => Cells::Bytes(bytes_cells(array)),
             Shape::List(_) => list_cells(array)?,
             Shape::Struct(_) => {
                 let columns = array.as_struct().columns();
-                Cells::Struct(columns.iter().map(|column| Self::new(column)).collect::<Result<_, _>>()?)
+                Cells::Struct(
+                    columns
+                        .iter()
+                        .map(|column| Self::new(column))
+                        .collect::<Result<_, _>>()?,
+                )
             }
         };
-        Ok(Self { nulls: array.nulls().cloned(), cells })
+        Ok(Self {
+            nulls: array.nulls().cloned(),
+            cells,
+        })
     }
 
     pub(super) fn is_null(&self, row: usize) -> bool {
@@ -144,16 +181,34 @@ impl ColumnView {
 
 fn bytes_cells(array: &dyn Array) -> BytesCells {
     fn small(offsets: &OffsetBuffer<i32>, values: &Buffer) -> BytesCells {
-        BytesCells::Small { offsets: offsets.clone(), values: values.clone() }
+        BytesCells::Small {
+            offsets: offsets.clone(),
+            values: values.clone(),
+        }
     }
     fn large(offsets: &OffsetBuffer<i64>, values: &Buffer) -> BytesCells {
-        BytesCells::Large { offsets: offsets.clone(), values: values.clone() }
+        BytesCells::Large {
+            offsets: offsets.clone(),
+            values: values.clone(),
+        }
     }
     match array.data_type() {
-        DataType::Utf8 => small(array.as_string::<i32>().offsets(), array.as_string::<i32>().values()),
-        DataType::Binary => small(array.as_binary::<i32>().offsets(), array.as_binary::<i32>().values()),
-        DataType::LargeUtf8 => large(array.as_string::<i64>().offsets(), array.as_string::<i64>().values()),
-        DataType::LargeBinary => large(array.as_binary::<i64>().offsets(), array.as_binary::<i64>().values()),
+        DataType::Utf8 => small(
+            array.as_string::<i32>().offsets(),
+            array.as_string::<i32>().values(),
+        ),
+        DataType::Binary => small(
+            array.as_binary::<i32>().offsets(),
+            array.as_binary::<i32>().values(),
+        ),
+        DataType::LargeUtf8 => large(
+            array.as_string::<i64>().offsets(),
+            array.as_string::<i64>().values(),
+        ),
+        DataType::LargeBinary => large(
+            array.as_binary::<i64>().offsets(),
+            array.as_binary::<i64>().values(),
+        ),
         DataType::Utf8View => BytesCells::TextView(array.as_string_view().clone()),
         DataType::BinaryView => BytesCells::BinaryView(array.as_binary_view().clone()),
         other => unreachable!("{other} does not have the shape Bytes"),
@@ -170,24 +225,36 @@ fn list_cells(array: &dyn Array) -> Result<Cells, StateError> {
             let list = array.as_list::<i64>();
             (ListOffsets::Large(list.offsets().clone()), list.values())
         }
-        DataType::FixedSizeList(_, size) => {
-            (ListOffsets::Every(*size as usize), array.as_fixed_size_list().values())
-        }
+        DataType::FixedSizeList(_, size) => (
+            ListOffsets::Every(*size as usize),
+            array.as_fixed_size_list().values(),
+        ),
         other => unreachable!("{other} does not have the shape List"),
     };
-    Ok(Cells::List { offsets, child: Box::new(ColumnView::new(child)?) })
+    Ok(Cells::List {
+        offsets,
+        child: Box::new(ColumnView::new(child)?),
+    })
 }
 
 /// Checks that `columns` are what a codec was made for.
 pub(super) fn check_columns(types: &[DataType], columns: &[ArrayRef]) -> Result<usize, StateError> {
     let matches = types.len() == columns.len()
-        && types.iter().zip(columns).all(|(data_type, column)| data_type == column.data_type());
+        && types
+            .iter()
+            .zip(columns)
+            .all(|(data_type, column)| data_type == column.data_type());
     let rows = columns.first().map_or(0, |column| column.len());
     if matches && columns.iter().all(|column| column.len() == rows) {
         return Ok(rows);
     }
-    let got: Vec<String> = columns.iter().map(|column| format!("{}[{}]", column.data_type(), column.len())).collect();
-    Err(StateError::Bug(format!("codec for {types:?} was given columns {got:?}")))
+    let got: Vec<String> = columns
+        .iter()
+        .map(|column| format!("{}[{}]", column.data_type(), column.len()))
+        .collect();
+    Err(StateError::Bug(format!(
+        "codec for {types:?} was given columns {got:?}"
+    )))
 }
 
 /// Appends cells of one type and becomes an array of exactly that type.
@@ -201,9 +268,18 @@ pub(super) struct ColumnBuilder {
 pub(super) enum BuilderValues {
     Null,
     Boolean(BooleanBufferBuilder),
-    Fixed { width: usize, values: MutableBuffer },
-    Bytes { ends: Vec<usize>, values: Vec<u8> },
-    List { ends: Vec<usize>, child: Box<ColumnBuilder> },
+    Fixed {
+        width: usize,
+        values: MutableBuffer,
+    },
+    Bytes {
+        ends: Vec<usize>,
+        values: Vec<u8>,
+    },
+    List {
+        ends: Vec<usize>,
+        child: Box<ColumnBuilder>,
+    },
     Struct(Vec<ColumnBuilder>),
 }
 
@@ -212,18 +288,34 @@ impl ColumnBuilder {
         let values = match shape(data_type)? {
             Shape::Null => BuilderValues::Null,
             Shape::Boolean => BuilderValues::Boolean(BooleanBufferBuilder::new(capacity)),
-            Shape::Fixed(width) => BuilderValues::Fixed { width, values: MutableBuffer::new(capacity * width) },
-            Shape::Bytes => BuilderValues::Bytes { ends: Vec::with_capacity(capacity), values: Vec::new() },
+            Shape::Fixed(width) => BuilderValues::Fixed {
+                width,
+                values: MutableBuffer::new(capacity * width),
+            },
+            Shape::Bytes => BuilderValues::Bytes {
+                ends: Vec::with_capacity(capacity),
+                values: Vec::new(),
+            },
             Shape::List(item) => {
                 let child = Box::new(Self::new(&item, capacity)?);
-                BuilderValues::List { ends: Vec::with_capacity(capacity), child }
+                BuilderValues::List {
+                    ends: Vec::with_capacity(capacity),
+                    child,
+                }
             }
             Shape::Struct(types) => {
-                let fields = types.iter().map(|field| Self::new(field, capacity)).collect::<Result<_, _>>()?;
+                let fields = types
+                    .iter()
+                    .map(|field| Self::new(field, capacity))
+                    .collect::<Result<_, _>>()?;
                 BuilderValues::Struct(fields)
             }
         };
-        Ok(Self { data_type: data_type.clone(), nulls: NullBufferBuilder::new(capacity), values })
+        Ok(Self {
+            data_type: data_type.clone(),
+            nulls: NullBufferBuilder::new(capacity),
+            values,
+        })
     }
 
     /// Marks the cell whose value was just appended as present.
@@ -255,20 +347,35 @@ impl ColumnBuilder {
     }
 
     pub(super) fn finish(self) -> Result<ArrayRef, StateError> {
-        let Self { data_type, mut nulls, values } = self;
+        let Self {
+            data_type,
+            mut nulls,
+            values,
+        } = self;
         let len = nulls.len();
         let nulls = nulls.finish();
         Ok(match values {
             BuilderValues::Null => Arc::new(NullArray::new(len)),
-            BuilderValues::Boolean(mut values) => Arc::new(BooleanArray::new(values.finish(), nulls)),
-            BuilderValues::Fixed { values, .. } => {
-                make_array(ArrayData::builder(data_type).len(len).add_buffer(values.into()).nulls(nulls).build()?)
+            BuilderValues::Boolean(mut values) => {
+                Arc::new(BooleanArray::new(values.finish(), nulls))
             }
+            BuilderValues::Fixed { values, .. } => make_array(
+                ArrayData::builder(data_type)
+                    .len(len)
+                    .add_buffer(values.into())
+                    .nulls(nulls)
+                    .build()?,
+            ),
             BuilderValues::Bytes { ends, values } => finish_bytes(&data_type, ends, values, nulls)?,
             BuilderValues::List { ends, child } => finish_list(data_type, ends, *child, nulls)?,
             BuilderValues::Struct(fields) => {
-                let DataType::Struct(names) = data_type else { unreachable!("the shape Struct comes from a struct") };
-                let columns = fields.into_iter().map(Self::finish).collect::<Result<Vec<_>, _>>()?;
+                let DataType::Struct(names) = data_type else {
+                    unreachable!("the shape Struct comes from a struct")
+                };
+                let columns = fields
+                    .into_iter()
+                    .map(Self::finish)
+                    .collect::<Result<Vec<_>, _>>()?;
                 if columns.is_empty() {
                     Arc::new(StructArray::new_empty_fields(len, nulls))
                 } else {
@@ -281,14 +388,20 @@ impl ColumnBuilder {
 
 fn small_offsets(ends: &[usize]) -> Result<OffsetBuffer<i32>, StateError> {
     if ends.last().is_some_and(|&end| end > i32::MAX as usize) {
-        return Err(StateError::Unsupported("a batch with more than 2 GiB in one column".to_string()));
+        return Err(StateError::Unsupported(
+            "a batch with more than 2 GiB in one column".to_string(),
+        ));
     }
-    let offsets: Vec<i32> = std::iter::once(0).chain(ends.iter().map(|&end| end as i32)).collect();
+    let offsets: Vec<i32> = std::iter::once(0)
+        .chain(ends.iter().map(|&end| end as i32))
+        .collect();
     Ok(OffsetBuffer::new(ScalarBuffer::from(offsets)))
 }
 
 fn large_offsets(ends: &[usize]) -> OffsetBuffer<i64> {
-    let offsets: Vec<i64> = std::iter::once(0).chain(ends.iter().map(|&end| end as i64)).collect();
+    let offsets: Vec<i64> = std::iter::once(0)
+        .chain(ends.iter().map(|&end| end as i64))
+        .collect();
     OffsetBuffer::new(ScalarBuffer::from(offsets))
 }
 
@@ -300,10 +413,26 @@ fn finish_bytes(
 ) -> Result<ArrayRef, StateError> {
     let values = Buffer::from_vec(values);
     Ok(match data_type {
-        DataType::Utf8 => Arc::new(GenericStringArray::try_new(small_offsets(&ends)?, values, nulls)?),
-        DataType::LargeUtf8 => Arc::new(GenericStringArray::try_new(large_offsets(&ends), values, nulls)?),
-        DataType::Binary => Arc::new(GenericBinaryArray::try_new(small_offsets(&ends)?, values, nulls)?),
-        DataType::LargeBinary => Arc::new(GenericBinaryArray::try_new(large_offsets(&ends), values, nulls)?),
+        DataType::Utf8 => Arc::new(GenericStringArray::try_new(
+            small_offsets(&ends)?,
+            values,
+            nulls,
+        )?),
+        DataType::LargeUtf8 => Arc::new(GenericStringArray::try_new(
+            large_offsets(&ends),
+            values,
+            nulls,
+        )?),
+        DataType::Binary => Arc::new(GenericBinaryArray::try_new(
+            small_offsets(&ends)?,
+            values,
+            nulls,
+        )?),
+        DataType::LargeBinary => Arc::new(GenericBinaryArray::try_new(
+            large_offsets(&ends),
+            values,
+            nulls,
+        )?),
         DataType::Utf8View => {
             let text = GenericStringArray::try_new(small_offsets(&ends)?, values, nulls)?;
             Arc::new(StringViewArray::from(&text))
@@ -325,11 +454,25 @@ fn finish_list(
     use arrow::array::{FixedSizeListArray, GenericListArray};
     let child = child.finish()?;
     Ok(match data_type {
-        DataType::List(field) => Arc::new(GenericListArray::try_new(field, small_offsets(&ends)?, child, nulls)?),
-        DataType::LargeList(field) => Arc::new(GenericListArray::try_new(field, large_offsets(&ends), child, nulls)?),
-        DataType::FixedSizeList(field, size) => {
-            Arc::new(FixedSizeListArray::try_new_with_length(field, size, child, nulls, ends.len())?)
-        }
+        DataType::List(field) => Arc::new(GenericListArray::try_new(
+            field,
+            small_offsets(&ends)?,
+            child,
+            nulls,
+        )?),
+        DataType::LargeList(field) => Arc::new(GenericListArray::try_new(
+            field,
+            large_offsets(&ends),
+            child,
+            nulls,
+        )?),
+        DataType::FixedSizeList(field, size) => Arc::new(FixedSizeListArray::try_new_with_length(
+            field,
+            size,
+            child,
+            nulls,
+            ends.len(),
+        )?),
         other => unreachable!("{other} does not have the shape List"),
     })
 }

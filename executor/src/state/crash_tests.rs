@@ -7,8 +7,11 @@ use std::process::{Command, Stdio};
 
 use super::*;
 
-const TABLES: [(Family, TableId); 3] =
-    [(Family::State, TableId(1)), (Family::Windowed, TableId(2)), (Family::Views, TableId(3))];
+const TABLES: [(Family, TableId); 3] = [
+    (Family::State, TableId(1)),
+    (Family::Windowed, TableId(2)),
+    (Family::Views, TableId(3)),
+];
 const CHILD_DIRECTORY: &str = "RIVERMARK_CRASH_DIRECTORY";
 const CHILD_THRESHOLD: &str = "RIVERMARK_CRASH_THRESHOLD";
 const EPOCHS: u32 = 6;
@@ -37,14 +40,23 @@ fn apply(epoch: u32, writes: &mut WriteSet, model: &mut Model) {
 }
 
 fn open(directory: &Path, ingest_threshold_bytes: usize) -> Store {
-    let memory = MemoryPlan { block_cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20 };
-    Store::open(&StoreOptions { ingest_threshold_bytes, ..StoreOptions::new(directory, memory) }).unwrap()
+    let memory = MemoryPlan {
+        block_cache_bytes: 1 << 20,
+        write_buffer_bytes: 1 << 20,
+    };
+    Store::open(&StoreOptions {
+        ingest_threshold_bytes,
+        ..StoreOptions::new(directory, memory)
+    })
+    .unwrap()
 }
 
 /// Not a test of its own: what the child process runs.
 #[test]
 fn crash_child() {
-    let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else { return };
+    let Some(directory) = std::env::var_os(CHILD_DIRECTORY) else {
+        return;
+    };
     let threshold = std::env::var(CHILD_THRESHOLD).unwrap().parse().unwrap();
     let store = open(Path::new(&directory), threshold);
     for epoch in 1..=EPOCHS {
@@ -69,7 +81,10 @@ fn crash(directory: &Path, threshold: usize, point: &str) {
 }
 
 fn check(store: &Store, epoch: u32, context: &str) {
-    let found = store.get_meta(b"epoch").unwrap().map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
+    let found = store
+        .get_meta(b"epoch")
+        .unwrap()
+        .map_or(0, |bytes| u32::from_be_bytes(bytes.try_into().unwrap()));
     assert_eq!(found, epoch, "{context}");
     let mut model = Model::new();
     (1..=epoch).for_each(|epoch| apply(epoch, &mut WriteSet::new(), &mut model));
@@ -105,7 +120,13 @@ fn every_step_of_a_commit_survives_a_crash() {
             let epoch = (pass + counts) as u32;
             let store = open(directory.path(), threshold);
             check(&store, epoch, &point);
-            assert_eq!(std::fs::read_dir(directory.path().join("ingest")).unwrap().count(), 0, "{point}");
+            assert_eq!(
+                std::fs::read_dir(directory.path().join("ingest"))
+                    .unwrap()
+                    .count(),
+                0,
+                "{point}"
+            );
             // The store goes on from there, and a second opening finds the same.
             let mut writes = WriteSet::new();
             apply(epoch + 1, &mut writes, &mut Model::new());
@@ -120,7 +141,11 @@ fn every_step_of_a_commit_survives_a_crash() {
 fn a_crash_while_completing_is_completed() {
     for step in [failpoint::INGEST_INGESTED, failpoint::INGEST_PUBLISHED] {
         let directory = tempfile::tempdir().unwrap();
-        crash(directory.path(), 0, &format!("{}:3", failpoint::INGEST_RECORDED));
+        crash(
+            directory.path(),
+            0,
+            &format!("{}:3", failpoint::INGEST_RECORDED),
+        );
         // Opening completes epoch 3 and dies in it.
         crash(directory.path(), 0, step);
         check(&open(directory.path(), 0), 3, step);

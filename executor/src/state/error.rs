@@ -6,7 +6,9 @@ use std::path::PathBuf;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The device of the data directory has no room left.
-    #[error("the disk of the data directory is full: {0}; free some space, the server goes on by itself")]
+    #[error(
+        "the disk of the data directory is full: {0}; free some space, the server goes on by itself"
+    )]
     DiskFull(String),
     /// Another process has the data directory open.
     #[error("the data directory {} is in use by another server; stop it, or give this one another --data-dir", .0.display())]
@@ -57,16 +59,22 @@ impl StateError {
     pub fn is_retryable(&self) -> bool {
         match self {
             Self::DiskFull(_) | Self::Io(_) | Self::Reopened => true,
-            Self::Locked(_) | Self::Format { .. } | Self::Corrupt(_) | Self::Unsupported(_) | Self::Bug(_) => false,
+            Self::Locked(_)
+            | Self::Format { .. }
+            | Self::Corrupt(_)
+            | Self::Unsupported(_)
+            | Self::Bug(_) => false,
         }
     }
 
     /// Whose fault it is.
     pub fn kind(&self) -> StateErrorKind {
         match self {
-            Self::DiskFull(_) | Self::Locked(_) | Self::Format { .. } | Self::Io(_) | Self::Reopened => {
-                StateErrorKind::Environment
-            }
+            Self::DiskFull(_)
+            | Self::Locked(_)
+            | Self::Format { .. }
+            | Self::Io(_)
+            | Self::Reopened => StateErrorKind::Environment,
             Self::Unsupported(_) => StateErrorKind::Request,
             Self::Corrupt(_) | Self::Bug(_) => StateErrorKind::Internal,
         }
@@ -82,7 +90,9 @@ impl From<rocksdb::Error> for StateError {
         }
         match kind {
             rocksdb::ErrorKind::Corruption => Self::Corrupt(text),
-            rocksdb::ErrorKind::NotSupported | rocksdb::ErrorKind::InvalidArgument => Self::Bug(text),
+            rocksdb::ErrorKind::NotSupported | rocksdb::ErrorKind::InvalidArgument => {
+                Self::Bug(text)
+            }
             _ => Self::Io(text),
         }
     }
@@ -91,7 +101,9 @@ impl From<rocksdb::Error> for StateError {
 impl From<std::io::Error> for StateError {
     fn from(error: std::io::Error) -> Self {
         match error.kind() {
-            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => Self::DiskFull(error.to_string()),
+            std::io::ErrorKind::StorageFull | std::io::ErrorKind::QuotaExceeded => {
+                Self::DiskFull(error.to_string())
+            }
             _ => Self::Io(error.to_string()),
         }
     }

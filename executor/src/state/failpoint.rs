@@ -28,7 +28,11 @@ static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
 /// Aborts the process if the environment asks for it at this step and pass.
 pub fn hit(name: &str) {
-    let armed = ARMED.get_or_init(|| std::env::var("RIVERMARK_FAILPOINT").ok().map(|value| parse(&value)));
+    let armed = ARMED.get_or_init(|| {
+        std::env::var("RIVERMARK_FAILPOINT")
+            .ok()
+            .map(|value| parse(&value))
+    });
     let Some(armed) = armed else { return };
     if armed.name == name && armed.remaining.fetch_sub(1, Ordering::SeqCst) == 1 {
         eprintln!("fail point {name} reached: aborting");
@@ -41,7 +45,10 @@ fn parse(value: &str) -> Armed {
         Some((name, count)) => (name, count.parse().unwrap_or(1)),
         None => (value, 1),
     };
-    Armed { name: name.to_string(), remaining: AtomicU64::new(count) }
+    Armed {
+        name: name.to_string(),
+        remaining: AtomicU64::new(count),
+    }
 }
 
 #[cfg(test)]
@@ -52,7 +59,10 @@ mod tests {
     fn parses_name_and_count() {
         for (text, name, count) in [("a", "a", 1), ("a:3", "a", 3), ("a:x", "a", 1)] {
             let armed = parse(text);
-            assert_eq!((armed.name.as_str(), armed.remaining.load(Ordering::SeqCst)), (name, count));
+            assert_eq!(
+                (armed.name.as_str(), armed.remaining.load(Ordering::SeqCst)),
+                (name, count)
+            );
         }
     }
 }

@@ -71,7 +71,8 @@ fn complete(db: &OpenDb, options: &StoreOptions, record: &IngestRecord) -> Resul
     for (family, name) in &record.files {
         let path = options.ingest_path().join(name);
         if path.exists() {
-            db.db().ingest_external_file_cf_opts(db.family(*family), &ingest, vec![&path])?;
+            db.db()
+                .ingest_external_file_cf_opts(db.family(*family), &ingest, vec![&path])?;
         }
     }
     failpoint::hit(failpoint::INGEST_INGESTED);
@@ -104,9 +105,12 @@ fn write_files(
 ) -> Result<IngestRecord, StateError> {
     let mut record = IngestRecord::default();
     let sequence = db.db().latest_sequence_number();
-    for family in Family::ALL.into_iter().filter(|family| *family != Family::Meta) {
+    for family in Family::ALL
+        .into_iter()
+        .filter(|family| *family != Family::Meta)
+    {
         let file_options = family_options(family, options, memory);
-        let mut next_path = |files: &mut Vec<(Family, String)>| -> PathBuf {
+        let next_path = |files: &mut Vec<(Family, String)>| -> PathBuf {
             let name = format!("{sequence:020}-{:04}-{}.sst", files.len(), family.name());
             let path = options.ingest_path().join(&name);
             files.push((family, name));
@@ -118,14 +122,22 @@ fn write_files(
             writer.open(next_path(&mut record.files))?;
             for (from, to) in &ranges {
                 // Table id 2^32 − 1 is never given out, so that every prefix has an end.
-                let to = to.as_ref().ok_or_else(|| StateError::Bug("a range delete without an end".to_string()))?;
+                let to = to
+                    .as_ref()
+                    .ok_or_else(|| StateError::Bug("a range delete without an end".to_string()))?;
                 writer.delete_range(from, to)?;
             }
             writer.finish()?;
         }
-        write_points(&file_options, writes, family, || next_path(&mut record.files))?;
+        write_points(&file_options, writes, family, || {
+            next_path(&mut record.files)
+        })?;
     }
-    record.meta = writes.meta().changes().map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec))).collect();
+    record.meta = writes
+        .meta()
+        .changes()
+        .map(|(name, value)| (name.to_vec(), value.map(<[u8]>::to_vec)))
+        .collect();
     sync_directory(&options.ingest_path())?;
     Ok(record)
 }
@@ -194,7 +206,9 @@ impl IngestRecord {
 
     pub(super) fn decode(bytes: &[u8]) -> Result<Self, StateError> {
         fn take<'a>(rest: &mut &'a [u8], len: usize) -> Result<&'a [u8], StateError> {
-            let damaged = || StateError::Corrupt("the record of an interrupted commit is damaged".to_string());
+            let damaged = || {
+                StateError::Corrupt("the record of an interrupted commit is damaged".to_string())
+            };
             let (taken, tail) = rest.split_at_checked(len).ok_or_else(damaged)?;
             *rest = tail;
             Ok(taken)
@@ -210,19 +224,28 @@ impl IngestRecord {
         let mut rest = bytes;
         let mut record = Self::default();
         if take(&mut rest, 1)? != [RECORD_VERSION] {
-            return Err(StateError::Corrupt("the record of an interrupted commit has an unknown version".to_string()));
+            return Err(StateError::Corrupt(
+                "the record of an interrupted commit has an unknown version".to_string(),
+            ));
         }
         for _ in 0..number(&mut rest)? {
             let family = take(&mut rest, 1)?[0] as usize;
-            let family = *Family::ALL
-                .get(family)
-                .ok_or_else(|| StateError::Corrupt(format!("an interrupted commit names family {family}")))?;
-            record.files.push((family, String::from_utf8_lossy(string(&mut rest)?).into_owned()));
+            let family = *Family::ALL.get(family).ok_or_else(|| {
+                StateError::Corrupt(format!("an interrupted commit names family {family}"))
+            })?;
+            record.files.push((
+                family,
+                String::from_utf8_lossy(string(&mut rest)?).into_owned(),
+            ));
         }
         for _ in 0..number(&mut rest)? {
             let is_put = take(&mut rest, 1)?[0] == 1;
             let name = string(&mut rest)?.to_vec();
-            let value = if is_put { Some(string(&mut rest)?.to_vec()) } else { None };
+            let value = if is_put {
+                Some(string(&mut rest)?.to_vec())
+            } else {
+                None
+            };
             record.meta.push((name, value));
         }
         Ok(record)
@@ -243,7 +266,9 @@ mod tests {
         let expected: Vec<u8> = [
             &[1][..],
             &[1, 0, 0, 0, 3, 1, 0, 0, 0, b'f'],
-            &[2, 0, 0, 0, 1, 1, 0, 0, 0, b'e', 1, 0, 0, 0, b'7', 0, 1, 0, 0, 0, b'x'],
+            &[
+                2, 0, 0, 0, 1, 1, 0, 0, 0, b'e', 1, 0, 0, 0, b'7', 0, 1, 0, 0, 0, b'x',
+            ],
         ]
         .concat();
         assert_eq!(bytes, expected);

@@ -17,7 +17,7 @@ mod cell;
 mod decimal;
 mod interval;
 
-use arrow::array::{Array, ArrayRef};
+use arrow::array::ArrayRef;
 use arrow::compute::SortOptions;
 use arrow::datatypes::DataType;
 use datafusion::common::ScalarValue;
@@ -44,11 +44,21 @@ struct KeyColumn {
 impl KeyCodec {
     /// A codec for keys of these types. Without `options` every column is ascending with NULLs last. An error if a
     /// type cannot be stored.
-    pub fn new(types: Vec<DataType>, options: Option<Vec<SortOptions>>) -> Result<Self, StateError> {
-        let ascending = SortOptions { descending: false, nulls_first: false };
+    pub fn new(
+        types: Vec<DataType>,
+        options: Option<Vec<SortOptions>>,
+    ) -> Result<Self, StateError> {
+        let ascending = SortOptions {
+            descending: false,
+            nulls_first: false,
+        };
         let options = options.unwrap_or_else(|| vec![ascending; types.len()]);
         if options.len() != types.len() {
-            return Err(StateError::Bug(format!("{} sort options for {} columns", options.len(), types.len())));
+            return Err(StateError::Bug(format!(
+                "{} sort options for {} columns",
+                options.len(),
+                types.len()
+            )));
         }
         let columns = types
             .iter()
@@ -56,7 +66,11 @@ impl KeyCodec {
             .map(|(data_type, options)| {
                 Ok(KeyColumn {
                     order: Order::of(data_type)?,
-                    null_marker: if options.nulls_first { NULL_FIRST } else { NULL_LAST },
+                    null_marker: if options.nulls_first {
+                        NULL_FIRST
+                    } else {
+                        NULL_LAST
+                    },
                     is_descending: options.descending,
                 })
             })
@@ -72,10 +86,17 @@ impl KeyCodec {
     /// One key per row of `columns`, which must have exactly the codec's types.
     pub fn encode(&self, columns: &[ArrayRef]) -> Result<Keys, StateError> {
         let count = check_columns(&self.types, columns)?;
-        let views = columns.iter().map(|column| ColumnView::new(column)).collect::<Result<Vec<_>, _>>()?;
+        let views = columns
+            .iter()
+            .map(|column| ColumnView::new(column))
+            .collect::<Result<Vec<_>, _>>()?;
         let mut lengths = vec![0; count];
-        let spools: Vec<Option<Keys>> =
-            self.columns.iter().zip(&views).map(|(column, view)| column.add_lengths(view, &mut lengths)).collect();
+        let spools: Vec<Option<Keys>> = self
+            .columns
+            .iter()
+            .zip(&views)
+            .map(|(column, view)| column.add_lengths(view, &mut lengths))
+            .collect();
         let mut keys = Keys::with_lengths(&lengths);
         let mut cursors = keys.starts();
         for ((column, view), spool) in self.columns.iter().zip(&views).zip(&spools) {
@@ -85,17 +106,33 @@ impl KeyCodec {
     }
 
     /// Appends the key of `values` to `out`. Fewer values than columns make a prefix, for scans.
-    pub fn encode_row_into(&self, values: &[ScalarValue], out: &mut Vec<u8>) -> Result<(), StateError> {
+    pub fn encode_row_into(
+        &self,
+        values: &[ScalarValue],
+        out: &mut Vec<u8>,
+    ) -> Result<(), StateError> {
         let columns = values
             .iter()
-            .map(|value| value.to_array().map_err(|error| StateError::Bug(error.to_string())))
+            .map(|value| {
+                value
+                    .to_array()
+                    .map_err(|error| StateError::Bug(error.to_string()))
+            })
             .collect::<Result<Vec<_>, _>>()?;
         self.encode_at(&columns, 0, out)
     }
 
     /// Appends the key of row `row` of `columns` to `out`. Fewer columns than the codec has make a prefix.
-    pub fn encode_at(&self, columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) -> Result<(), StateError> {
-        check_columns(self.types.get(..columns.len()).unwrap_or(&self.types), columns)?;
+    pub fn encode_at(
+        &self,
+        columns: &[ArrayRef],
+        row: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StateError> {
+        check_columns(
+            self.types.get(..columns.len()).unwrap_or(&self.types),
+            columns,
+        )?;
         for (column, array) in self.columns.iter().zip(columns) {
             column.write_row(&ColumnView::new(array)?, row, out);
         }
@@ -104,7 +141,10 @@ impl KeyCodec {
 
     /// Columns of exactly the codec's types, one row per item of `keys`, with canonical values. Bytes behind the
     /// last column are ignored, so that a codec of the first columns can read longer keys.
-    pub fn decode<'a>(&self, keys: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>, StateError> {
+    pub fn decode<'a>(
+        &self,
+        keys: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<ArrayRef>, StateError> {
         let mut cursors: Vec<&[u8]> = keys.collect();
         let mut columns = Vec::with_capacity(self.types.len());
         for (column, data_type) in self.columns.iter().zip(&self.types) {
@@ -138,7 +178,11 @@ impl KeyColumn {
             }
             (None, Cells::Bytes(cells)) => {
                 for (row, length) in lengths.iter_mut().enumerate() {
-                    *length += if view.is_null(row) { 1 } else { 1 + cell::escaped_len(cells.get(row)) };
+                    *length += if view.is_null(row) {
+                        1
+                    } else {
+                        1 + cell::escaped_len(cells.get(row))
+                    };
                 }
                 None
             }
@@ -162,7 +206,13 @@ impl KeyColumn {
     }
 
     /// Writes the column's cells at the rows' cursors and moves these.
-    fn write(&self, view: &ColumnView, spool: Option<&Keys>, data: &mut [u8], cursors: &mut [usize]) {
+    fn write(
+        &self,
+        view: &ColumnView,
+        spool: Option<&Keys>,
+        data: &mut [u8],
+        cursors: &mut [usize],
+    ) {
         if let Some(spool) = spool {
             for (cursor, cell) in cursors.iter_mut().zip(spool.iter()) {
                 data[*cursor..*cursor + cell.len()].copy_from_slice(cell);
@@ -181,7 +231,9 @@ impl KeyColumn {
                 self.write_ints::<8, false>(view, values, data, cursors);
             }
             (Order::Bytes, Cells::Bytes(cells)) => {
-                self.write_each(view, data, cursors, |row, out| cell::put_escaped(cells.get(row), out));
+                self.write_each(view, data, cursors, |row, out| {
+                    cell::put_escaped(cells.get(row), out)
+                });
             }
             _ => {
                 let mut scratch = Vec::new();
@@ -243,7 +295,10 @@ impl KeyColumn {
             } else if marker != PRESENT {
                 return Err(cell::damaged());
             } else if self.is_descending {
-                let len = self.order.fixed_len().map_or(rest.len(), |len| len.min(rest.len()));
+                let len = self
+                    .order
+                    .fixed_len()
+                    .map_or(rest.len(), |len| len.min(rest.len()));
                 inverted.clear();
                 inverted.extend(rest[..len].iter().map(|byte| !byte));
                 let mut value = &inverted[..];

@@ -33,7 +33,13 @@ pub enum Family {
 
 impl Family {
     /// All families, in the order of their numbers.
-    pub const ALL: [Family; 5] = [Family::Meta, Family::State, Family::Windowed, Family::Views, Family::Log];
+    pub const ALL: [Family; 5] = [
+        Family::Meta,
+        Family::State,
+        Family::Windowed,
+        Family::Views,
+        Family::Log,
+    ];
 
     /// The name of the column family on disk.
     pub fn name(self) -> &'static str {

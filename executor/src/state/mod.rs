@@ -32,7 +32,9 @@ mod model_tests;
 mod test_values;
 
 pub use arena::{Keys, Rows, Values};
-pub use block::{BlockScan, BlockTable, ColumnRange, MergedBlock, RowBlock, prepare_merge, scan_blocks};
+pub use block::{
+    BlockScan, BlockTable, ColumnRange, MergedBlock, RowBlock, prepare_merge, scan_blocks,
+};
 pub use cache::{CacheHandle, CacheStats};
 pub use error::{StateError, StateErrorKind};
 pub use key::KeyCodec;

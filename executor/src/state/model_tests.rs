@@ -12,7 +12,9 @@ use super::*;
 type Model = BTreeMap<Vec<u8>, Vec<u8>>;
 
 fn random_key(rng: &mut StdRng) -> Vec<u8> {
-    (0..rng.random_range(0..4)).map(|_| [0, b'a', b'b', 0xFF][rng.random_range(0..4)]).collect()
+    (0..rng.random_range(0..4))
+        .map(|_| [0, b'a', b'b', 0xFF][rng.random_range(0..4)])
+        .collect()
 }
 
 fn random_range(rng: &mut StdRng) -> KeyRange {
@@ -50,7 +52,9 @@ fn change(table: &mut StateTable, model: &mut Model, rng: &mut StdRng) {
 
 fn check(table: &mut StateTable, model: &Model, rng: &mut StdRng) {
     let keys: Keys = {
-        let keys: Vec<Vec<u8>> = (0..rng.random_range(0..30)).map(|_| random_key(rng)).collect();
+        let keys: Vec<Vec<u8>> = (0..rng.random_range(0..30))
+            .map(|_| random_key(rng))
+            .collect();
         keys.iter().map(Vec::as_slice).collect()
     };
     let values = table.get_many(&keys).unwrap();
@@ -58,11 +62,18 @@ fn check(table: &mut StateTable, model: &Model, rng: &mut StdRng) {
         assert_eq!(value, model.get(key).map(Vec::as_slice), "key {key:?}");
     }
     let range = random_range(rng);
-    let expected: Vec<_> =
-        model.iter().filter(|(key, _)| is_in(&range, key)).map(|(key, value)| (key.clone(), value.clone())).collect();
+    let expected: Vec<_> = model
+        .iter()
+        .filter(|(key, _)| is_in(&range, key))
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
     let forward: Vec<_> = table.scan(&range).unwrap().map(Result::unwrap).collect();
     assert_eq!(forward, expected, "{range:?}");
-    let mut backward: Vec<_> = table.scan_reverse(&range).unwrap().map(Result::unwrap).collect();
+    let mut backward: Vec<_> = table
+        .scan_reverse(&range)
+        .unwrap()
+        .map(Result::unwrap)
+        .collect();
     backward.reverse();
     assert_eq!(backward, expected, "{range:?} backwards");
     // A scan that stops early leaves its iterator for the next one.
@@ -74,7 +85,13 @@ fn snapshot_model(store: &Store, id: TableId, family: Family) -> Model {
     let mut scan = store.snapshot().scan(family, id, &KeyRange::all());
     let mut model = Model::new();
     while let Some(chunk) = scan.next_chunk(3, 100).unwrap() {
-        model.extend(chunk.keys.iter().zip(chunk.values.iter()).map(|(key, value)| (key.to_vec(), value.to_vec())));
+        model.extend(
+            chunk
+                .keys
+                .iter()
+                .zip(chunk.values.iter())
+                .map(|(key, value)| (key.to_vec(), value.to_vec())),
+        );
     }
     model
 }
@@ -84,13 +101,20 @@ fn a_table_agrees_with_a_map() {
     let mut rng = rng();
     for family in [Family::State, Family::Windowed] {
         let directory = tempfile::tempdir().unwrap();
-        let memory = MemoryPlan { block_cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20 };
-        let options = StoreOptions { ingest_threshold_bytes: 600, ..StoreOptions::new(directory.path(), memory) };
+        let memory = MemoryPlan {
+            block_cache_bytes: 1 << 20,
+            write_buffer_bytes: 1 << 20,
+        };
+        let options = StoreOptions {
+            ingest_threshold_bytes: 350,
+            ..StoreOptions::new(directory.path(), memory)
+        };
         let mut store = Store::open(&options).unwrap();
         let cache = CacheHandle::new(6 << 10);
         // A neighbour on either side, that must never be seen.
         let ids = [TableId(4), TableId(5), TableId(6)];
-        let open = |store: &Store| ids.map(|id| StateTable::new(id, family, store.clone(), cache.clone()));
+        let open =
+            |store: &Store| ids.map(|id| StateTable::new(id, family, store.clone(), cache.clone()));
         let mut tables = open(&store);
         let mut committed: [Model; 3] = Default::default();
         let mut ingested = 0;
@@ -103,9 +127,14 @@ fn a_table_agrees_with_a_map() {
                     check(&mut tables[n], &models[n], &mut rng);
                 }
             }
-            tables.iter_mut().zip(&models).for_each(|(table, model)| check(table, model, &mut rng));
+            tables
+                .iter_mut()
+                .zip(&models)
+                .for_each(|(table, model)| check(table, model, &mut rng));
             let mut writes = WriteSet::new();
-            tables.iter_mut().for_each(|table| table.drain_into(&mut writes));
+            tables
+                .iter_mut()
+                .for_each(|table| table.drain_into(&mut writes));
             if rng.random_bool(0.7) {
                 ingested += u32::from(store.commit(&writes, false).unwrap().was_ingested);
                 tables.iter_mut().for_each(StateTable::committed);
@@ -129,7 +158,10 @@ fn a_table_agrees_with_a_map() {
 #[test]
 fn a_table_refuses_reads_between_drain_and_commit() {
     let directory = tempfile::tempdir().unwrap();
-    let memory = MemoryPlan { block_cache_bytes: 1 << 20, write_buffer_bytes: 1 << 20 };
+    let memory = MemoryPlan {
+        block_cache_bytes: 1 << 20,
+        write_buffer_bytes: 1 << 20,
+    };
     let store = Store::open(&StoreOptions::new(directory.path(), memory)).unwrap();
     let mut table = StateTable::new(TableId(1), Family::State, store, CacheHandle::new(1 << 20));
     table.put(b"k", b"v");

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType, DBRawIterator, LogLevel,
-    Options, ReadOptions, Snapshot, WriteBufferManager,
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRawIterator, LogLevel, Options, ReadOptions, Snapshot, WriteBufferManager,
 };
 
 use super::error::StateError;
@@ -24,9 +24,15 @@ impl SharedMemory {
         let memory = options.memory;
         // Memtables are charged to the block cache, so that the cache's usage is the memory of RocksDB.
         let cache = Cache::new_lru_cache(memory.block_cache_bytes + memory.write_buffer_bytes);
-        let write_buffers =
-            WriteBufferManager::new_write_buffer_manager_with_cache(memory.write_buffer_bytes, false, cache.clone());
-        Self { cache, write_buffers }
+        let write_buffers = WriteBufferManager::new_write_buffer_manager_with_cache(
+            memory.write_buffer_bytes,
+            false,
+            cache.clone(),
+        );
+        Self {
+            cache,
+            write_buffers,
+        }
     }
 }
 
@@ -36,18 +42,32 @@ pub(super) struct OpenDb {
 }
 
 impl OpenDb {
-    pub(super) fn open(path: &Path, options: &StoreOptions, memory: &SharedMemory) -> Result<Self, StateError> {
+    pub(super) fn open(
+        path: &Path,
+        options: &StoreOptions,
+        memory: &SharedMemory,
+    ) -> Result<Self, StateError> {
         let db_options = database_options(options, memory);
         if path.join("CURRENT").exists() {
             check_families(path, &db_options, options)?;
         }
-        let families = Family::ALL.map(|family| {
-            ColumnFamilyDescriptor::new(family.name(), family_options(family, options, memory))
+        // RocksDB insists on its own family "default"; unused, it must not reserve room for 64 MB memtables.
+        let unused = (rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Family::Meta);
+        let families = Family::ALL
+            .map(|family| (family.name(), family))
+            .into_iter()
+            .chain([unused]);
+        let families = families.map(|(name, family)| {
+            ColumnFamilyDescriptor::new(name, family_options(family, options, memory))
         });
-        let db = DB::open_cf_descriptors(&db_options, path, families).map_err(|error| open_error(error, options))?;
+        let db = DB::open_cf_descriptors(&db_options, path, families)
+            .map_err(|error| open_error(error, options))?;
         let open = Self { db };
         // Not an open option in RocksDB's C API: flush a memtable before its range tombstones slow every read.
-        open.db.set_options_cf(open.family(Family::Windowed), &[("memtable_max_range_deletions", "100")])?;
+        open.db.set_options_cf(
+            open.family(Family::Windowed),
+            &[("memtable_max_range_deletions", "100")],
+        )?;
         Ok(open)
     }
 
@@ -56,17 +76,27 @@ impl OpenDb {
     }
 
     pub(super) fn family(&self, family: Family) -> &ColumnFamily {
-        self.db.cf_handle(family.name()).expect("every family is opened with the database")
+        self.db
+            .cf_handle(family.name())
+            .expect("every family is opened with the database")
     }
 
     /// An iterator that keeps the database open.
-    pub(super) fn iterator(self: &Arc<Self>, family: Family, options: ReadOptions) -> OwnedIterator {
+    pub(super) fn iterator(
+        self: &Arc<Self>,
+        family: Family,
+        options: ReadOptions,
+    ) -> OwnedIterator {
         let iterator = self.db.raw_iterator_cf_opt(self.family(family), options);
         // SAFETY: the iterator borrows `self.db`, which lives inside the Arc that is stored beside it and never
         // moves. `OwnedIterator::drop` destroys the iterator before it lets go of the Arc, and the 'static lifetime
         // does not leave `OwnedIterator`: its accessors borrow from it.
-        let iterator = unsafe { std::mem::transmute::<DBRawIterator<'_>, DBRawIterator<'static>>(iterator) };
-        OwnedIterator { iterator: ManuallyDrop::new(iterator), _db: Arc::clone(self) }
+        let iterator =
+            unsafe { std::mem::transmute::<DBRawIterator<'_>, DBRawIterator<'static>>(iterator) };
+        OwnedIterator {
+            iterator: ManuallyDrop::new(iterator),
+            _db: Arc::clone(self),
+        }
     }
 
     /// A snapshot that keeps the database open.
@@ -75,7 +105,10 @@ impl OpenDb {
         // SAFETY: as in `iterator`: the database lives in the Arc beside the snapshot, never moves, and is let go of
         // after the snapshot is released; the 'static lifetime does not leave `OwnedSnapshot`.
         let snapshot = unsafe { std::mem::transmute::<Snapshot<'_>, Snapshot<'static>>(snapshot) };
-        OwnedSnapshot { snapshot: ManuallyDrop::new(snapshot), db: Arc::clone(self) }
+        OwnedSnapshot {
+            snapshot: ManuallyDrop::new(snapshot),
+            db: Arc::clone(self),
+        }
     }
 }
 
@@ -154,7 +187,11 @@ fn database_options(options: &StoreOptions, memory: &SharedMemory) -> Options {
 }
 
 /// Options of one family, also of the files that are written to be ingested into it.
-pub(super) fn family_options(family: Family, options: &StoreOptions, memory: &SharedMemory) -> Options {
+pub(super) fn family_options(
+    family: Family,
+    options: &StoreOptions,
+    memory: &SharedMemory,
+) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(&memory.cache);
     table.set_cache_index_and_filter_blocks(true);
@@ -171,15 +208,22 @@ pub(super) fn family_options(family: Family, options: &StoreOptions, memory: &Sh
         Family::Meta => 8,
         Family::State | Family::Windowed | Family::Views | Family::Log => 2,
     };
-    family_options.set_write_buffer_size((options.memory.write_buffer_bytes / share).clamp(1 << 20, 64 << 20));
+    family_options.set_write_buffer_size(
+        (options.memory.write_buffer_bytes / share).clamp(1 << 20, 64 << 20),
+    );
     family_options.set_target_file_size_base(64 << 20);
     family_options
 }
 
-fn check_families(path: &Path, db_options: &Options, options: &StoreOptions) -> Result<(), StateError> {
+fn check_families(
+    path: &Path,
+    db_options: &Options,
+    options: &StoreOptions,
+) -> Result<(), StateError> {
     let found = DB::list_cf(db_options, path).map_err(|error| open_error(error, options))?;
     let unknown = found.iter().find(|name| {
-        *name != rocksdb::DEFAULT_COLUMN_FAMILY_NAME && Family::ALL.iter().all(|family| family.name() != *name)
+        *name != rocksdb::DEFAULT_COLUMN_FAMILY_NAME
+            && Family::ALL.iter().all(|family| family.name() != *name)
     });
     match unknown {
         Some(name) => Err(StateError::Format {

@@ -60,7 +60,11 @@ pub(super) struct Overlay {
 impl Overlay {
     /// Empty, with room for about `entries` keys.
     pub(super) fn with_capacity(entries: usize) -> Self {
-        Self { index: HashTable::with_capacity(entries), entries: Vec::with_capacity(entries), ..Self::default() }
+        Self {
+            index: HashTable::with_capacity(entries),
+            entries: Vec::with_capacity(entries),
+            ..Self::default()
+        }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -101,9 +105,9 @@ impl Overlay {
 
     /// The range delete that hides `key`.
     pub(super) fn range_deleted_until(&self, key: &[u8]) -> Option<&(Vec<u8>, Option<Vec<u8>>)> {
-        self.deleted_ranges
-            .iter()
-            .find(|(from, to)| key >= from.as_slice() && to.as_ref().is_none_or(|to| key < to.as_slice()))
+        self.deleted_ranges.iter().find(|(from, to)| {
+            key >= from.as_slice() && to.as_ref().is_none_or(|to| key < to.as_slice())
+        })
     }
 
     pub(super) fn key(&self, id: u32) -> &[u8] {
@@ -144,12 +148,23 @@ impl Overlay {
                 self.entries[id as usize].state = State::Deleted;
                 None
             }
-            None => Some(self.insert(key, Span { chunk: 0, offset: 0, len: 0 }, State::Deleted)),
+            None => Some(self.insert(
+                key,
+                Span {
+                    chunk: 0,
+                    offset: 0,
+                    len: 0,
+                },
+                State::Deleted,
+            )),
         }
     }
 
     /// Deletes all keys from `from` up to but without `to`.
     pub(super) fn delete_range(&mut self, from: &[u8], to: Option<&[u8]>) {
+        if to.is_some_and(|to| to <= from) {
+            return;
+        }
         for id in 0..self.entries.len() as u32 {
             let key = self.key(id);
             if key >= from && to.is_none_or(|to| key < to) {
@@ -164,7 +179,11 @@ impl Overlay {
     }
 
     fn overwrite(&mut self, id: u32, value: &[u8]) {
-        let Entry { value: old, value_capacity, .. } = self.entries[id as usize];
+        let Entry {
+            value: old,
+            value_capacity,
+            ..
+        } = self.entries[id as usize];
         if value.len() <= value_capacity as usize {
             let start = old.offset as usize;
             self.chunks[old.chunk as usize][start..start + value.len()].copy_from_slice(value);
@@ -182,10 +201,22 @@ impl Overlay {
 
     fn insert(&mut self, key: &[u8], value: Span, state: State) -> u32 {
         let key_span = self.append(key);
-        let id = u32::try_from(self.entries.len()).expect("an epoch touches fewer than 2^32 keys of one table");
-        self.entries.push(Entry { key: key_span, value, value_capacity: value.len, state });
+        let id = u32::try_from(self.entries.len())
+            .expect("an epoch touches fewer than 2^32 keys of one table");
+        self.entries.push(Entry {
+            key: key_span,
+            value,
+            value_capacity: value.len,
+            state,
+        });
         let hash = self.hasher.hash_one(key);
-        let Self { index, entries, chunks, hasher, .. } = self;
+        let Self {
+            index,
+            entries,
+            chunks,
+            hasher,
+            ..
+        } = self;
         index.insert_unique(hash, id, |&id| {
             let span = entries[id as usize].key;
             let start = span.offset as usize;
@@ -196,9 +227,14 @@ impl Overlay {
 
     fn append(&mut self, bytes: &[u8]) -> Span {
         let len = u32::try_from(bytes.len()).expect("a key or value is below 4 GiB");
-        let fits = self.chunks.last().is_some_and(|chunk| chunk.capacity() - chunk.len() >= bytes.len());
+        let fits = self
+            .chunks
+            .last()
+            .is_some_and(|chunk| chunk.capacity() - chunk.len() >= bytes.len());
         if !fits {
-            let size = (FIRST_CHUNK << self.chunks.len().min(8)).min(MAX_CHUNK).max(bytes.len());
+            let size = (FIRST_CHUNK << self.chunks.len().min(8))
+                .min(MAX_CHUNK)
+                .max(bytes.len());
             self.chunks.push(Vec::with_capacity(size));
         }
         let chunk = self.chunks.len() - 1;
@@ -206,7 +242,11 @@ impl Overlay {
         let offset = data.len() as u32;
         data.extend_from_slice(bytes);
         self.bytes += bytes.len();
-        Span { chunk: chunk as u32, offset, len }
+        Span {
+            chunk: chunk as u32,
+            offset,
+            len,
+        }
     }
 
     /// The entries that must be written, in any order: key and new value, or `None` to delete.
@@ -238,7 +278,9 @@ impl KeyOrder {
     pub(super) fn new(overlay: &Overlay) -> Self {
         let mut ids: Vec<u32> = (0..overlay.len() as u32).collect();
         ids.sort_unstable_by(|&a, &b| overlay.key(a).cmp(overlay.key(b)));
-        Self { blocks: ids.chunks(MAX_BLOCK / 2).map(<[u32]>::to_vec).collect() }
+        Self {
+            blocks: ids.chunks(MAX_BLOCK / 2).map(<[u32]>::to_vec).collect(),
+        }
     }
 
     /// Adds an entry that is new to the overlay.
@@ -250,7 +292,10 @@ impl KeyOrder {
         // Behind the last block means at its end.
         let (block, index) = match self.blocks.get(block) {
             Some(_) => (block, index),
-            None => (self.blocks.len() - 1, self.blocks[self.blocks.len() - 1].len()),
+            None => (
+                self.blocks.len() - 1,
+                self.blocks[self.blocks.len() - 1].len(),
+            ),
         };
         let ids = &mut self.blocks[block];
         ids.insert(index, id);
@@ -263,14 +308,22 @@ impl KeyOrder {
     /// The first entry whose key is at or above `key`.
     pub(super) fn seek(&self, overlay: &Overlay, key: &[u8]) -> Place {
         let is_below = |&id: &u32| overlay.key(id).cmp(key) == Ordering::Less;
-        let block = self.blocks.partition_point(|ids| ids.last().is_some_and(is_below));
-        let index = self.blocks.get(block).map_or(0, |ids| ids.partition_point(is_below));
+        let block = self
+            .blocks
+            .partition_point(|ids| ids.last().is_some_and(is_below));
+        let index = self
+            .blocks
+            .get(block)
+            .map_or(0, |ids| ids.partition_point(is_below));
         Place { block, index }
     }
 
     /// Behind the last entry.
     pub(super) fn end(&self) -> Place {
-        Place { block: self.blocks.len(), index: 0 }
+        Place {
+            block: self.blocks.len(),
+            index: 0,
+        }
     }
 
     pub(super) fn get(&self, place: Place) -> Option<u32> {
@@ -279,8 +332,14 @@ impl KeyOrder {
 
     pub(super) fn next(&self, place: Place) -> Place {
         match self.blocks.get(place.block) {
-            Some(ids) if place.index + 1 < ids.len() => Place { block: place.block, index: place.index + 1 },
-            Some(_) => Place { block: place.block + 1, index: 0 },
+            Some(ids) if place.index + 1 < ids.len() => Place {
+                block: place.block,
+                index: place.index + 1,
+            },
+            Some(_) => Place {
+                block: place.block + 1,
+                index: 0,
+            },
             None => place,
         }
     }
@@ -288,10 +347,16 @@ impl KeyOrder {
     /// The place before, or `None` at the first.
     pub(super) fn previous(&self, place: Place) -> Option<Place> {
         if place.index > 0 {
-            return Some(Place { block: place.block, index: place.index - 1 });
+            return Some(Place {
+                block: place.block,
+                index: place.index - 1,
+            });
         }
         let block = place.block.checked_sub(1)?;
-        Some(Place { block, index: self.blocks[block].len() - 1 })
+        Some(Place {
+            block,
+            index: self.blocks[block].len() - 1,
+        })
     }
 }
 
@@ -356,6 +421,9 @@ mod tests {
         }
         backwards.reverse();
         assert_eq!(backwards, keys);
-        assert_eq!(order.get(order.seek(&overlay, &keys[700])), overlay.find(&keys[700]));
+        assert_eq!(
+            order.get(order.seek(&overlay, &keys[700])),
+            overlay.find(&keys[700])
+        );
     }
 }

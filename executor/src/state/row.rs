@@ -29,7 +29,9 @@ pub struct RowCodec {
 impl RowCodec {
     /// A codec for rows of these types; an error if one of them cannot be stored.
     pub fn new(types: Vec<DataType>) -> Result<Self, StateError> {
-        types.iter().try_for_each(|data_type| shape(data_type).map(|_| ()))?;
+        types
+            .iter()
+            .try_for_each(|data_type| shape(data_type).map(|_| ()))?;
         Ok(Self { types })
     }
 
@@ -52,10 +54,16 @@ impl RowCodec {
         mut write: impl FnMut(usize, &mut [u8]),
     ) -> Result<Rows, StateError> {
         let count = check_columns(&self.types, columns)?;
-        let views = columns.iter().map(|column| ColumnView::new(column)).collect::<Result<Vec<_>, _>>()?;
+        let views = columns
+            .iter()
+            .map(|column| ColumnView::new(column))
+            .collect::<Result<Vec<_>, _>>()?;
         let bitmap_len = self.types.len().div_ceil(8);
         let mut lengths = vec![header_len + 1 + bitmap_len; count];
-        let spools: Vec<Option<Keys>> = views.iter().map(|view| add_lengths(view, &mut lengths)).collect();
+        let spools: Vec<Option<Keys>> = views
+            .iter()
+            .map(|view| add_lengths(view, &mut lengths))
+            .collect();
         let mut rows = Rows::with_lengths(&lengths);
         let starts = rows.starts();
         let data = rows.data_mut();
@@ -82,16 +90,27 @@ impl RowCodec {
     }
 
     /// Appends row `row` of `columns` to `out`.
-    pub fn encode_row_into(&self, columns: &[ArrayRef], row: usize, out: &mut Vec<u8>) -> Result<(), StateError> {
+    pub fn encode_row_into(
+        &self,
+        columns: &[ArrayRef],
+        row: usize,
+        out: &mut Vec<u8>,
+    ) -> Result<(), StateError> {
         check_columns(&self.types, columns)?;
-        let views = columns.iter().map(|column| ColumnView::new(column)).collect::<Result<Vec<_>, _>>()?;
+        let views = columns
+            .iter()
+            .map(|column| ColumnView::new(column))
+            .collect::<Result<Vec<_>, _>>()?;
         out.push(ROW_VERSION);
         write_tuple(views.iter().map(|view| (view, row)), out);
         Ok(())
     }
 
     /// Columns of exactly the codec's types, one row per item of `rows`.
-    pub fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>, StateError> {
+    pub fn decode<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<Vec<ArrayRef>, StateError> {
         let bitmap_len = self.types.len().div_ceil(8);
         let mut bitmaps: Vec<&[u8]> = Vec::with_capacity(rows.size_hint().0);
         let mut cursors: Vec<&[u8]> = Vec::with_capacity(rows.size_hint().0);
@@ -102,7 +121,12 @@ impl RowCodec {
                     bitmaps.push(bitmap);
                     cursors.push(cells);
                 }
-                _ => return Err(StateError::Corrupt(format!("a row of {} bytes has no valid header", row.len()))),
+                _ => {
+                    return Err(StateError::Corrupt(format!(
+                        "a row of {} bytes has no valid header",
+                        row.len()
+                    )));
+                }
             }
         }
         let mut columns = Vec::with_capacity(self.types.len());
@@ -112,7 +136,10 @@ impl RowCodec {
             columns.push(builder.finish()?);
         }
         match cursors.iter().find(|rest| !rest.is_empty()) {
-            Some(rest) => Err(StateError::Corrupt(format!("{} bytes are left behind a row", rest.len()))),
+            Some(rest) => Err(StateError::Corrupt(format!(
+                "{} bytes are left behind a row",
+                rest.len()
+            ))),
             None => Ok(columns),
         }
     }
@@ -165,15 +192,27 @@ fn write_column(view: &ColumnView, spool: Option<&Keys>, data: &mut [u8], cursor
         data[*cursor..*cursor + bytes.len()].copy_from_slice(bytes);
         *cursor += bytes.len();
     }
-    fn fixed<const W: usize>(view: &ColumnView, values: &[u8], data: &mut [u8], cursors: &mut [usize]) {
-        for (row, (cursor, value)) in cursors.iter_mut().zip(values.as_chunks::<W>().0).enumerate() {
+    fn fixed<const W: usize>(
+        view: &ColumnView,
+        values: &[u8],
+        data: &mut [u8],
+        cursors: &mut [usize],
+    ) {
+        for (row, (cursor, value)) in cursors
+            .iter_mut()
+            .zip(values.as_chunks::<W>().0)
+            .enumerate()
+        {
             if !view.is_null(row) {
                 put(data, cursor, value);
             }
         }
     }
     if let Some(spool) = spool {
-        cursors.iter_mut().zip(spool.iter()).for_each(|(cursor, cell)| put(data, cursor, cell));
+        cursors
+            .iter_mut()
+            .zip(spool.iter())
+            .for_each(|(cursor, cell)| put(data, cursor, cell));
         return;
     }
     match &view.cells {
@@ -208,7 +247,9 @@ fn write_cell(view: &ColumnView, row: usize, out: &mut Vec<u8>) {
     match &view.cells {
         Cells::Null => {}
         Cells::Boolean(values) => out.push(u8::from(values.value(row))),
-        Cells::Fixed { width, values } => out.extend_from_slice(&values[row * width..(row + 1) * width]),
+        Cells::Fixed { width, values } => {
+            out.extend_from_slice(&values[row * width..(row + 1) * width])
+        }
         Cells::Bytes(cells) => {
             push_varint(cells.get(row).len(), out);
             out.extend_from_slice(cells.get(row));
@@ -222,7 +263,10 @@ fn write_cell(view: &ColumnView, row: usize, out: &mut Vec<u8>) {
     }
 }
 
-fn write_tuple<'a>(cells: impl ExactSizeIterator<Item = (&'a ColumnView, usize)>, out: &mut Vec<u8>) {
+fn write_tuple<'a>(
+    cells: impl ExactSizeIterator<Item = (&'a ColumnView, usize)>,
+    out: &mut Vec<u8>,
+) {
     let bitmap = out.len();
     out.resize(bitmap + cells.len().div_ceil(8), 0);
     for (index, (view, row)) in cells.enumerate() {
@@ -255,9 +299,15 @@ fn read_column(
 #[inline]
 fn read_cell(builder: &mut ColumnBuilder, cursor: &mut &[u8]) -> Result<(), StateError> {
     match &mut builder.values {
-        BuilderValues::Null => return Err(StateError::Corrupt("a cell of type null has a value".to_string())),
+        BuilderValues::Null => {
+            return Err(StateError::Corrupt(
+                "a cell of type null has a value".to_string(),
+            ));
+        }
         BuilderValues::Boolean(values) => values.append(take(cursor, 1)?[0] != 0),
-        BuilderValues::Fixed { width: 8, values } => values.extend_from_slice(take_array::<8>(cursor)?),
+        BuilderValues::Fixed { width: 8, values } => {
+            values.extend_from_slice(take_array::<8>(cursor)?)
+        }
         BuilderValues::Fixed { width, values } => values.extend_from_slice(take(cursor, *width)?),
         BuilderValues::Bytes { ends, values } => {
             let len = take_varint(cursor)?;
@@ -342,14 +392,18 @@ fn take_varint(cursor: &mut &[u8]) -> Result<usize, StateError> {
             return Ok(value);
         }
     }
-    Err(StateError::Corrupt("a length has more than 10 bytes".to_string()))
+    Err(StateError::Corrupt(
+        "a length has more than 10 bytes".to_string(),
+    ))
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{Array, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, StringArray};
+    use arrow::array::{
+        Array, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, StringArray,
+    };
     use arrow::datatypes::Int32Type;
 
     use super::super::test_values::{all_types, random_array, rng};
@@ -362,7 +416,10 @@ mod tests {
             Arc::new(StringArray::from(vec![Some("ab"), Some("")])),
             Arc::new(BooleanArray::from(vec![Some(true), None])),
             Arc::new(Float64Array::from(vec![-0.0, 1.5])),
-            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([Some([Some(7), None]), None])),
+            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([
+                Some([Some(7), None]),
+                None,
+            ])),
         ];
         let codec = RowCodec::new(columns.iter().map(|c| c.data_type().clone()).collect()).unwrap();
         let rows = codec.encode(&columns).unwrap();
@@ -376,7 +433,10 @@ mod tests {
         ]
         .concat();
         assert_eq!(rows.get(0), first);
-        assert_eq!(rows.get(1), [&[1, 0b10101, 0][..], &1.5f64.to_le_bytes()].concat());
+        assert_eq!(
+            rows.get(1),
+            [&[1, 0b10101, 0][..], &1.5f64.to_le_bytes()].concat()
+        );
         let mut single = Vec::new();
         codec.encode_row_into(&columns, 0, &mut single).unwrap();
         assert_eq!(single, first);
@@ -407,7 +467,9 @@ mod tests {
     fn header_is_the_callers() {
         let columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![5, 6]))];
         let codec = RowCodec::new(vec![DataType::Int32]).unwrap();
-        let rows = codec.encode_with_header(&columns, 2, |row, header| header[1] = row as u8 + 1).unwrap();
+        let rows = codec
+            .encode_with_header(&columns, 2, |row, header| header[1] = row as u8 + 1)
+            .unwrap();
         assert_eq!(rows.get(1), [0, 2, 1, 0, 6, 0, 0, 0]);
         let decoded = codec.decode(rows.iter().map(|row| &row[2..])).unwrap();
         assert_eq!(&decoded[0], &columns[0]);
@@ -416,8 +478,21 @@ mod tests {
     #[test]
     fn damaged_rows_are_errors() {
         let codec = RowCodec::new(vec![DataType::Utf8]).unwrap();
-        for row in [&[][..], &[2, 0, 0], &[1], &[1, 0, 5, b'a'], &[1, 0, 0, 9], &[1, 0, 1, 0xFF]] {
-            assert!(matches!(codec.decode(std::iter::once(row)), Err(StateError::Corrupt(_))), "{row:?}");
+        for row in [
+            &[][..],
+            &[2, 0, 0],
+            &[1],
+            &[1, 0, 5, b'a'],
+            &[1, 0, 0, 9],
+            &[1, 0, 1, 0xFF],
+        ] {
+            assert!(
+                matches!(
+                    codec.decode(std::iter::once(row)),
+                    Err(StateError::Corrupt(_))
+                ),
+                "{row:?}"
+            );
         }
     }
 }

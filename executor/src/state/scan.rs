@@ -24,12 +24,18 @@ impl KeyRange {
 
     /// All keys that start with `prefix`.
     pub fn prefix(prefix: &[u8]) -> Self {
-        Self { from: prefix.to_vec(), to: prefix_end(prefix) }
+        Self {
+            from: prefix.to_vec(),
+            to: prefix_end(prefix),
+        }
     }
 
     /// From `from` (inclusive) to `to` (exclusive, `None`: the end of the table).
     pub fn new(from: impl Into<Vec<u8>>, to: Option<Vec<u8>>) -> Self {
-        Self { from: from.into(), to }
+        Self {
+            from: from.into(),
+            to,
+        }
     }
 
     /// The same range with the table's prefix in front.
@@ -93,7 +99,16 @@ impl<'a> TableScan<'a> {
         }
         let range = range.clone();
         let (iterator, place, current) = (Some(iterator), Some(place), Current::Nothing);
-        Self { overlay, order, pool, iterator, range, is_reverse, place, current }
+        Self {
+            overlay,
+            order,
+            pool,
+            iterator,
+            range,
+            is_reverse,
+            place,
+            current,
+        }
     }
 
     /// Moves to the next entry in scan order; false at the end.
@@ -107,7 +122,9 @@ impl<'a> TableScan<'a> {
             let ordering = match (from_overlay, self.database_key()) {
                 (None, None) => {
                     self.current = Current::Nothing;
-                    self.iterator.as_ref().map_or(Ok(()), OwnedIterator::status)?;
+                    self.iterator
+                        .as_ref()
+                        .map_or(Ok(()), OwnedIterator::status)?;
                     return Ok(false);
                 }
                 (Some(_), None) => std::cmp::Ordering::Less,
@@ -123,7 +140,11 @@ impl<'a> TableScan<'a> {
             if ordering.is_eq() {
                 self.step_database();
             }
-            self.place = if self.is_reverse { Some(place) } else { Some(self.order.next(place)) };
+            self.place = if self.is_reverse {
+                Some(place)
+            } else {
+                Some(self.order.next(place))
+            };
             if matches!(self.overlay.change(id), Change::Put(_)) {
                 self.current = Current::Overlay(id);
                 return Ok(true);
@@ -134,9 +155,14 @@ impl<'a> TableScan<'a> {
     /// The next entry of the overlay in the range, and its place.
     fn overlay_entry(&self) -> Option<(u32, Place)> {
         let place = self.place?;
-        let place = if self.is_reverse { self.order.previous(place)? } else { place };
+        let place = if self.is_reverse {
+            self.order.previous(place)?
+        } else {
+            place
+        };
         let id = self.order.get(place)?;
-        self.is_in_range(self.overlay.key(id)).then_some((id, place))
+        self.is_in_range(self.overlay.key(id))
+            .then_some((id, place))
     }
 
     fn is_in_range(&self, key: &[u8]) -> bool {
@@ -155,16 +181,26 @@ impl<'a> TableScan<'a> {
 
     fn step_database(&mut self) {
         if let Some(iterator) = &mut self.iterator {
-            if self.is_reverse { iterator.raw().prev() } else { iterator.raw().next() }
+            if self.is_reverse {
+                iterator.raw().prev()
+            } else {
+                iterator.raw().next()
+            }
         }
     }
 
     /// Moves the database's side out of ranges that this epoch deleted.
     fn skip_deleted_ranges(&mut self) {
         while let Some(key) = self.database_key() {
-            let Some((from, to)) = self.overlay.range_deleted_until(key) else { return };
-            let Some(iterator) = &mut self.iterator else { return };
-            let Some(prefix) = iterator.item().map(|(key, _)| key[..PREFIX_LEN].to_vec()) else { return };
+            let Some((from, to)) = self.overlay.range_deleted_until(key) else {
+                return;
+            };
+            let Some(iterator) = &mut self.iterator else {
+                return;
+            };
+            let Some(prefix) = iterator.item().map(|(key, _)| key[..PREFIX_LEN].to_vec()) else {
+                return;
+            };
             let raw = iterator.raw();
             if self.is_reverse {
                 let from = [&prefix, from.as_slice()].concat();
@@ -186,7 +222,11 @@ impl<'a> TableScan<'a> {
         match self.current {
             Current::Nothing => &[],
             Current::Overlay(id) => self.overlay.key(id),
-            Current::Database => self.iterator.as_ref().and_then(OwnedIterator::item).map_or(&[], |(key, _)| &key[PREFIX_LEN..]),
+            Current::Database => self
+                .iterator
+                .as_ref()
+                .and_then(OwnedIterator::item)
+                .map_or(&[], |(key, _)| &key[PREFIX_LEN..]),
         }
     }
 
@@ -198,7 +238,11 @@ impl<'a> TableScan<'a> {
                 Change::Put(value) => value,
                 Change::Deleted | Change::Untouched => &[],
             },
-            Current::Database => self.iterator.as_ref().and_then(OwnedIterator::item).map_or(&[], |(_, value)| value),
+            Current::Database => self
+                .iterator
+                .as_ref()
+                .and_then(OwnedIterator::item)
+                .map_or(&[], |(_, value)| value),
         }
     }
 }

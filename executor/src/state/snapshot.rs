@@ -36,14 +36,21 @@ impl Revocable {
 
 impl StoreSnapshot {
     pub(super) fn new(snapshot: Option<OwnedSnapshot>) -> Self {
-        Self { inner: Arc::new(Revocable { snapshot: RwLock::new(snapshot) }) }
+        Self {
+            inner: Arc::new(Revocable {
+                snapshot: RwLock::new(snapshot),
+            }),
+        }
     }
 
     pub(super) fn revocable(&self) -> &Arc<Revocable> {
         &self.inner
     }
 
-    fn read<T>(&self, read: impl FnOnce(&OwnedSnapshot) -> Result<T, StateError>) -> Result<T, StateError> {
+    fn read<T>(
+        &self,
+        read: impl FnOnce(&OwnedSnapshot) -> Result<T, StateError>,
+    ) -> Result<T, StateError> {
         match &*self.inner.snapshot.read() {
             Some(snapshot) => read(snapshot),
             None => Err(StateError::Reopened),
@@ -54,7 +61,9 @@ impl StoreSnapshot {
     pub fn get_meta(&self, key: &[u8]) -> Result<Option<Vec<u8>>, StateError> {
         self.read(|snapshot| {
             let db = snapshot.db();
-            Ok(db.db().get_cf_opt(db.family(Family::Meta), key, &snapshot.read_options())?)
+            Ok(db
+                .db()
+                .get_cf_opt(db.family(Family::Meta), key, &snapshot.read_options())?)
         })
     }
 
@@ -63,11 +72,19 @@ impl StoreSnapshot {
         self.read(|snapshot| {
             let mut values = Values::absent(keys.len());
             let missing: Vec<usize> = (0..keys.len()).collect();
-            read_sorted(snapshot.db(), family, id, keys, missing, &snapshot.read_options(), |index, value| {
-                if let Some(value) = value {
-                    values.set(index, value);
-                }
-            })?;
+            read_sorted(
+                snapshot.db(),
+                family,
+                id,
+                keys,
+                missing,
+                &snapshot.read_options(),
+                |index, value| {
+                    if let Some(value) = value {
+                        values.set(index, value);
+                    }
+                },
+            )?;
             Ok(values)
         })
     }
@@ -75,7 +92,14 @@ impl StoreSnapshot {
     /// Reads a range of a table in key order, a chunk at a time.
     pub fn scan(&self, family: Family, id: TableId, range: &KeyRange) -> SnapshotScan {
         let (from, to) = range.prefixed(&table_prefix(id));
-        SnapshotScan { snapshot: self.clone(), family, from, to, prefix_len: table_prefix(id).len(), is_done: false }
+        SnapshotScan {
+            snapshot: self.clone(),
+            family,
+            from,
+            to,
+            prefix_len: table_prefix(id).len(),
+            is_done: false,
+        }
     }
 
     /// Reads the entries of the meta family whose names start with `prefix`, in order of name.
@@ -112,11 +136,17 @@ pub struct ScanChunk {
 
 impl SnapshotScan {
     /// The next entries: at least one, at most `max_rows`, and no more after `max_bytes` bytes; `None` at the end.
-    pub fn next_chunk(&mut self, max_rows: usize, max_bytes: usize) -> Result<Option<ScanChunk>, StateError> {
+    pub fn next_chunk(
+        &mut self,
+        max_rows: usize,
+        max_bytes: usize,
+    ) -> Result<Option<ScanChunk>, StateError> {
         if self.is_done {
             return Ok(None);
         }
-        let chunk = self.snapshot.read(|snapshot| self.read_chunk(snapshot, max_rows, max_bytes))?;
+        let chunk = self
+            .snapshot
+            .read(|snapshot| self.read_chunk(snapshot, max_rows, max_bytes))?;
         match chunk.keys.is_empty() {
             true => {
                 self.is_done = true;
@@ -150,7 +180,9 @@ impl SnapshotScan {
         while let Some((key, value)) = iterator.item() {
             chunk.keys.push(&key[self.prefix_len..]);
             chunk.values.push(value);
-            if chunk.keys.len() >= max_rows || chunk.keys.data_len() + chunk.values.data_len() >= max_bytes {
+            if chunk.keys.len() >= max_rows
+                || chunk.keys.data_len() + chunk.values.data_len() >= max_bytes
+            {
                 break;
             }
             iterator.raw().next();

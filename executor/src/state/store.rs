@@ -58,7 +58,12 @@ pub struct StoreOptions {
 impl StoreOptions {
     /// Defaults for a store at `path`.
     pub fn new(path: impl Into<PathBuf>, memory: MemoryPlan) -> Self {
-        Self { path: path.into(), memory, max_wal_bytes: 64 << 20, ingest_threshold_bytes: 64 << 20 }
+        Self {
+            path: path.into(),
+            memory,
+            max_wal_bytes: 64 << 20,
+            ingest_threshold_bytes: 64 << 20,
+        }
     }
 
     pub(super) fn db_path(&self) -> PathBuf {
@@ -121,7 +126,9 @@ impl Store {
             snapshots: Mutex::new(Vec::new()),
             failing_since: Mutex::new(None),
         };
-        Ok(Self { inner: Arc::new(inner) })
+        Ok(Self {
+            inner: Arc::new(inner),
+        })
     }
 
     pub(super) fn db(&self) -> Result<Arc<OpenDb>, StateError> {
@@ -172,7 +179,11 @@ impl Store {
 
     fn try_commit(&self, writes: &WriteSet, sync: bool) -> Result<CommitStats, StateError> {
         let db = self.db()?;
-        let mut stats = CommitStats { entries: writes.len(), bytes: writes.bytes(), was_ingested: false };
+        let mut stats = CommitStats {
+            entries: writes.len(),
+            bytes: writes.bytes(),
+            was_ingested: false,
+        };
         if stats.bytes >= self.inner.options.ingest_threshold_bytes {
             ingest::commit(&db, &self.inner.options, &self.inner.memory, writes)?;
             stats.was_ingested = true;
@@ -242,12 +253,17 @@ impl Store {
                     }
                     Err(still_read) => {
                         *slot = Some(still_read);
-                        return Err(StateError::Io("a read of the state store does not end".to_string()));
+                        return Err(StateError::Io(
+                            "a read of the state store does not end".to_string(),
+                        ));
                     }
                 }
             }
         }
-        *slot = Some(Arc::new(open_checked(&self.inner.options, &self.inner.memory)?));
+        *slot = Some(Arc::new(open_checked(
+            &self.inner.options,
+            &self.inner.memory,
+        )?));
         Ok(())
     }
 
@@ -260,7 +276,9 @@ impl Store {
             disk_bytes: 0,
         };
         for family in Family::ALL {
-            let bytes = db.db().property_int_value_cf(db.family(family), "rocksdb.live-sst-files-size")?;
+            let bytes = db
+                .db()
+                .property_int_value_cf(db.family(family), "rocksdb.live-sst-files-size")?;
             usage.disk_bytes += bytes.unwrap_or(0);
         }
         Ok(usage)
@@ -271,7 +289,9 @@ impl Store {
         let db = self.db()?;
         let prefix = table_prefix(id);
         let end = prefix_end(&prefix).unwrap_or_else(|| vec![0xFF; prefix.len() + 1]);
-        let sizes = db.db().get_approximate_sizes_cf(db.family(family), &[Range::new(&prefix, &end)]);
+        let sizes = db
+            .db()
+            .get_approximate_sizes_cf(db.family(family), &[Range::new(&prefix, &end)]);
         Ok(sizes.first().copied().unwrap_or(0))
     }
 }
@@ -285,17 +305,26 @@ fn open_checked(options: &StoreOptions, memory: &SharedMemory) -> Result<OpenDb,
         Some(found) if found == expected.as_bytes() => {}
         Some(found) => {
             let found = String::from_utf8_lossy(&found).into_owned();
-            return Err(StateError::Format { path: options.path.clone(), found, expected: FORMAT_VERSION });
+            return Err(StateError::Format {
+                path: options.path.clone(),
+                found,
+                expected: FORMAT_VERSION,
+            });
         }
         None => {
             // A crash right after the first opening leaves an empty database, nothing else does.
             if db.db().latest_sequence_number() > 0 {
                 let found = "unknown".to_string();
-                return Err(StateError::Format { path: options.path.clone(), found, expected: FORMAT_VERSION });
+                return Err(StateError::Format {
+                    path: options.path.clone(),
+                    found,
+                    expected: FORMAT_VERSION,
+                });
             }
             let mut write = WriteOptions::default();
             write.set_sync(true);
-            db.db().put_cf_opt(meta, meta_key::FORMAT, expected, &write)?;
+            db.db()
+                .put_cf_opt(meta, meta_key::FORMAT, expected, &write)?;
         }
     }
     ingest::complete_interrupted(&db, options)?;
@@ -306,10 +335,14 @@ fn open_checked(options: &StoreOptions, memory: &SharedMemory) -> Result<OpenDb,
 fn write_batch(db: &OpenDb, writes: &WriteSet) -> Result<WriteBatch, StateError> {
     let mut batch = WriteBatch::with_capacity_bytes(writes.bytes() + writes.len() * 16 + 64);
     let mut key = Vec::new();
-    for family in Family::ALL.into_iter().filter(|family| *family != Family::Meta) {
+    for family in Family::ALL
+        .into_iter()
+        .filter(|family| *family != Family::Meta)
+    {
         let handle = db.family(family);
         for (from, to) in writes.ranges(family) {
-            let to = to.ok_or_else(|| StateError::Bug("a range delete without an end".to_string()))?;
+            let to =
+                to.ok_or_else(|| StateError::Bug("a range delete without an end".to_string()))?;
             batch.delete_range_cf(handle, from, to);
         }
         for write in writes.sorted(family) {
@@ -332,5 +365,7 @@ fn write_batch(db: &OpenDb, writes: &WriteSet) -> Result<WriteBatch, StateError>
     Ok(batch)
 }
 
+#[cfg(test)]
+mod disk_tests;
 #[cfg(test)]
 mod tests;

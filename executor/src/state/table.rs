@@ -79,7 +79,10 @@ impl StateTable {
     fn check_not_in_commit(&self) -> Result<(), StateError> {
         match self.in_commit {
             None => Ok(()),
-            Some(_) => Err(StateError::Bug(format!("{:?} was used while its epoch is being committed", self.id))),
+            Some(_) => Err(StateError::Bug(format!(
+                "{:?} was used while its epoch is being committed",
+                self.id
+            ))),
         }
     }
 
@@ -105,8 +108,14 @@ impl StateTable {
         }
         let db = self.store.db()?;
         let mut last: Option<usize> = None;
-        read_sorted(&db, self.family, self.id, keys, missing, &ReadOptions::default(), |index, value| {
-            match last.filter(|&last| keys.get(last) == keys.get(index)) {
+        read_sorted(
+            &db,
+            self.family,
+            self.id,
+            keys,
+            missing,
+            &ReadOptions::default(),
+            |index, value| match last.filter(|&last| keys.get(last) == keys.get(index)) {
                 Some(last) => values.share(index, last),
                 None => {
                     if let Some(value) = value {
@@ -115,8 +124,8 @@ impl StateTable {
                     cache.put(keys.get(index), value);
                     last = Some(index);
                 }
-            }
-        })?;
+            },
+        )?;
         Ok(values)
     }
 
@@ -139,7 +148,11 @@ impl StateTable {
     }
 
     fn keep_order(&mut self, new: Option<u32>) {
-        debug_assert!(self.in_commit.is_none(), "{:?} was written while its epoch is being committed", self.id);
+        debug_assert!(
+            self.in_commit.is_none(),
+            "{:?} was written while its epoch is being committed",
+            self.id
+        );
         if let (Some(id), Some(order)) = (new, self.order.get_mut()) {
             order.insert(&self.overlay, id);
         }
@@ -179,8 +192,18 @@ impl StateTable {
         if self.order.borrow().is_none() {
             *self.order.borrow_mut() = Some(KeyOrder::new(&self.overlay));
         }
-        let order = Ref::map(self.order.borrow(), |order| order.as_ref().expect("the order was made just above"));
-        Ok(TableScan::new(&self.overlay, order, &self.iterator, iterator, &prefix, range, is_reverse))
+        let order = Ref::map(self.order.borrow(), |order| {
+            order.as_ref().expect("the order was made just above")
+        });
+        Ok(TableScan::new(
+            &self.overlay,
+            order,
+            &self.iterator,
+            iterator,
+            &prefix,
+            range,
+            is_reverse,
+        ))
     }
 
     /// Hands this epoch's changes to the epoch's write, without copying them.
@@ -199,7 +222,9 @@ impl StateTable {
     /// The epoch is committed: its values are the cached ones from now on.
     pub fn committed(&mut self) {
         self.iterator = RefCell::new(None);
-        let Some(overlay) = self.in_commit.take() else { return };
+        let Some(overlay) = self.in_commit.take() else {
+            return;
+        };
         let mut cache = self.cache.lock();
         if !overlay.deleted_ranges().is_empty() {
             cache.retain(|key| !overlay.is_range_deleted(key));
@@ -248,7 +273,9 @@ pub(super) fn read_sorted(
             });
         }
         debug_assert_eq!(prefixed.get(0).len(), PREFIX_LEN + keys.get(chunk[0]).len());
-        let found = db.db().batched_multi_get_cf_opt(db.family(family), prefixed.iter(), true, options);
+        let found =
+            db.db()
+                .batched_multi_get_cf_opt(db.family(family), prefixed.iter(), true, options);
         for (&index, value) in chunk.iter().zip(found) {
             report(index, value?.as_deref());
         }

@@ -50,12 +50,22 @@ impl WriteSet {
 
     /// Number of keys.
     pub fn len(&self) -> usize {
-        self.meta.len() + self.tables.iter().map(|table| table.writes.len()).sum::<usize>()
+        self.meta.len()
+            + self
+                .tables
+                .iter()
+                .map(|table| table.writes.len())
+                .sum::<usize>()
     }
 
     /// Bytes of keys and values.
     pub fn bytes(&self) -> usize {
-        self.meta.bytes() + self.tables.iter().map(|table| table.writes.bytes()).sum::<usize>()
+        self.meta.bytes()
+            + self
+                .tables
+                .iter()
+                .map(|table| table.writes.bytes())
+                .sum::<usize>()
     }
 
     /// Sets an entry of the meta family.
@@ -80,7 +90,8 @@ impl WriteSet {
 
     /// Deletes a range of a table.
     pub fn delete_range(&mut self, family: Family, id: TableId, range: &KeyRange) {
-        self.own(family, id).delete_range(&range.from, range.to.as_deref());
+        self.own(family, id)
+            .delete_range(&range.from, range.to.as_deref());
     }
 
     /// Deletes a whole table, as when its object is dropped. Its space comes back with compaction.
@@ -89,16 +100,30 @@ impl WriteSet {
     }
 
     fn own(&mut self, family: Family, id: TableId) -> &mut Overlay {
-        let found = self.tables.iter().position(|table| table.is_own && (table.family, table.id) == (family, id));
+        let found = self
+            .tables
+            .iter()
+            .position(|table| table.is_own && (table.family, table.id) == (family, id));
         let index = found.unwrap_or_else(|| {
-            self.tables.push(TableWrites { family, id, writes: Arc::default(), is_own: true });
+            self.tables.push(TableWrites {
+                family,
+                id,
+                writes: Arc::default(),
+                is_own: true,
+            });
             self.tables.len() - 1
         });
-        Arc::get_mut(&mut self.tables[index].writes).expect("an overlay of the write set itself is not shared")
+        Arc::get_mut(&mut self.tables[index].writes)
+            .expect("an overlay of the write set itself is not shared")
     }
 
     pub(super) fn add_overlay(&mut self, family: Family, id: TableId, writes: Arc<Overlay>) {
-        self.tables.push(TableWrites { family, id, writes, is_own: false });
+        self.tables.push(TableWrites {
+            family,
+            id,
+            writes,
+            is_own: false,
+        });
     }
 
     pub(super) fn meta(&self) -> &Overlay {
@@ -110,7 +135,13 @@ impl WriteSet {
         let mut ranges = Vec::new();
         for table in self.tables.iter().filter(|table| table.family == family) {
             for (from, to) in table.writes.deleted_ranges() {
-                ranges.push(KeyRange { from: from.clone(), to: to.clone() }.prefixed(&table_prefix(table.id)));
+                ranges.push(
+                    KeyRange {
+                        from: from.clone(),
+                        to: to.clone(),
+                    }
+                    .prefixed(&table_prefix(table.id)),
+                );
             }
         }
         ranges
@@ -118,13 +149,25 @@ impl WriteSet {
 
     /// The keys of a family other than meta, each once, in key order.
     pub(super) fn sorted(&self, family: Family) -> Vec<Write<'_>> {
-        let tables = || self.tables.iter().filter(move |table| table.family == family);
+        let tables = || {
+            self.tables
+                .iter()
+                .filter(move |table| table.family == family)
+        };
         let mut writes = Vec::with_capacity(tables().map(|table| table.writes.len()).sum());
         // Later writes in front of earlier ones: a stable sort keeps them there, and dedup keeps the first.
-        for table in self.tables.iter().rev().filter(|table| table.family == family) {
+        for table in self
+            .tables
+            .iter()
+            .rev()
+            .filter(|table| table.family == family)
+        {
             let prefix = table_prefix(table.id);
             let changes = table.writes.changes();
-            writes.extend(changes.map(|(key, value)| Write { key: SplitKey { prefix, key }, value }));
+            writes.extend(changes.map(|(key, value)| Write {
+                key: SplitKey { prefix, key },
+                value,
+            }));
         }
         writes.sort_by(|a, b| a.key.cmp(&b.key));
         writes.dedup_by(|later, first| later.key == first.key);
@@ -147,9 +190,19 @@ mod tests {
         shard.put(b"b", b"2");
         writes.add_overlay(Family::State, TableId(2), Arc::new(shard));
         writes.put_meta(b"epoch", b"7");
-        let sorted: Vec<_> =
-            writes.sorted(Family::State).iter().map(|w| (w.key.prefix[3], w.key.key, w.value.unwrap())).collect();
-        assert_eq!(sorted, [(1, &b"z"[..], &b"1"[..]), (2, b"a", b"shard"), (2, b"b", b"2")]);
+        let sorted: Vec<_> = writes
+            .sorted(Family::State)
+            .iter()
+            .map(|w| (w.key.prefix[3], w.key.key, w.value.unwrap()))
+            .collect();
+        assert_eq!(
+            sorted,
+            [
+                (1, &b"z"[..], &b"1"[..]),
+                (2, b"a", b"shard"),
+                (2, b"b", b"2")
+            ]
+        );
         assert_eq!(writes.len(), 6);
         assert!(writes.sorted(Family::Windowed).is_empty());
     }
@@ -161,7 +214,10 @@ mod tests {
         writes.delete_range(Family::Views, TableId(2), &KeyRange::prefix(b"x"));
         let expected = vec![
             (vec![0, 0, 0, 1, 0, 0], Some(vec![0, 0, 0, 1, 0, 1])),
-            (vec![0, 0, 0, 2, 0, 0, b'x'], Some(vec![0, 0, 0, 2, 0, 0, b'y'])),
+            (
+                vec![0, 0, 0, 2, 0, 0, b'x'],
+                Some(vec![0, 0, 0, 2, 0, 0, b'y']),
+            ),
         ];
         assert_eq!(writes.ranges(Family::Views), expected);
         assert!(!writes.is_empty());

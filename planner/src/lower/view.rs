@@ -13,7 +13,7 @@ use crate::catalog::{Catalog, ObjectId, OutputColumn};
 use crate::error::{PlanError, Result, UndefinedKind};
 use crate::fingerprint::fingerprint;
 use crate::names::ident;
-use crate::parse::parse_query;
+use crate::parse_query::parse_query;
 use crate::plan::{PlanNode, StreamPlan};
 use crate::relations::CatalogRelations;
 use crate::rewrite::fixed_zone::{fix_zone, fixed_zone};
@@ -188,7 +188,7 @@ fn renamed(qualified: Qualified, names: &[String]) -> Result<Qualified> {
         qualified.query
     ))?;
     Ok(Qualified {
-        query: *query,
+        query,
         columns,
         relations: qualified.relations,
     })

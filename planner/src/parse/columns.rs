@@ -43,12 +43,18 @@ impl ColumnList {
     fn item(&mut self, input: &mut Input, owner: Owner) -> Result<()> {
         if input.accept(&["WATERMARK", "FOR"]) {
             if self.watermark.is_some() {
-                return Err(PlanError::invalid_definition("a relation has at most one watermark"));
+                return Err(PlanError::invalid_definition(
+                    "a relation has at most one watermark",
+                ));
             }
             self.watermark = Some(watermark(input)?);
             return Ok(());
         }
-        let constraint = if input.accept(&["CONSTRAINT"]) { Some(input.name("a constraint name")?) } else { None };
+        let constraint = if input.accept(&["CONSTRAINT"]) {
+            Some(input.name("a constraint name")?)
+        } else {
+            None
+        };
         if input.accept(&["PRIMARY", "KEY"]) {
             let columns = input.parenthesized_list(|i| i.name("a column name"))?;
             return self.set_primary_key(owner, columns);
@@ -67,7 +73,9 @@ impl ColumnList {
         if self.columns.iter().any(|c| c.name == name) {
             return Err(duplicate_column(&name));
         }
-        if matches!(input.token(0), Token::Comma | Token::RParen) || input.is_at_one_of(&["AS", "NOT", "PRIMARY"]) {
+        if matches!(input.token(0), Token::Comma | Token::RParen)
+            || input.is_at_one_of(&["AS", "NOT", "PRIMARY"])
+        {
             return Err(input.expected(&format!("a type for column \"{name}\"")));
         }
         let data_type = input.data_type()?;
@@ -82,7 +90,11 @@ impl ColumnList {
         });
         let mut is_nullable = false;
         while !matches!(input.token(0), Token::Comma | Token::RParen) {
-            let constraint = if input.accept(&["CONSTRAINT"]) { Some(input.name("a constraint name")?) } else { None };
+            let constraint = if input.accept(&["CONSTRAINT"]) {
+                Some(input.name("a constraint name")?)
+            } else {
+                None
+            };
             if input.accept(&["NULL"]) {
                 is_nullable = true;
             } else {
@@ -91,17 +103,28 @@ impl ColumnList {
         }
         let column = self.last();
         if is_nullable && column.not_null {
-            let message = format!("conflicting NULL and NOT NULL declarations for column \"{}\"", column.name);
+            let message = format!(
+                "conflicting NULL and NOT NULL declarations for column \"{}\"",
+                column.name
+            );
             return Err(PlanError::invalid_definition(message));
         }
         if column.default.is_some() && column.generated.is_some() {
-            let message = format!("column \"{}\" has both a default and a generation expression", column.name);
+            let message = format!(
+                "column \"{}\" has both a default and a generation expression",
+                column.name
+            );
             return Err(PlanError::invalid_definition(message));
         }
         Ok(())
     }
 
-    fn column_constraint(&mut self, input: &mut Input, owner: Owner, constraint: Option<String>) -> Result<()> {
+    fn column_constraint(
+        &mut self,
+        input: &mut Input,
+        owner: Owner,
+        constraint: Option<String>,
+    ) -> Result<()> {
         if input.accept(&["NOT", "NULL"]) {
             self.last().not_null = true;
         } else if input.accept(&["PRIMARY", "KEY"]) {
@@ -117,7 +140,11 @@ impl ColumnList {
             ));
         } else if input.accept(&["DEFAULT"]) {
             let text = input.expression()?.to_string();
-            set_once(&mut self.last().default, text, "multiple default values for a column")?;
+            set_once(
+                &mut self.last().default,
+                text,
+                "multiple default values for a column",
+            )?;
         } else if input.accept(&["AS"]) || input.accept(&["GENERATED", "ALWAYS", "AS"]) {
             self.generated(input)?;
         } else if input.is_at(&["GENERATED", "BY", "DEFAULT"]) {
@@ -136,10 +163,17 @@ impl ColumnList {
         }
         let text = input.expression()?.to_string();
         if input.is_at(&["VIRTUAL"]) {
-            return Err(PlanError::unsupported("a VIRTUAL generated column", "write STORED, or leave the word out"));
+            return Err(PlanError::unsupported(
+                "a VIRTUAL generated column",
+                "write STORED, or leave the word out",
+            ));
         }
         input.accept(&["STORED"]);
-        set_once(&mut self.last().generated, text, "multiple generation clauses for a column")
+        set_once(
+            &mut self.last().generated,
+            text,
+            "multiple generation clauses for a column",
+        )
     }
 
     fn add_check(
@@ -150,12 +184,19 @@ impl ColumnList {
         column: Option<String>,
     ) -> Result<()> {
         if owner == Owner::Source {
-            return Err(PlanError::unsupported("CHECK on a source", "filter in the view that reads it"));
+            return Err(PlanError::unsupported(
+                "CHECK on a source",
+                "filter in the view that reads it",
+            ));
         }
         input.expect_token(&Token::LParen)?;
         let expression = input.expression()?.to_string();
         input.expect_token(&Token::RParen)?;
-        self.checks.push(Check { name, column, expression });
+        self.checks.push(Check {
+            name,
+            column,
+            expression,
+        });
         Ok(())
     }
 
@@ -166,19 +207,30 @@ impl ColumnList {
                 "a source is append-only and not stored; use CREATE TABLE for rows that replace each other by key",
             ));
         }
-        if let Some(twice) = columns.iter().enumerate().find_map(|(i, c)| columns[..i].contains(c).then_some(c)) {
+        if let Some(twice) = columns
+            .iter()
+            .enumerate()
+            .find_map(|(i, c)| columns[..i].contains(c).then_some(c))
+        {
             let message = format!("column \"{twice}\" appears twice in primary key constraint");
-            return Err(PlanError::Duplicate { kind: UndefinedKind::Column, message });
+            return Err(PlanError::Duplicate {
+                kind: UndefinedKind::Column,
+                message,
+            });
         }
         if self.primary_key.replace(columns).is_some() {
-            return Err(PlanError::invalid_definition("multiple primary keys for a table are not allowed"));
+            return Err(PlanError::invalid_definition(
+                "multiple primary keys for a table are not allowed",
+            ));
         }
         Ok(())
     }
 
     /// The column that is being parsed.
     fn last(&mut self) -> &mut ColumnDef {
-        self.columns.last_mut().expect("a column is pushed before its constraints are parsed")
+        self.columns
+            .last_mut()
+            .expect("a column is pushed before its constraints are parsed")
     }
 }
 
@@ -197,7 +249,10 @@ pub(super) fn duplicate_column(name: &str) -> PlanError {
 }
 
 fn refused_identity() -> PlanError {
-    PlanError::unsupported("an identity column", "there are no sequences; let the client make keys")
+    PlanError::unsupported(
+        "an identity column",
+        "there are no sequences; let the client make keys",
+    )
 }
 
 fn refused_constraint(input: &Input) -> PlanError {
@@ -205,11 +260,17 @@ fn refused_constraint(input: &Input) -> PlanError {
     if input.is_at(&["UNIQUE"]) {
         refused("UNIQUE", "declare the columns as PRIMARY KEY")
     } else if input.is_at(&["FOREIGN"]) || input.is_at(&["REFERENCES"]) {
-        refused("FOREIGN KEY", "leave the constraint out; joins do not need it")
+        refused(
+            "FOREIGN KEY",
+            "leave the constraint out; joins do not need it",
+        )
     } else if input.is_at(&["LIKE"]) {
         refused("CREATE TABLE ... (LIKE ...)", "write the columns out")
     } else if input.is_at(&["COLLATE"]) {
-        refused("COLLATE", "texts compare by their bytes, as in collation \"C\"")
+        refused(
+            "COLLATE",
+            "texts compare by their bytes, as in collation \"C\"",
+        )
     } else {
         input.expected("PRIMARY KEY, CHECK or NOT NULL")
     }

@@ -24,13 +24,19 @@ pub(super) fn copy(input: &mut Input) -> Result<Statement> {
             Vec::new()
         };
         if input.is_at(&["FROM"]) {
-            return Err(PlanError::unsupported("COPY ... FROM", "use INSERT with several rows in VALUES"));
+            return Err(PlanError::unsupported(
+                "COPY ... FROM",
+                "use INSERT with several rows in VALUES",
+            ));
         }
         super::parse_query(&select(&name, &columns))?
     };
     input.expect(&["TO"])?;
     if !input.accept(&["STDOUT"]) {
-        return Err(PlanError::unsupported("COPY to a file or program", "use TO STDOUT, or \\copy in psql"));
+        return Err(PlanError::unsupported(
+            "COPY to a file or program",
+            "use TO STDOUT, or \\copy in psql",
+        ));
     }
     let options = copy_options(input)?;
     Ok(Statement::CopyOut { query, options })
@@ -39,17 +45,30 @@ pub(super) fn copy(input: &mut Input) -> Result<Statement> {
 fn select(name: &ObjectName, columns: &[String]) -> String {
     let list = match columns {
         [] => "*".to_string(),
-        _ => columns.iter().map(|c| quote_ident(c)).collect::<Vec<_>>().join(", "),
+        _ => columns
+            .iter()
+            .map(|c| quote_ident(c))
+            .collect::<Vec<_>>()
+            .join(", "),
     };
     match &name.schema {
-        Some(schema) => format!("SELECT {list} FROM {}.{}", quote_ident(schema), quote_ident(&name.name)),
+        Some(schema) => format!(
+            "SELECT {list} FROM {}.{}",
+            quote_ident(schema),
+            quote_ident(&name.name)
+        ),
         None => format!("SELECT {list} FROM {}", quote_ident(&name.name)),
     }
 }
 
 /// `[WITH] (FORMAT csv, ...)` or the old `[WITH] CSV HEADER ...`.
 fn copy_options(input: &mut Input) -> Result<CopyOptions> {
-    let mut options = CopyOptions { format: CopyFormat::Text, header: false, delimiter: None, null: None };
+    let mut options = CopyOptions {
+        format: CopyFormat::Text,
+        header: false,
+        delimiter: None,
+        null: None,
+    };
     input.accept(&["WITH"]);
     if input.is_at_token(&Token::LParen) {
         input.parenthesized_list(|input| copy_option(input, &mut options))?;
@@ -58,8 +77,12 @@ fn copy_options(input: &mut Input) -> Result<CopyOptions> {
             old_option(input, &mut options)?;
         }
     }
-    if options.format == CopyFormat::Binary && (options.header || options.delimiter.is_some() || options.null.is_some()) {
-        return Err(PlanError::invalid_option("HEADER, DELIMITER and NULL do not go with FORMAT binary"));
+    if options.format == CopyFormat::Binary
+        && (options.header || options.delimiter.is_some() || options.null.is_some())
+    {
+        return Err(PlanError::invalid_option(
+            "HEADER, DELIMITER and NULL do not go with FORMAT binary",
+        ));
     }
     Ok(options)
 }
@@ -71,7 +94,11 @@ fn copy_option(input: &mut Input, options: &mut CopyOptions) -> Result<()> {
                 "text" => CopyFormat::Text,
                 "csv" => CopyFormat::Csv,
                 "binary" => CopyFormat::Binary,
-                other => return Err(PlanError::invalid_option(format!("COPY format \"{other}\" not recognized"))),
+                other => {
+                    return Err(PlanError::invalid_option(format!(
+                        "COPY format \"{other}\" not recognized"
+                    )));
+                }
             }
         }
         "header" => {
@@ -80,7 +107,11 @@ fn copy_option(input: &mut Input, options: &mut CopyOptions) -> Result<()> {
                 _ => match input.word("a boolean")?.as_str() {
                     "true" | "on" => true,
                     "false" | "off" => false,
-                    other => return Err(PlanError::invalid_option(format!("HEADER can not be \"{other}\""))),
+                    other => {
+                        return Err(PlanError::invalid_option(format!(
+                            "HEADER can not be \"{other}\""
+                        )));
+                    }
                 },
             }
         }
@@ -112,7 +143,9 @@ fn old_option(input: &mut Input, options: &mut CopyOptions) -> Result<()> {
 fn delimiter(input: &mut Input) -> Result<u8> {
     match input.string("a delimiter")?.as_bytes() {
         [byte] if byte.is_ascii() && !matches!(byte, b'\n' | b'\r' | b'\\' | b'"') => Ok(*byte),
-        _ => Err(PlanError::invalid_option("COPY delimiter must be a single one-byte character")),
+        _ => Err(PlanError::invalid_option(
+            "COPY delimiter must be a single one-byte character",
+        )),
     }
 }
 

@@ -14,7 +14,14 @@ pub(super) fn create(input: &mut Input) -> Result<Statement> {
     if input.accept(&["VIEW"]) {
         return view::create_view(input, or_replace);
     }
-    if input.is_at_one_of(&["TEMP", "TEMPORARY", "GLOBAL", "LOCAL", "UNLOGGED", "RECURSIVE"]) {
+    if input.is_at_one_of(&[
+        "TEMP",
+        "TEMPORARY",
+        "GLOBAL",
+        "LOCAL",
+        "UNLOGGED",
+        "RECURSIVE",
+    ]) {
         return Err(refused_kind(input));
     }
     if or_replace && input.is_at_one_of(&["SOURCE", "TABLE", "SCHEMA"]) {
@@ -39,9 +46,15 @@ fn create_schema(input: &mut Input) -> Result<Statement> {
     let if_not_exists = input.if_not_exists();
     let name = input.name("a schema name")?;
     if input.is_at(&["AUTHORIZATION"]) {
-        return Err(PlanError::unsupported("CREATE SCHEMA ... AUTHORIZATION", "leave AUTHORIZATION out"));
+        return Err(PlanError::unsupported(
+            "CREATE SCHEMA ... AUTHORIZATION",
+            "leave AUTHORIZATION out",
+        ));
     }
-    Ok(Statement::CreateSchema { name, if_not_exists })
+    Ok(Statement::CreateSchema {
+        name,
+        if_not_exists,
+    })
 }
 
 fn refused_kind(input: &Input) -> PlanError {
@@ -49,7 +62,13 @@ fn refused_kind(input: &Input) -> PlanError {
         return PlanError::unsupported("CREATE UNLOGGED TABLE", "leave UNLOGGED out");
     }
     if input.is_at(&["RECURSIVE"]) {
-        return PlanError::unsupported("CREATE RECURSIVE VIEW", "write CREATE VIEW v AS WITH RECURSIVE ...");
+        return PlanError::unsupported(
+            "CREATE RECURSIVE VIEW",
+            "write CREATE VIEW v AS WITH RECURSIVE ...",
+        );
     }
-    PlanError::unsupported("a temporary table or view", "create it without TEMPORARY and drop it when done")
+    PlanError::unsupported(
+        "a temporary table or view",
+        "create it without TEMPORARY and drop it when done",
+    )
 }

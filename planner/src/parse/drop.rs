@@ -11,13 +11,24 @@ pub(super) fn drop(input: &mut Input) -> Result<Statement> {
         let if_exists = input.if_exists();
         let names = input.list(|i| i.name("a schema name"))?;
         let cascade = cascade(input);
-        return Ok(Statement::DropSchema { names, if_exists, cascade });
+        return Ok(Statement::DropSchema {
+            names,
+            if_exists,
+            cascade,
+        });
     }
-    let Some(kind) = relation_kind(input) else { return Err(refused::drop(input)) };
+    let Some(kind) = relation_kind(input) else {
+        return Err(refused::drop(input));
+    };
     let if_exists = input.if_exists();
     let names = input.list(|i| i.object_name("a name"))?;
     let cascade = cascade(input);
-    Ok(Statement::Drop { kind, names, if_exists, cascade })
+    Ok(Statement::Drop {
+        kind,
+        names,
+        if_exists,
+        cascade,
+    })
 }
 
 fn cascade(input: &mut Input) -> bool {
@@ -37,7 +48,9 @@ fn relation_kind(input: &mut Input) -> Option<RelationKind> {
         (&["SINK"], RelationKind::Sink),
         (&["INDEX"], RelationKind::Index),
     ];
-    kinds.into_iter().find_map(|(words, kind)| input.accept(words).then_some(kind))
+    kinds
+        .into_iter()
+        .find_map(|(words, kind)| input.accept(words).then_some(kind))
 }
 
 /// What stands behind COMMENT.
@@ -55,15 +68,26 @@ pub(super) fn comment(input: &mut Input) -> Result<Statement> {
         ));
     };
     input.expect(&["IS"])?;
-    let comment = if input.accept(&["NULL"]) { None } else { Some(input.string("a comment in quotes, or NULL")?) };
-    Ok(Statement::Comment { kind, name, column, comment })
+    let comment = if input.accept(&["NULL"]) {
+        None
+    } else {
+        Some(input.string("a comment in quotes, or NULL")?)
+    };
+    Ok(Statement::Comment {
+        kind,
+        name,
+        column,
+        comment,
+    })
 }
 
 /// `[[rivermark.]schema.]relation.column`.
 fn column_of(input: &mut Input) -> Result<(ObjectName, String)> {
     let mut parts = input.dotted_name("relation.column")?;
     match (parts.pop(), parts.pop(), parts.pop()) {
-        (Some(column), Some(name), schema) if parts.len() <= 1 => Ok((ObjectName { schema, name }, column)),
+        (Some(column), Some(name), schema) if parts.len() <= 1 => {
+            Ok((ObjectName { schema, name }, column))
+        }
         _ => Err(input.error("expected relation.column or schema.relation.column")),
     }
 }

@@ -37,7 +37,10 @@ pub(super) fn explain(input: &mut Input) -> Result<Statement> {
         | Statement::CreateView { .. } => {}
         Statement::CreateMaterializedView { .. } if !analyze => {}
         Statement::CreateMaterializedView { .. } => {
-            return Err(PlanError::unsupported("EXPLAIN ANALYZE CREATE MATERIALIZED VIEW", "leave ANALYZE out"));
+            return Err(PlanError::unsupported(
+                "EXPLAIN ANALYZE CREATE MATERIALIZED VIEW",
+                "leave ANALYZE out",
+            ));
         }
         _ => {
             return Err(PlanError::unsupported(
@@ -46,13 +49,19 @@ pub(super) fn explain(input: &mut Input) -> Result<Statement> {
             ));
         }
     }
-    Ok(Statement::Explain { analyze, verbose, statement: Box::new(statement) })
+    Ok(Statement::Explain {
+        analyze,
+        verbose,
+        statement: Box::new(statement),
+    })
 }
 
 fn starts_query(input: &Input, n: usize) -> bool {
     match input.token(n) {
         Token::LParen => n > 0,
-        token => ["SELECT", "WITH", "VALUES"].iter().any(|w| super::shape::is_word(token, w)),
+        token => ["SELECT", "WITH", "VALUES"]
+            .iter()
+            .any(|w| super::shape::is_word(token, w)),
     }
 }
 
@@ -62,7 +71,10 @@ fn explain_option(input: &mut Input, analyze: &mut bool, verbose: &mut bool) -> 
         if input.accept(&["TEXT"]) {
             return Ok(());
         }
-        return Err(PlanError::unsupported("EXPLAIN in this format", "only FORMAT TEXT"));
+        return Err(PlanError::unsupported(
+            "EXPLAIN in this format",
+            "only FORMAT TEXT",
+        ));
     }
     let value = flag(input)?;
     match name.as_str() {
@@ -89,7 +101,9 @@ fn flag(input: &mut Input) -> Result<bool> {
         _ => match input.word("a boolean")?.as_str() {
             "true" | "on" => Ok(true),
             "false" | "off" => Ok(false),
-            other => Err(PlanError::invalid_option(format!("\"{other}\" is not a boolean"))),
+            other => Err(PlanError::invalid_option(format!(
+                "\"{other}\" is not a boolean"
+            ))),
         },
     }
 }

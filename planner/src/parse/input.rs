@@ -14,8 +14,6 @@ use crate::identifier::{fold, is_reserved};
 use crate::statement::ObjectName;
 use crate::types::SqlType;
 
-/// How deep expressions and subqueries may nest. Each level of a subquery takes three or four.
-const MAX_DEPTH: usize = 200;
 /// The database that every name may be prefixed with.
 const DATABASE: &str = "rivermark";
 
@@ -31,10 +29,24 @@ pub(super) struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    pub fn new(sql: &'a str, dialect: &'a RivermarkDialect, mut tokens: Vec<TokenWithSpan>, end: usize) -> Self {
+    pub fn new(
+        sql: &'a str,
+        dialect: &'a RivermarkDialect,
+        max_depth: usize,
+        mut tokens: Vec<TokenWithSpan>,
+        end: usize,
+    ) -> Self {
         let emits_on_window_close = strip_emit(&mut tokens);
-        let parser = Parser::new(dialect).with_recursion_limit(MAX_DEPTH).with_tokens_with_locations(tokens);
-        Input { parser, dialect, sql, end, emits_on_window_close }
+        let parser = Parser::new(dialect)
+            .with_recursion_limit(max_depth)
+            .with_tokens_with_locations(tokens);
+        Input {
+            parser,
+            dialect,
+            sql,
+            end,
+            emits_on_window_close,
+        }
     }
 
     /// Whether the statement ends in EMIT ON WINDOW CLOSE; true once.
@@ -49,7 +61,10 @@ impl<'a> Input<'a> {
     }
 
     pub fn is_at(&self, words: &[&str]) -> bool {
-        words.iter().enumerate().all(|(i, word)| is_word(self.token(i), word))
+        words
+            .iter()
+            .enumerate()
+            .all(|(i, word)| is_word(self.token(i), word))
     }
 
     pub fn is_at_one_of(&self, words: &[&str]) -> bool {
@@ -100,7 +115,11 @@ impl<'a> Input<'a> {
     }
 
     pub fn expect_token(&mut self, token: &Token) -> Result<()> {
-        if self.accept_token(token) { Ok(()) } else { Err(self.expected(&format!("\"{token}\""))) }
+        if self.accept_token(token) {
+            Ok(())
+        } else {
+            Err(self.expected(&format!("\"{token}\"")))
+        }
     }
 
     /// Takes `IF EXISTS`.
@@ -114,7 +133,11 @@ impl<'a> Input<'a> {
     }
 
     pub fn expect_end(&self) -> Result<()> {
-        if self.is_at_end() { Ok(()) } else { Err(self.expected("end of statement")) }
+        if self.is_at_end() {
+            Ok(())
+        } else {
+            Err(self.expected("end of statement"))
+        }
     }
 
     // Names and literals.
@@ -131,7 +154,9 @@ impl<'a> Input<'a> {
             return Err(self.error("a quoted name is empty"));
         }
         if !is_quoted && is_reserved(&name) {
-            return Err(self.error(format!("\"{name}\" is a reserved word: put it in double quotes to use it as a name")));
+            return Err(self.error(format!(
+                "\"{name}\" is a reserved word: put it in double quotes to use it as a name"
+            )));
         }
         self.skip(1);
         Ok(name)
@@ -141,7 +166,11 @@ impl<'a> Input<'a> {
     pub fn word(&mut self, what: &str) -> Result<String> {
         match self.token(0) {
             Token::Word(w) => {
-                let word = if w.quote_style.is_some() { w.value.clone() } else { fold(&w.value) };
+                let word = if w.quote_style.is_some() {
+                    w.value.clone()
+                } else {
+                    fold(&w.value)
+                };
                 self.skip(1);
                 Ok(word)
             }
@@ -152,11 +181,15 @@ impl<'a> Input<'a> {
     /// `[[rivermark.]schema.]name`.
     pub fn object_name(&mut self, what: &str) -> Result<ObjectName> {
         let mut parts = self.dotted_name(what)?;
-        let name = parts.pop().ok_or_else(|| PlanError::Internal("a name without parts".to_string()))?;
+        let name = parts
+            .pop()
+            .ok_or_else(|| PlanError::Internal("a name without parts".to_string()))?;
         let schema = parts.pop();
         match parts.pop() {
             None => Ok(ObjectName { schema, name }),
-            Some(database) if database == DATABASE && parts.is_empty() => Ok(ObjectName { schema, name }),
+            Some(database) if database == DATABASE && parts.is_empty() => {
+                Ok(ObjectName { schema, name })
+            }
             Some(_) => Err(PlanError::unsupported(
                 "a name in another database",
                 format!("there is one database, \"{DATABASE}\": write schema.name"),
@@ -193,7 +226,10 @@ impl<'a> Input<'a> {
     }
 
     /// `(item, item, ...)`, at least one.
-    pub fn parenthesized_list<T>(&mut self, item: impl FnMut(&mut Self) -> Result<T>) -> Result<Vec<T>> {
+    pub fn parenthesized_list<T>(
+        &mut self,
+        item: impl FnMut(&mut Self) -> Result<T>,
+    ) -> Result<Vec<T>> {
         self.expect_token(&Token::LParen)?;
         let items = self.list(item)?;
         self.expect_token(&Token::RParen)?;
@@ -229,14 +265,23 @@ impl<'a> Input<'a> {
         let start = self.position();
         let data_type = self.ast_type()?;
         SqlType::from_ast(&data_type).map_err(|e| match e {
-            PlanError::Undefined { kind, message, position: None } => {
-                PlanError::Undefined { kind, message, position: start }
-            }
+            PlanError::Undefined {
+                kind,
+                message,
+                position: None,
+            } => PlanError::Undefined {
+                kind,
+                message,
+                position: start,
+            },
             other => other,
         })
     }
 
-    fn sql<T>(&mut self, parse: impl FnOnce(&mut Parser<'a>) -> Result<T, ParserError>) -> Result<T> {
+    fn sql<T>(
+        &mut self,
+        parse: impl FnOnce(&mut Parser<'a>) -> Result<T, ParserError>,
+    ) -> Result<T> {
         parse(&mut self.parser).map_err(|e| self.translated(e))
     }
 
@@ -250,7 +295,10 @@ impl<'a> Input<'a> {
 
     /// A syntax error at the next token.
     pub fn error(&self, message: impl Into<String>) -> PlanError {
-        PlanError::Syntax { message: message.into(), position: self.position() }
+        PlanError::Syntax {
+            message: message.into(),
+            position: self.position(),
+        }
     }
 
     /// A syntax error: something else should come next.
@@ -270,22 +318,35 @@ impl<'a> Input<'a> {
                 } else {
                     "the statement is nested too deeply"
                 };
-                return PlanError::Syntax { message: message.to_string(), position: self.position() };
+                return PlanError::Syntax {
+                    message: message.to_string(),
+                    position: self.position(),
+                };
             }
             ParserError::ParserError(text) | ParserError::TokenizerError(text) => text,
         };
         let (message, location) = separate_location(&text);
-        let position = location.and_then(|l| character_of(self.sql, l)).unwrap_or(self.end);
-        PlanError::Syntax { message: reworded(message), position: Some(position) }
+        let position = location
+            .and_then(|l| character_of(self.sql, l))
+            .unwrap_or(self.end);
+        PlanError::Syntax {
+            message: reworded(message),
+            position: Some(position),
+        }
     }
 }
 
 /// Takes EMIT ON WINDOW CLOSE off the end of a statement: sqlparser would read EMIT as an alias.
 fn strip_emit(tokens: &mut Vec<TokenWithSpan>) -> bool {
     let semicolons = usize::from(tokens.last().is_some_and(|t| t.token == Token::SemiColon));
-    let Some(start) = tokens.len().checked_sub(4 + semicolons) else { return false };
+    let Some(start) = tokens.len().checked_sub(4 + semicolons) else {
+        return false;
+    };
     let clause = ["EMIT", "ON", "WINDOW", "CLOSE"];
-    let is_there = tokens[start..].iter().zip(clause).all(|(t, word)| is_word(&t.token, word));
+    let is_there = tokens[start..]
+        .iter()
+        .zip(clause)
+        .all(|(t, word)| is_word(&t.token, word));
     if is_there {
         tokens.drain(start..start + clause.len());
     }
@@ -296,7 +357,8 @@ fn strip_emit(tokens: &mut Vec<TokenWithSpan>) -> bool {
 fn separate_location(text: &str) -> (&str, Option<sqlparser::tokenizer::Location>) {
     let parsed = text.rsplit_once(" at Line: ").and_then(|(message, place)| {
         let (line, column) = place.split_once(", Column: ")?;
-        let location = sqlparser::tokenizer::Location::new(line.parse().ok()?, column.trim().parse().ok()?);
+        let location =
+            sqlparser::tokenizer::Location::new(line.parse().ok()?, column.trim().parse().ok()?);
         Some((message, location))
     });
     match parsed {
@@ -307,7 +369,10 @@ fn separate_location(text: &str) -> (&str, Option<sqlparser::tokenizer::Location
 
 /// `Expected: X, found: Y` as we say it ourselves.
 fn reworded(message: &str) -> String {
-    let Some((expected, found)) = message.strip_prefix("Expected: ").and_then(|m| m.rsplit_once(", found: ")) else {
+    let Some((expected, found)) = message
+        .strip_prefix("Expected: ")
+        .and_then(|m| m.rsplit_once(", found: "))
+    else {
         return lower_first(message);
     };
     match found {

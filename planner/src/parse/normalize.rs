@@ -9,8 +9,8 @@
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart, Query, Select, SetExpr,
-    TableFactor, TableFunctionArgs, VisitMut, VisitorMut,
+    Expr, FunctionArg, FunctionArgExpr, FunctionArguments, Ident, ObjectName, ObjectNamePart,
+    Query, Select, SetExpr, TableFactor, TableFunctionArgs, VisitMut, VisitorMut,
 };
 
 use super::rewrite::{PARTITION_ARGUMENT, WINDOW_FUNCTIONS};
@@ -64,7 +64,10 @@ fn check_query(query: &Query) -> Result<()> {
         ));
     }
     if query.for_clause.is_some() || query.settings.is_some() || query.format_clause.is_some() {
-        return Err(PlanError::unsupported("FOR XML, FOR JSON, SETTINGS and FORMAT in a query", "leave the clause out"));
+        return Err(PlanError::unsupported(
+            "FOR XML, FOR JSON, SETTINGS and FORMAT in a query",
+            "leave the clause out",
+        ));
     }
     let mut body = query.body.as_ref();
     loop {
@@ -86,7 +89,10 @@ fn check_body(body: &SetExpr) -> Result<()> {
                 "write INSERT INTO ... WITH ... SELECT ..., or two statements",
             ))
         }
-        SetExpr::Table(_) => Err(PlanError::unsupported("TABLE in this place", "write SELECT * FROM name")),
+        SetExpr::Table(_) => Err(PlanError::unsupported(
+            "TABLE in this place",
+            "write SELECT * FROM name",
+        )),
         SetExpr::SetOperation { left, right, .. } => {
             check_body(left)?;
             check_body(right)
@@ -97,18 +103,29 @@ fn check_body(body: &SetExpr) -> Result<()> {
 
 /// `TABLE(f(...))` is `f(...)`.
 fn unwrap_table_function(factor: &mut TableFactor) {
-    let TableFactor::TableFunction { expr: Expr::Function(function), alias } = factor else { return };
+    let TableFactor::TableFunction {
+        expr: Expr::Function(function),
+        alias,
+    } = factor
+    else {
+        return;
+    };
     if function.over.is_some() || function.filter.is_some() || !function.within_group.is_empty() {
         return;
     }
-    let FunctionArguments::List(list) = &mut function.args else { return };
+    let FunctionArguments::List(list) = &mut function.args else {
+        return;
+    };
     if list.duplicate_treatment.is_some() || !list.clauses.is_empty() {
         return;
     }
     *factor = TableFactor::Table {
         name: function.name.clone(),
         alias: alias.take(),
-        args: Some(TableFunctionArgs { args: std::mem::take(&mut list.args), settings: None }),
+        args: Some(TableFunctionArgs {
+            args: std::mem::take(&mut list.args),
+            settings: None,
+        }),
         with_hints: Vec::new(),
         version: None,
         with_ordinality: false,
@@ -120,21 +137,37 @@ fn unwrap_table_function(factor: &mut TableFactor) {
 }
 
 fn normalize_window(factor: &mut TableFactor) -> Result<()> {
-    let TableFactor::Table { name, args: Some(arguments), .. } = factor else { return Ok(()) };
-    let Some((function, span)) = window_function(name) else { return Ok(()) };
-    *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(span, function))]);
+    let TableFactor::Table {
+        name,
+        args: Some(arguments),
+        ..
+    } = factor
+    else {
+        return Ok(());
+    };
+    let Some((function, span)) = window_function(name) else {
+        return Ok(());
+    };
+    *name = ObjectName(vec![ObjectNamePart::Identifier(Ident::with_span(
+        span, function,
+    ))]);
     let args = std::mem::take(&mut arguments.args);
     arguments.args = positional(function, args)?;
     Ok(())
 }
 
 fn window_function(name: &ObjectName) -> Option<(&'static str, sqlparser::tokenizer::Span)> {
-    let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else { return None };
+    let [ObjectNamePart::Identifier(ident)] = name.0.as_slice() else {
+        return None;
+    };
     let is_function = |f: &&&str| match ident.quote_style {
         None => ident.value.eq_ignore_ascii_case(f),
         Some(_) => ident.value == **f,
     };
-    WINDOW_FUNCTIONS.iter().find(is_function).map(|f| (*f, ident.span))
+    WINDOW_FUNCTIONS
+        .iter()
+        .find(is_function)
+        .map(|f| (*f, ident.span))
 }
 
 /// The names that Flink gives the arguments, in our order.
@@ -154,26 +187,40 @@ fn positional(function: &str, args: Vec<FunctionArg>) -> Result<Vec<FunctionArg>
     for arg in args {
         match arg {
             FunctionArg::Unnamed(value) => places.push(Some(without_descriptor(value))),
-            FunctionArg::Named { name, arg, operator } if name.value.eq_ignore_ascii_case(PARTITION_ARGUMENT) => {
-                keys.push(FunctionArg::Named { name, arg, operator });
+            FunctionArg::Named {
+                name,
+                arg,
+                operator,
+            } if name.value.eq_ignore_ascii_case(PARTITION_ARGUMENT) => {
+                keys.push(FunctionArg::Named {
+                    name,
+                    arg,
+                    operator,
+                });
             }
             FunctionArg::Named { name, arg, .. } => {
-                let place = names.iter().position(|n| name.value.eq_ignore_ascii_case(n)).ok_or_else(|| {
-                    PlanError::InvalidDefinition {
+                let place = names
+                    .iter()
+                    .position(|n| name.value.eq_ignore_ascii_case(n))
+                    .ok_or_else(|| PlanError::InvalidDefinition {
                         message: format!("{function} has no argument \"{}\"", name.value),
                         hint: Some(format!("its arguments are {}", names.join(", "))),
-                    }
-                })?;
+                    })?;
                 if places.len() <= place {
                     places.resize(place + 1, None);
                 }
                 if places[place].replace(without_descriptor(arg)).is_some() {
-                    let message = format!("{function} is given its argument \"{}\" twice", names[place]);
+                    let message = format!(
+                        "{function} is given its argument \"{}\" twice",
+                        names[place]
+                    );
                     return Err(PlanError::invalid_definition(message));
                 }
             }
             FunctionArg::ExprNamed { name, .. } => {
-                return Err(PlanError::invalid_definition(format!("{function} has no argument \"{name}\"")));
+                return Err(PlanError::invalid_definition(format!(
+                    "{function} has no argument \"{name}\""
+                )));
             }
         }
     }
@@ -181,7 +228,9 @@ fn positional(function: &str, args: Vec<FunctionArg>) -> Result<Vec<FunctionArg>
     for (i, place) in places.into_iter().enumerate() {
         let missing = names.get(i).copied().unwrap_or("?");
         let value = place.ok_or_else(|| {
-            PlanError::invalid_definition(format!("{function} is not given its argument \"{missing}\""))
+            PlanError::invalid_definition(format!(
+                "{function} is not given its argument \"{missing}\""
+            ))
         })?;
         out.push(FunctionArg::Unnamed(value));
     }
@@ -191,9 +240,16 @@ fn positional(function: &str, args: Vec<FunctionArg>) -> Result<Vec<FunctionArg>
 
 /// `DESCRIPTOR(ts)` is `ts`.
 fn without_descriptor(arg: FunctionArgExpr) -> FunctionArgExpr {
-    let FunctionArgExpr::Expr(Expr::Function(function)) = &arg else { return arg };
-    let FunctionArguments::List(list) = &function.args else { return arg };
-    match (function.name.to_string().eq_ignore_ascii_case("descriptor"), list.args.as_slice()) {
+    let FunctionArgExpr::Expr(Expr::Function(function)) = &arg else {
+        return arg;
+    };
+    let FunctionArguments::List(list) = &function.args else {
+        return arg;
+    };
+    match (
+        function.name.to_string().eq_ignore_ascii_case("descriptor"),
+        list.args.as_slice(),
+    ) {
         (true, [FunctionArg::Unnamed(column)]) => column.clone(),
         _ => arg,
     }

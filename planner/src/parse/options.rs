@@ -28,7 +28,9 @@ pub(super) fn options(input: &mut Input) -> Result<BTreeMap<String, String>> {
         input.expect_token(&Token::Eq)?;
         let value = value(input)?;
         if options.insert(key.clone(), value).is_some() {
-            return Err(PlanError::invalid_option(format!("option \"{key}\" is given twice")));
+            return Err(PlanError::invalid_option(format!(
+                "option \"{key}\" is given twice"
+            )));
         }
         if !input.accept_token(&Token::Comma) {
             break;
@@ -51,7 +53,13 @@ fn key(input: &mut Input) -> Result<String> {
             Token::Period => key.push('.'),
             Token::Minus => key.push('-'),
             Token::Eq if !key.is_empty() => return Ok(key),
-            _ => return Err(input.expected(if key.is_empty() { "an option name" } else { "\"=\"" })),
+            _ => {
+                return Err(input.expected(if key.is_empty() {
+                    "an option name"
+                } else {
+                    "\"=\""
+                }));
+            }
         }
         input.skip(1);
     }

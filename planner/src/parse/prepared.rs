@@ -12,8 +12,11 @@ pub(super) fn prepare(input: &mut Input) -> Result<Statement> {
         return Err(PlanError::unsupported("two-phase commit", "use COMMIT"));
     }
     let name = input.name("a name for the statement")?;
-    let parameter_types =
-        if input.is_at_token(&Token::LParen) { input.parenthesized_list(Input::ast_type)? } else { Vec::new() };
+    let parameter_types = if input.is_at_token(&Token::LParen) {
+        input.parenthesized_list(Input::ast_type)?
+    } else {
+        Vec::new()
+    };
     input.expect(&["AS"])?;
     if !input.is_at_one_of(&["SELECT", "WITH", "VALUES", "INSERT", "UPDATE", "DELETE"])
         && !input.is_at_token(&Token::LParen)
@@ -21,14 +24,22 @@ pub(super) fn prepare(input: &mut Input) -> Result<Statement> {
         return Err(input.expected("SELECT, VALUES, INSERT, UPDATE or DELETE"));
     }
     let statement = Box::new(super::statement(input)?);
-    Ok(Statement::Prepare { name, parameter_types, statement })
+    Ok(Statement::Prepare {
+        name,
+        parameter_types,
+        statement,
+    })
 }
 
 /// What stands behind EXECUTE.
 pub(super) fn execute(input: &mut Input) -> Result<Statement> {
     let name = input.name("a prepared statement's name")?;
     let has_parameters = input.is_at_token(&Token::LParen) && input.token(1) != &Token::RParen;
-    let parameters = if has_parameters { input.parenthesized_list(Input::expression)? } else { Vec::new() };
+    let parameters = if has_parameters {
+        input.parenthesized_list(Input::expression)?
+    } else {
+        Vec::new()
+    };
     if !has_parameters && input.accept_token(&Token::LParen) {
         input.expect_token(&Token::RParen)?;
     }
@@ -38,7 +49,11 @@ pub(super) fn execute(input: &mut Input) -> Result<Statement> {
 /// What stands behind DEALLOCATE.
 pub(super) fn deallocate(input: &mut Input) -> Result<Statement> {
     input.accept(&["PREPARE"]);
-    let name = if input.accept(&["ALL"]) { None } else { Some(input.name("a prepared statement's name")?) };
+    let name = if input.accept(&["ALL"]) {
+        None
+    } else {
+        Some(input.name("a prepared statement's name")?)
+    };
     Ok(Statement::Deallocate { name })
 }
 
@@ -46,15 +61,27 @@ pub(super) fn deallocate(input: &mut Input) -> Result<Statement> {
 pub(super) fn declare(input: &mut Input) -> Result<Statement> {
     let name = input.name("a cursor's name")?;
     if input.accept(&["BINARY"]) {
-        return Err(PlanError::unsupported("a BINARY cursor", "ask for binary results in the extended protocol"));
+        return Err(PlanError::unsupported(
+            "a BINARY cursor",
+            "ask for binary results in the extended protocol",
+        ));
     }
-    while input.accept(&["INSENSITIVE"]) || input.accept(&["ASENSITIVE"]) || input.accept(&["NO", "SCROLL"]) {}
+    while input.accept(&["INSENSITIVE"])
+        || input.accept(&["ASENSITIVE"])
+        || input.accept(&["NO", "SCROLL"])
+    {}
     if input.is_at(&["SCROLL"]) {
-        return Err(PlanError::unsupported("a SCROLL cursor", "cursors go forward only: leave SCROLL out"));
+        return Err(PlanError::unsupported(
+            "a SCROLL cursor",
+            "cursors go forward only: leave SCROLL out",
+        ));
     }
     input.expect(&["CURSOR"])?;
     if input.is_at(&["WITH", "HOLD"]) {
-        return Err(PlanError::unsupported("a cursor WITH HOLD", "read it within its transaction"));
+        return Err(PlanError::unsupported(
+            "a cursor WITH HOLD",
+            "read it within its transaction",
+        ));
     }
     input.accept(&["WITHOUT", "HOLD"]);
     input.expect(&["FOR"])?;
@@ -70,7 +97,10 @@ pub(super) fn fetch(input: &mut Input) -> Result<Statement> {
     if input.is_at_one_of(&["PRIOR", "FIRST", "LAST", "ABSOLUTE", "RELATIVE", "BACKWARD"])
         || input.is_at_token(&Token::Minus)
     {
-        return Err(PlanError::unsupported("a FETCH that does not go forward", "use FETCH n FROM cursor"));
+        return Err(PlanError::unsupported(
+            "a FETCH that does not go forward",
+            "use FETCH n FROM cursor",
+        ));
     }
     let count = if input.accept(&["NEXT"]) {
         FetchCount::Rows(1)
@@ -92,14 +122,22 @@ fn count(input: &mut Input) -> Result<FetchCount> {
     if input.accept(&["ALL"]) {
         return Ok(FetchCount::All);
     }
-    let Token::Number(digits, _) = input.token(0) else { return Ok(FetchCount::Rows(1)) };
-    let rows = digits.parse().map_err(|_| input.expected("a number of rows"))?;
+    let Token::Number(digits, _) = input.token(0) else {
+        return Ok(FetchCount::Rows(1));
+    };
+    let rows = digits
+        .parse()
+        .map_err(|_| input.expected("a number of rows"))?;
     input.skip(1);
     Ok(FetchCount::Rows(rows))
 }
 
 /// What stands behind CLOSE.
 pub(super) fn close(input: &mut Input) -> Result<Statement> {
-    let name = if input.accept(&["ALL"]) { None } else { Some(input.name("a cursor's name")?) };
+    let name = if input.accept(&["ALL"]) {
+        None
+    } else {
+        Some(input.name("a cursor's name")?)
+    };
     Ok(Statement::CloseCursor { name })
 }

@@ -11,25 +11,45 @@ use crate::error::PlanError;
 /// A statement that starts with no word we take.
 pub(super) fn statement(input: &Input) -> PlanError {
     let refused = |feature: &str, hint: &str| PlanError::unsupported(feature, hint);
-    let Token::Word(word) = input.token(0) else { return input.expected("a statement") };
+    let Token::Word(word) = input.token(0) else {
+        return input.expected("a statement");
+    };
     match word.value.to_uppercase().as_str() {
         "ALTER" => refused("ALTER", "DROP and CREATE again"),
         "SUBSCRIBE" => subscribe(),
-        "LISTEN" | "UNLISTEN" | "NOTIFY" => refused("LISTEN and NOTIFY", "poll the view with SELECT"),
+        "LISTEN" | "UNLISTEN" | "NOTIFY" => {
+            refused("LISTEN and NOTIFY", "poll the view with SELECT")
+        }
         "TRUNCATE" => refused("TRUNCATE", "use DELETE FROM name"),
         "MERGE" => refused("MERGE", "use INSERT, UPDATE and DELETE in one transaction"),
-        "GRANT" | "REVOKE" => refused("GRANT and REVOKE", "every user may read and write everything"),
+        "GRANT" | "REVOKE" => refused(
+            "GRANT and REVOKE",
+            "every user may read and write everything",
+        ),
         "REASSIGN" | "SECURITY" => refused("this statement about roles", "leave it out"),
         "SAVEPOINT" | "RELEASE" => refused_savepoint(),
-        "ANALYZE" | "VACUUM" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => {
-            refused(&word.value.to_uppercase(), "nothing needs such maintenance; leave it out")
-        }
-        "REFRESH" => refused("REFRESH MATERIALIZED VIEW", "views are always up to date; FLUSH waits for what is in the topics"),
-        "LOCK" => refused("LOCK", "there are no table locks; a conflicting transaction fails at COMMIT"),
+        "ANALYZE" | "VACUUM" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
+            &word.value.to_uppercase(),
+            "nothing needs such maintenance; leave it out",
+        ),
+        "REFRESH" => refused(
+            "REFRESH MATERIALIZED VIEW",
+            "views are always up to date; FLUSH waits for what is in the topics",
+        ),
+        "LOCK" => refused(
+            "LOCK",
+            "there are no table locks; a conflicting transaction fails at COMMIT",
+        ),
         "CALL" | "DO" => refused("CALL and DO", "there are no procedures"),
         "MOVE" => refused("MOVE", "use FETCH and leave the rows out"),
-        "LOAD" | "IMPORT" => refused(&word.value.to_uppercase(), "nothing can be loaded into the server"),
-        "USE" => refused("USE", "there is one database; SET search_path chooses the schema"),
+        "LOAD" | "IMPORT" => refused(
+            &word.value.to_uppercase(),
+            "nothing can be loaded into the server",
+        ),
+        "USE" => refused(
+            "USE",
+            "there is one database; SET search_path chooses the schema",
+        ),
         _ => input.expected("a statement"),
     }
 }
@@ -37,20 +57,41 @@ pub(super) fn statement(input: &Input) -> PlanError {
 /// Something that CREATE does not make.
 pub(super) fn create(input: &Input) -> PlanError {
     let refused = |feature: &str, hint: &str| PlanError::unsupported(feature, hint);
-    let Token::Word(word) = input.token(0) else { return input.expected("SOURCE, TABLE, VIEW or MATERIALIZED VIEW") };
+    let Token::Word(word) = input.token(0) else {
+        return input.expected("SOURCE, TABLE, VIEW or MATERIALIZED VIEW");
+    };
     match word.value.to_uppercase().as_str() {
-        "SINK" => refused("CREATE SINK", "read the view over the wire; sinks come in a later version"),
-        "INDEX" | "UNIQUE" => refused("CREATE INDEX", "a view is stored by its key; make a view keyed as you look it up"),
-        "ROLE" | "USER" | "GROUP" | "POLICY" => refused("CREATE ROLE", "every user may read and write everything"),
-        "DATABASE" => refused("CREATE DATABASE", "there is one database; use CREATE SCHEMA"),
+        "SINK" => refused(
+            "CREATE SINK",
+            "read the view over the wire; sinks come in a later version",
+        ),
+        "INDEX" | "UNIQUE" => refused(
+            "CREATE INDEX",
+            "a view is stored by its key; make a view keyed as you look it up",
+        ),
+        "ROLE" | "USER" | "GROUP" | "POLICY" => {
+            refused("CREATE ROLE", "every user may read and write everything")
+        }
+        "DATABASE" => refused(
+            "CREATE DATABASE",
+            "there is one database; use CREATE SCHEMA",
+        ),
         "SEQUENCE" => refused("CREATE SEQUENCE", "let the client make keys"),
-        "TYPE" | "DOMAIN" => refused("CREATE TYPE", "use STRUCT<...>, arrays, or text with a CHECK"),
+        "TYPE" | "DOMAIN" => refused(
+            "CREATE TYPE",
+            "use STRUCT<...>, arrays, or text with a CHECK",
+        ),
         "FUNCTION" | "AGGREGATE" | "PROCEDURE" | "OPERATOR" | "CAST" => {
             refused("CREATE FUNCTION", "write the expression in a view")
         }
-        "TRIGGER" | "RULE" | "EVENT" => refused("CREATE TRIGGER", "write a materialized view over the table"),
+        "TRIGGER" | "RULE" | "EVENT" => {
+            refused("CREATE TRIGGER", "write a materialized view over the table")
+        }
         "EXTENSION" => refused("CREATE EXTENSION", "leave it out"),
-        "CONNECTION" | "SECRET" => refused("CREATE CONNECTION and SECRET", "write the options in WITH (...)"),
+        "CONNECTION" | "SECRET" => refused(
+            "CREATE CONNECTION and SECRET",
+            "write the options in WITH (...)",
+        ),
         "FOREIGN" | "SERVER" => refused("foreign data wrappers", "declare a source"),
         "SUBSCRIPTION" | "PUBLICATION" => refused("logical replication", "declare a source"),
         _ => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW or SCHEMA"),
@@ -59,7 +100,17 @@ pub(super) fn create(input: &Input) -> PlanError {
 
 /// Something that DROP does not take.
 pub(super) fn drop(input: &Input) -> PlanError {
-    let kinds = ["ROLE", "USER", "DATABASE", "SEQUENCE", "TYPE", "FUNCTION", "TRIGGER", "EXTENSION", "CONNECTION"];
+    let kinds = [
+        "ROLE",
+        "USER",
+        "DATABASE",
+        "SEQUENCE",
+        "TYPE",
+        "FUNCTION",
+        "TRIGGER",
+        "EXTENSION",
+        "CONNECTION",
+    ];
     match kinds.iter().find(|k| input.is_at(&[k])) {
         Some(kind) => PlanError::unsupported(format!("DROP {kind}"), "no such object can exist"),
         None => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, INDEX or SCHEMA"),
@@ -67,14 +118,20 @@ pub(super) fn drop(input: &Input) -> PlanError {
 }
 
 pub(super) fn subscribe() -> PlanError {
-    PlanError::unsupported("SUBSCRIBE", "poll the view with SELECT; subscriptions come in a later version")
+    PlanError::unsupported(
+        "SUBSCRIBE",
+        "poll the view with SELECT; subscriptions come in a later version",
+    )
 }
 
 /// Clauses inside queries that sqlparser would misread.
 pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
     let tokens = &piece.tokens;
     let at = |i: usize, words: &[&str]| {
-        words.iter().enumerate().all(|(n, word)| tokens.get(i + n).is_some_and(|t| is_word(&t.token, word)))
+        words
+            .iter()
+            .enumerate()
+            .all(|(n, word)| tokens.get(i + n).is_some_and(|t| is_word(&t.token, word)))
     };
     for i in 0..tokens.len() {
         if at(i, &["FOR", "SYSTEM_TIME"]) {
@@ -89,8 +146,13 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
                 "join on the key and a time range, and keep the latest row with DISTINCT ON",
             ));
         }
-        if at(i, &["MATCH_RECOGNIZE"]) && tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen) {
-            return Some(PlanError::unsupported("MATCH_RECOGNIZE", "use window functions such as lag and lead"));
+        if at(i, &["MATCH_RECOGNIZE"])
+            && tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen)
+        {
+            return Some(PlanError::unsupported(
+                "MATCH_RECOGNIZE",
+                "use window functions such as lag and lead",
+            ));
         }
     }
     None

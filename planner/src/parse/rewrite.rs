@@ -4,6 +4,7 @@
 //!   taken off later, on the syntax tree (`normalize.rs`).
 //! - `SESSION(rel, ts, gap PARTITION BY k, l)` is `SESSION(rel, ts, gap, partition_by => k, partition_by => l)`.
 //! - `TABLE x` where a query may stand is `SELECT * FROM x`.
+//! - Texts on successive lines, `'a'` and below it `'b'`, are one text, as the standard says.
 //! - `>>` that closes two `STRUCT<...>` types is two tokens.
 
 use sqlparser::keywords::Keyword;
@@ -18,7 +19,11 @@ pub(super) const PARTITION_ARGUMENT: &str = "partition_by";
 
 /// The same statement in sqlparser's spelling.
 pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
-    let mut rewriter = Rewriter { out: Vec::with_capacity(tokens.len() + 8), parens: Vec::new(), angles: 0 };
+    let mut rewriter = Rewriter {
+        out: Vec::with_capacity(tokens.len() + 8),
+        parens: Vec::new(),
+        angles: 0,
+    };
     for (i, token) in tokens.iter().enumerate() {
         rewriter.take(token, tokens.get(i + 1));
     }
@@ -46,7 +51,11 @@ impl Rewriter {
         match &token.token {
             Token::LParen => {
                 let is_session = self.back(0).is_some_and(|t| is_word(t, "SESSION"));
-                self.parens.push(if is_session { Paren::Session } else { Paren::Plain });
+                self.parens.push(if is_session {
+                    Paren::Session
+                } else {
+                    Paren::Plain
+                });
                 self.out.push(token.clone());
             }
             Token::RParen => {
@@ -58,18 +67,48 @@ impl Rewriter {
                 self.partition_argument(token);
             }
             Token::Word(_) if is_word(&token.token, "TABLE") && self.is_window_input() => {}
-            Token::Word(_) if is_word(&token.token, "TABLE") && self.starts_query(next) => self.select_star(token),
+            Token::Word(_) if is_word(&token.token, "TABLE") && self.starts_query(next) => {
+                self.select_star(token)
+            }
             Token::Word(_)
-                if is_word(&token.token, "PARTITION") && self.parens.last() == Some(&Paren::Session) && next_is("BY") =>
+                if is_word(&token.token, "PARTITION")
+                    && self.parens.last() == Some(&Paren::Session)
+                    && next_is("BY") =>
             {
                 self.push(Token::Comma, token);
             }
-            Token::Word(_) if is_word(&token.token, "BY") && self.parens.last() == Some(&Paren::Session) => {
+            Token::Word(_)
+                if is_word(&token.token, "BY") && self.parens.last() == Some(&Paren::Session) =>
+            {
                 self.parens.pop();
                 self.parens.push(Paren::SessionKeys);
                 self.partition_argument(token);
             }
+            Token::SingleQuotedString(text) if self.continues_text(token) => {
+                self.append_text(text, token)
+            }
             _ => self.type_brackets(token),
+        }
+    }
+
+    /// Whether the last token written is a text that ended on a line above.
+    fn continues_text(&self, token: &TokenWithSpan) -> bool {
+        self.out.last().is_some_and(|last| {
+            matches!(
+                last.token,
+                Token::SingleQuotedString(_) | Token::EscapedStringLiteral(_)
+            ) && last.span.end.line < token.span.start.line
+        })
+    }
+
+    fn append_text(&mut self, text: &str, token: &TokenWithSpan) {
+        if let Some(last) = self.out.last_mut() {
+            last.span.end = token.span.end;
+            if let Token::SingleQuotedString(start) | Token::EscapedStringLiteral(start) =
+                &mut last.token
+            {
+                start.push_str(text);
+            }
         }
     }
 
@@ -83,21 +122,41 @@ impl Rewriter {
     }
 
     fn partition_argument(&mut self, at: &TokenWithSpan) {
-        let name = Word { value: PARTITION_ARGUMENT.to_string(), quote_style: None, keyword: Keyword::NoKeyword };
+        let name = Word {
+            value: PARTITION_ARGUMENT.to_string(),
+            quote_style: None,
+            keyword: Keyword::NoKeyword,
+        };
         self.push(Token::Word(name), at);
         self.push(Token::RArrow, at);
     }
 
     /// Whether what comes is the first argument of a window function, `DATA =>` before it or not.
     fn is_window_input(&self) -> bool {
-        let skipped = if self.back(0) == Some(&Token::RArrow) { 2 } else { 0 };
+        let skipped = if self.back(0) == Some(&Token::RArrow) {
+            2
+        } else {
+            0
+        };
         self.back(skipped) == Some(&Token::LParen)
-            && self.back(skipped + 1).is_some_and(|t| WINDOW_FUNCTIONS.iter().any(|f| is_word(t, f)))
+            && self
+                .back(skipped + 1)
+                .is_some_and(|t| WINDOW_FUNCTIONS.iter().any(|f| is_word(t, f)))
     }
 
     fn starts_query(&self, next: Option<&TokenWithSpan>) -> bool {
-        const BEFORE: &[&str] =
-            &["AS", "UNION", "ALL", "DISTINCT", "EXCEPT", "INTERSECT", "EXPLAIN", "ANALYZE", "VERBOSE", "FOR"];
+        const BEFORE: &[&str] = &[
+            "AS",
+            "UNION",
+            "ALL",
+            "DISTINCT",
+            "EXCEPT",
+            "INTERSECT",
+            "EXPLAIN",
+            "ANALYZE",
+            "VERBOSE",
+            "FOR",
+        ];
         let is_before = match self.back(0) {
             None | Some(Token::LParen) | Some(Token::RParen) => true,
             Some(token) => BEFORE.iter().any(|w| is_word(token, w)),
@@ -114,7 +173,9 @@ impl Rewriter {
     fn type_brackets(&mut self, token: &TokenWithSpan) {
         match &token.token {
             Token::Lt => {
-                let opens_type = self.back(0).is_some_and(|t| is_word(t, "STRUCT") || is_word(t, "ARRAY"));
+                let opens_type = self
+                    .back(0)
+                    .is_some_and(|t| is_word(t, "STRUCT") || is_word(t, "ARRAY"));
                 self.angles += usize::from(opens_type);
                 self.out.push(token.clone());
             }
@@ -123,7 +184,9 @@ impl Rewriter {
                 self.out.push(token.clone());
             }
             Token::ShiftRight if self.angles > 0 => self.close(2, token),
-            Token::CustomBinaryOperator(text) if self.angles > 0 && text.chars().all(|c| c == '>') => {
+            Token::CustomBinaryOperator(text)
+                if self.angles > 0 && text.chars().all(|c| c == '>') =>
+            {
                 self.close(text.len(), token);
             }
             _ => self.out.push(token.clone()),

@@ -11,14 +11,21 @@ use crate::statement::{SetValue, Statement};
 pub(super) fn set(input: &mut Input) -> Result<Statement> {
     if input.accept(&["SESSION", "CHARACTERISTICS", "AS", "TRANSACTION"]) {
         let (setting, value) = only_mode(input)?;
-        return Ok(assignment(&format!("default_{setting}"), SetValue::Value(vec![value]), false));
+        return Ok(assignment(
+            &format!("default_{setting}"),
+            SetValue::Value(vec![value]),
+            false,
+        ));
     }
     if input.accept(&["TRANSACTION"]) {
         let (setting, value) = only_mode(input)?;
         return Ok(assignment(setting, SetValue::Value(vec![value]), true));
     }
     if input.is_at_one_of(&["ROLE", "CONSTRAINTS"]) || input.is_at(&["SESSION", "AUTHORIZATION"]) {
-        return Err(PlanError::unsupported("SET ROLE, SESSION AUTHORIZATION and CONSTRAINTS", "leave it out"));
+        return Err(PlanError::unsupported(
+            "SET ROLE, SESSION AUTHORIZATION and CONSTRAINTS",
+            "leave it out",
+        ));
     }
     let local = input.accept(&["LOCAL"]);
     if !local {
@@ -29,19 +36,31 @@ pub(super) fn set(input: &mut Input) -> Result<Statement> {
         return Ok(assignment("timezone", value, local));
     }
     if input.accept(&["NAMES"]) {
-        let value = if input.accept(&["DEFAULT"]) { SetValue::Default } else { SetValue::Value(vec![value(input)?]) };
+        let value = if input.accept(&["DEFAULT"]) {
+            SetValue::Default
+        } else {
+            SetValue::Value(vec![value(input)?])
+        };
         return Ok(assignment("client_encoding", value, local));
     }
     let name = setting_name(input)?;
     if !input.accept_token(&Token::Eq) && !input.accept(&["TO"]) {
         return Err(input.expected("TO or \"=\""));
     }
-    let value = if input.accept(&["DEFAULT"]) { SetValue::Default } else { SetValue::Value(input.list(value)?) };
+    let value = if input.accept(&["DEFAULT"]) {
+        SetValue::Default
+    } else {
+        SetValue::Value(input.list(value)?)
+    };
     Ok(assignment(&name, value, local))
 }
 
 fn assignment(name: &str, value: SetValue, local: bool) -> Statement {
-    Statement::Set { name: name.to_string(), value, local }
+    Statement::Set {
+        name: name.to_string(),
+        value,
+        local,
+    }
 }
 
 /// A literal's text, or a word in lower case.
@@ -51,7 +70,11 @@ fn value(input: &mut Input) -> Result<String> {
         Token::Plus => "+",
         Token::Number(_, _) => "",
         Token::Word(w) => {
-            let word = if w.quote_style.is_some() { w.value.clone() } else { w.value.to_lowercase() };
+            let word = if w.quote_style.is_some() {
+                w.value.clone()
+            } else {
+                w.value.to_lowercase()
+            };
             input.skip(1);
             return Ok(word);
         }
@@ -87,15 +110,24 @@ pub(super) fn reset(input: &mut Input) -> Result<Statement> {
         return Ok(Statement::Reset { name: None });
     }
     if input.accept(&["TIME", "ZONE"]) {
-        return Ok(Statement::Reset { name: Some("timezone".to_string()) });
+        return Ok(Statement::Reset {
+            name: Some("timezone".to_string()),
+        });
     }
     if input.accept(&["TRANSACTION", "ISOLATION", "LEVEL"]) {
-        return Ok(Statement::Reset { name: Some("transaction_isolation".to_string()) });
+        return Ok(Statement::Reset {
+            name: Some("transaction_isolation".to_string()),
+        });
     }
     if input.is_at(&["SESSION", "AUTHORIZATION"]) || input.is_at(&["ROLE"]) {
-        return Err(PlanError::unsupported("RESET of role or session authorization", "leave it out"));
+        return Err(PlanError::unsupported(
+            "RESET of role or session authorization",
+            "leave it out",
+        ));
     }
-    Ok(Statement::Reset { name: Some(setting_name(input)?) })
+    Ok(Statement::Reset {
+        name: Some(setting_name(input)?),
+    })
 }
 
 /// What stands behind BEGIN and START TRANSACTION. The modes change nothing: every transaction reads one epoch.
@@ -110,10 +142,26 @@ pub(super) fn begin(input: &mut Input) -> Result<Statement> {
 /// One transaction mode as a setting and its value.
 fn mode(input: &mut Input) -> Result<(&'static str, String)> {
     let modes: [(&[&str], &str, &str); 8] = [
-        (&["ISOLATION", "LEVEL", "SERIALIZABLE"], "transaction_isolation", "serializable"),
-        (&["ISOLATION", "LEVEL", "REPEATABLE", "READ"], "transaction_isolation", "repeatable read"),
-        (&["ISOLATION", "LEVEL", "READ", "COMMITTED"], "transaction_isolation", "read committed"),
-        (&["ISOLATION", "LEVEL", "READ", "UNCOMMITTED"], "transaction_isolation", "read uncommitted"),
+        (
+            &["ISOLATION", "LEVEL", "SERIALIZABLE"],
+            "transaction_isolation",
+            "serializable",
+        ),
+        (
+            &["ISOLATION", "LEVEL", "REPEATABLE", "READ"],
+            "transaction_isolation",
+            "repeatable read",
+        ),
+        (
+            &["ISOLATION", "LEVEL", "READ", "COMMITTED"],
+            "transaction_isolation",
+            "read committed",
+        ),
+        (
+            &["ISOLATION", "LEVEL", "READ", "UNCOMMITTED"],
+            "transaction_isolation",
+            "read uncommitted",
+        ),
         (&["READ", "ONLY"], "transaction_read_only", "on"),
         (&["READ", "WRITE"], "transaction_read_only", "off"),
         (&["DEFERRABLE"], "transaction_deferrable", "on"),
@@ -121,18 +169,25 @@ fn mode(input: &mut Input) -> Result<(&'static str, String)> {
     ];
     match modes.into_iter().find(|(words, _, _)| input.accept(words)) {
         Some((_, setting, value)) => Ok((setting, value.to_string())),
-        None => Err(input.expected("a transaction mode such as ISOLATION LEVEL REPEATABLE READ or READ ONLY")),
+        None => Err(input
+            .expected("a transaction mode such as ISOLATION LEVEL REPEATABLE READ or READ ONLY")),
     }
 }
 
 fn only_mode(input: &mut Input) -> Result<(&'static str, String)> {
     if input.is_at(&["SNAPSHOT"]) {
-        return Err(PlanError::unsupported("SET TRANSACTION SNAPSHOT", "BEGIN holds the snapshot of its own moment"));
+        return Err(PlanError::unsupported(
+            "SET TRANSACTION SNAPSHOT",
+            "BEGIN holds the snapshot of its own moment",
+        ));
     }
     let only = mode(input)?;
     input.accept_token(&Token::Comma);
     if !input.is_at_end() {
-        return Err(PlanError::unsupported("several transaction modes in one SET", "write one SET for each"));
+        return Err(PlanError::unsupported(
+            "several transaction modes in one SET",
+            "write one SET for each",
+        ));
     }
     Ok(only)
 }
@@ -140,7 +195,10 @@ fn only_mode(input: &mut Input) -> Result<(&'static str, String)> {
 /// What stands behind COMMIT, END, ROLLBACK and ABORT; `finished` is the plain statement.
 pub(super) fn end(input: &mut Input, finished: Statement) -> Result<Statement> {
     if input.is_at(&["PREPARED"]) {
-        return Err(PlanError::unsupported("two-phase commit", "use COMMIT or ROLLBACK"));
+        return Err(PlanError::unsupported(
+            "two-phase commit",
+            "use COMMIT or ROLLBACK",
+        ));
     }
     if !input.accept(&["WORK"]) {
         input.accept(&["TRANSACTION"]);
@@ -149,7 +207,10 @@ pub(super) fn end(input: &mut Input, finished: Statement) -> Result<Statement> {
         return Err(refused_savepoint());
     }
     if input.is_at(&["AND", "CHAIN"]) {
-        return Err(PlanError::unsupported("AND CHAIN", "write BEGIN as a statement of its own"));
+        return Err(PlanError::unsupported(
+            "AND CHAIN",
+            "write BEGIN as a statement of its own",
+        ));
     }
     input.accept(&["AND", "NO", "CHAIN"]);
     Ok(finished)
@@ -157,7 +218,10 @@ pub(super) fn end(input: &mut Input, finished: Statement) -> Result<Statement> {
 
 /// SAVEPOINT, RELEASE and ROLLBACK TO.
 pub(super) fn refused_savepoint() -> PlanError {
-    PlanError::unsupported("SAVEPOINT", "use transactions without savepoints; ROLLBACK undoes the whole transaction")
+    PlanError::unsupported(
+        "SAVEPOINT",
+        "use transactions without savepoints; ROLLBACK undoes the whole transaction",
+    )
 }
 
 /// What stands behind DISCARD.

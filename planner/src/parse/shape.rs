@@ -2,9 +2,12 @@
 //! chains of thousands, and parentheses that make the parser try every subquery twice at each level.
 //!
 //! Depth of expressions and subqueries is bounded by sqlparser's own counter; what it does not count is counted here,
-//! on the tokens, before parsing.
+//! on the tokens, before parsing. What is nested less deeply than all that, but deeply, is parsed on a stack of its
+//! own: sqlparser's frames for joins in parentheses take a hundred kilobytes each where it is not optimised.
 
 use sqlparser::tokenizer::{Token, TokenWithSpan};
+
+use crate::error::{PlanError, Result};
 
 /// Operators that may stand in one another, as `a + b + c` nests: the sum over a place and all that encloses it.
 const MAX_CHAIN: usize = 1_000;
@@ -13,15 +16,41 @@ const MAX_TYPE_DEPTH: usize = 32;
 /// How often the innermost subquery may be parsed because of doubled parentheses around it.
 const MAX_REPARSES: usize = 4_096;
 
-/// What is too deep, and at which token.
-pub(super) fn find_excess(tokens: &[TokenWithSpan]) -> Option<(&TokenWithSpan, &'static str)> {
-    let mut shape = Shape { levels: vec![Level::default()], angles: 0 };
+/// Parentheses in one another that the caller's stack surely bears.
+const SHALLOW: usize = 8;
+/// Bytes of the stack for deep statements; memory is taken only as far as it is used.
+const DEEP_STACK: usize = 256 << 20;
+
+/// Whether parsing takes a stack of its own; or what is too deep, and at which token.
+pub(super) fn is_deep(tokens: &[TokenWithSpan]) -> Result<bool, (&TokenWithSpan, &'static str)> {
+    let mut shape = Shape {
+        levels: vec![Level::default()],
+        angles: 0,
+    };
+    let mut deepest = 0;
     for (i, token) in tokens.iter().enumerate() {
         if let Some(problem) = shape.take(&tokens[..i], token, tokens.get(i + 1)) {
-            return Some((token, problem));
+            return Err((token, problem));
         }
+        deepest = deepest.max(shape.levels.len());
     }
-    None
+    Ok(deepest > SHALLOW)
+}
+
+/// Runs `parse` on a stack for deep statements.
+pub(super) fn on_deep_stack<T: Send>(parse: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    let lost = |what: &str| {
+        PlanError::Internal(format!("the thread for a deeply nested statement {what}"))
+    };
+    std::thread::scope(|scope| {
+        let builder = std::thread::Builder::new()
+            .name("parse".to_string())
+            .stack_size(DEEP_STACK);
+        let thread = builder
+            .spawn_scoped(scope, parse)
+            .map_err(|_| lost("did not start"))?;
+        thread.join().map_err(|_| lost("panicked"))?
+    })
 }
 
 struct Shape {
@@ -56,6 +85,8 @@ impl Shape {
         let previous = before.last().map(|t| &t.token);
         match &token.token {
             Token::LParen | Token::LBracket | Token::LBrace => {
+                // `int[][][]` nests a type at each bracket.
+                self.level().operators += usize::from(token.token == Token::LBracket);
                 self.open(previous == Some(&Token::LParen), next);
                 if self.level().reparses > MAX_REPARSES {
                     return Some("subqueries in doubled parentheses are nested too deeply");
@@ -78,7 +109,9 @@ impl Shape {
             }
             Token::Gt if self.angles > 0 => self.angles -= 1,
             Token::Word(w) if w.quote_style.is_none() => {
-                if is_word(&token.token, "INTERVAL") && previous.is_some_and(|p| is_word(p, "INTERVAL")) {
+                if is_word(&token.token, "INTERVAL")
+                    && previous.is_some_and(|p| is_word(p, "INTERVAL"))
+                {
                     return Some("INTERVAL twice in a row");
                 }
                 self.count_word(&w.value);
@@ -94,8 +127,13 @@ impl Shape {
             | Token::SemiColon => {}
             _ => self.level().operators += 1,
         }
-        let total: usize = self.levels.iter().map(|l| l.set_operations + l.connectives + l.operators).sum();
-        (total > MAX_CHAIN).then_some("an expression chains too many operators (write IN (...) or split it)")
+        let total: usize = self
+            .levels
+            .iter()
+            .map(|l| l.set_operations + l.connectives + l.operators)
+            .sum();
+        (total > MAX_CHAIN)
+            .then_some("an expression chains too many operators (write IN (...) or split it)")
     }
 
     fn level(&mut self) -> &mut Level {
@@ -110,18 +148,28 @@ impl Shape {
         let outer = self.level();
         let run = if follows_paren { outer.run + 1 } else { 1 };
         let mut reparses = outer.reparses.max(1);
-        let starts_query = next.is_some_and(|t| ["SELECT", "WITH", "VALUES"].iter().any(|w| is_word(&t.token, w)));
+        let starts_query = next.is_some_and(|t| {
+            ["SELECT", "WITH", "VALUES"]
+                .iter()
+                .any(|w| is_word(&t.token, w))
+        });
         if run > 1 && starts_query {
             reparses = reparses.saturating_mul(run);
         }
-        self.levels.push(Level { run, reparses, ..Level::default() });
+        self.levels.push(Level {
+            run,
+            reparses,
+            ..Level::default()
+        });
     }
 
     fn count_word(&mut self, word: &str) {
         const SET_OPERATIONS: &[&str] = &["UNION", "EXCEPT", "INTERSECT"];
         const CONNECTIVES: &[&str] = &["AND", "OR"];
-        const OPERATORS: &[&str] =
-            &["NOT", "IS", "LIKE", "ILIKE", "SIMILAR", "BETWEEN", "IN", "AT", "COLLATE", "ISNULL", "NOTNULL", "XOR"];
+        const OPERATORS: &[&str] = &[
+            "NOT", "IS", "LIKE", "ILIKE", "SIMILAR", "BETWEEN", "IN", "AT", "COLLATE", "ISNULL",
+            "NOTNULL", "XOR",
+        ];
         const BRANCHES: &[&str] = &["WHEN", "THEN", "ELSE"];
         let is_one_of = |list: &[&str]| list.iter().any(|w| w.eq_ignore_ascii_case(word));
         if is_one_of(SET_OPERATIONS) {
@@ -133,7 +181,11 @@ impl Shape {
             self.level().operators += 1;
         } else if is_one_of(&["CASE"]) {
             let reparses = self.level().reparses;
-            self.levels.push(Level { is_case: true, reparses, ..Level::default() });
+            self.levels.push(Level {
+                is_case: true,
+                reparses,
+                ..Level::default()
+            });
         } else if is_one_of(&["END"]) && self.level().is_case {
             self.levels.pop();
         } else if is_one_of(BRANCHES) && self.level().is_case {

@@ -33,7 +33,10 @@ pub(super) fn show(input: &mut Input) -> Result<Statement> {
         return Ok(Statement::Show(show));
     }
     let settings: [(&[&str], &str); 3] = [
-        (&["TRANSACTION", "ISOLATION", "LEVEL"], "transaction_isolation"),
+        (
+            &["TRANSACTION", "ISOLATION", "LEVEL"],
+            "transaction_isolation",
+        ),
         (&["TIME", "ZONE"], "timezone"),
         (&["SESSION", "AUTHORIZATION"], "session_authorization"),
     ];
@@ -53,13 +56,22 @@ fn of_relation(input: &mut Input) -> Result<Statement> {
         return Ok(Statement::Show(Show::Columns { relation }));
     }
     input.expect(&["CREATE"])?;
-    let kinds: [&[&str]; 6] = [&["MATERIALIZED", "VIEW"], &["SOURCE"], &["TABLE"], &["VIEW"], &["SINK"], &["INDEX"]];
+    let kinds: [&[&str]; 6] = [
+        &["MATERIALIZED", "VIEW"],
+        &["SOURCE"],
+        &["TABLE"],
+        &["VIEW"],
+        &["SINK"],
+        &["INDEX"],
+    ];
     for words in kinds {
         if input.accept(words) {
             break;
         }
     }
-    Ok(Statement::Show(Show::Create { name: input.object_name("a relation's name")? }))
+    Ok(Statement::Show(Show::Create {
+        name: input.object_name("a relation's name")?,
+    }))
 }
 
 /// A setting's name in lower case; names of extensions' settings have a period.
@@ -74,5 +86,7 @@ pub(super) fn setting_name(input: &mut Input) -> Result<String> {
 
 /// What stands behind DESCRIBE or DESC.
 pub(super) fn describe(input: &mut Input) -> Result<Statement> {
-    Ok(Statement::Describe { name: input.object_name("a relation's name")? })
+    Ok(Statement::Describe {
+        name: input.object_name("a relation's name")?,
+    })
 }

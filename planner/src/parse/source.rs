@@ -39,7 +39,9 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
              (connector = ...) FORMAT UPSERT | DEBEZIUM will keep",
         ));
     }
-    let has_own_columns = columns.iter().any(|c| c.include.is_none() && c.generated.is_none());
+    let has_own_columns = columns
+        .iter()
+        .any(|c| c.include.is_none() && c.generated.is_none());
     if !has_own_columns && !matches!(encode, Encode::Avro | Encode::Protobuf) {
         return Err(PlanError::InvalidDefinition {
             message: "the source has no columns".to_string(),
@@ -58,7 +60,11 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
         encode_options,
         start: Positions::new(),
     };
-    Ok(Statement::CreateSource { name, if_not_exists, def })
+    Ok(Statement::CreateSource {
+        name,
+        if_not_exists,
+        def,
+    })
 }
 
 /// What stands behind INCLUDE: `what [type] [AS name]`.
@@ -68,16 +74,32 @@ fn include(input: &mut Input) -> Result<ColumnDef> {
         if !is_bytes && !input.accept(&["VARCHAR"]) {
             input.accept(&["TEXT"]);
         }
-        let data_type = if is_bytes { SqlType::Bytea } else { SqlType::Text { max_length: None } };
+        let data_type = if is_bytes {
+            SqlType::Bytea
+        } else {
+            SqlType::Text { max_length: None }
+        };
         (Include::Key, data_type, "_key".to_string())
     } else if input.accept(&["PARTITION"]) {
-        (Include::Partition, SqlType::Integer, "_partition".to_string())
+        (
+            Include::Partition,
+            SqlType::Integer,
+            "_partition".to_string(),
+        )
     } else if input.accept(&["OFFSET"]) {
         (Include::Offset, SqlType::BigInt, "_offset".to_string())
     } else if input.accept(&["TIMESTAMP"]) {
-        (Include::Timestamp, SqlType::Timestamptz, "_timestamp".to_string())
+        (
+            Include::Timestamp,
+            SqlType::Timestamptz,
+            "_timestamp".to_string(),
+        )
     } else if input.accept(&["PAYLOAD"]) {
-        (Include::Payload, SqlType::Text { max_length: None }, "_payload".to_string())
+        (
+            Include::Payload,
+            SqlType::Text { max_length: None },
+            "_payload".to_string(),
+        )
     } else if input.accept(&["HEADERS"]) {
         (Include::Headers, headers_type(), "_headers".to_string())
     } else if input.accept(&["HEADER"]) {
@@ -91,7 +113,11 @@ fn include(input: &mut Input) -> Result<ColumnDef> {
     } else {
         return Err(input.expected("KEY, PARTITION, OFFSET, TIMESTAMP, HEADER or PAYLOAD"));
     };
-    let name = if input.accept(&["AS"]) { input.name("a column name")? } else { default_name };
+    let name = if input.accept(&["AS"]) {
+        input.name("a column name")?
+    } else {
+        default_name
+    };
     Ok(ColumnDef {
         name,
         data_type,
@@ -132,10 +158,17 @@ fn format_encode(input: &mut Input) -> Result<(Format, Encode, BTreeMap<String, 
         other => return Err(unknown("ENCODE", other, "JSON, AVRO, PROTOBUF, CSV, BYTES")),
     };
     let is_open = input.is_at_token(&Token::LParen);
-    let encode_options = if is_open { options(input)? } else { BTreeMap::new() };
+    let encode_options = if is_open {
+        options(input)?
+    } else {
+        BTreeMap::new()
+    };
     Ok((format, encode, encode_options))
 }
 
 fn unknown(clause: &str, word: &str, allowed: &str) -> PlanError {
-    PlanError::invalid_option(format!("unknown {clause} {}: allowed are {allowed}", word.to_uppercase()))
+    PlanError::invalid_option(format!(
+        "unknown {clause} {}: allowed are {allowed}",
+        word.to_uppercase()
+    ))
 }

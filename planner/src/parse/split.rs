@@ -20,10 +20,12 @@ pub(super) struct Piece<'a> {
 /// The statements of `sql`, empty ones left out.
 pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
     let dialect = RivermarkDialect::default();
-    let tokens = Tokenizer::new(&dialect, sql).tokenize_with_location().map_err(|e| PlanError::Syntax {
-        message: lower_first(&e.message),
-        position: character_of(sql, e.location),
-    })?;
+    let tokens = Tokenizer::new(&dialect, sql)
+        .tokenize_with_location()
+        .map_err(|e| PlanError::Syntax {
+            message: lower_first(&e.message),
+            position: character_of(sql, e.location),
+        })?;
     let mut walk = Walk::over(sql);
     let mut pieces = Vec::new();
     let mut current: Vec<TokenWithSpan> = Vec::new();
@@ -32,7 +34,12 @@ pub(super) fn split(sql: &str) -> Result<Vec<Piece<'_>>> {
             Token::Whitespace(_) | Token::EOF => {}
             Token::SemiColon if current.is_empty() => {}
             Token::SemiColon => {
-                pieces.push(piece(sql, &mut walk, std::mem::take(&mut current), Some(token)));
+                pieces.push(piece(
+                    sql,
+                    &mut walk,
+                    std::mem::take(&mut current),
+                    Some(token),
+                ));
             }
             _ => current.push(token),
         }
@@ -54,7 +61,11 @@ fn piece<'a>(
     let start = walk.advance(first).byte;
     let end = walk.advance(last);
     tokens.extend(semicolon);
-    Piece { text: &sql[start..end.byte], tokens, end: end.character }
+    Piece {
+        text: &sql[start..end.byte],
+        tokens,
+        end: end.character,
+    }
 }
 
 /// The 1-based character of `sql` at a token's location; `None` for the empty location.
@@ -80,13 +91,21 @@ struct Walk<'a> {
 
 impl<'a> Walk<'a> {
     fn over(sql: &'a str) -> Self {
-        Walk { rest: sql.char_indices(), length: sql.len(), line: 1, column: 1, character: 1 }
+        Walk {
+            rest: sql.char_indices(),
+            length: sql.len(),
+            line: 1,
+            column: 1,
+            character: 1,
+        }
     }
 
     /// Goes on to `location`, which lies at or behind the last one asked for.
     fn advance(&mut self, location: Location) -> Place {
         while (self.line, self.column) < (location.line, location.column) {
-            let Some((_, c)) = self.rest.next() else { break };
+            let Some((_, c)) = self.rest.next() else {
+                break;
+            };
             self.character += 1;
             if c == '\n' {
                 self.line += 1;
@@ -95,8 +114,15 @@ impl<'a> Walk<'a> {
                 self.column += 1;
             }
         }
-        let byte = self.rest.clone().next().map_or(self.length, |(byte, _)| byte);
-        Place { byte, character: self.character }
+        let byte = self
+            .rest
+            .clone()
+            .next()
+            .map_or(self.length, |(byte, _)| byte);
+        Place {
+            byte,
+            character: self.character,
+        }
     }
 }
 
@@ -121,9 +147,18 @@ mod tests {
             ("-- nothing\n/* at /* all */ */ ;", &[]),
             ("SELECT 1", &["SELECT 1"]),
             (" SELECT 1 ; SELECT 2;", &["SELECT 1", "SELECT 2"]),
-            ("/* a */ SELECT ';' -- b;\n, \";\" ; COMMIT", &["SELECT ';' -- b;\n, \";\"", "COMMIT"]),
-            ("SELECT $$;$$, $x$ $$;$x$; SELECT E'\\';'", &["SELECT $$;$$, $x$ $$;$x$", "SELECT E'\\';'"]),
-            ("SELECT 'größe';\nSELECT 'é'", &["SELECT 'größe'", "SELECT 'é'"]),
+            (
+                "/* a */ SELECT ';' -- b;\n, \";\" ; COMMIT",
+                &["SELECT ';' -- b;\n, \";\"", "COMMIT"],
+            ),
+            (
+                "SELECT $$;$$, $x$ $$;$x$; SELECT E'\\';'",
+                &["SELECT $$;$$, $x$ $$;$x$", "SELECT E'\\';'"],
+            ),
+            (
+                "SELECT 'größe';\nSELECT 'é'",
+                &["SELECT 'größe'", "SELECT 'é'"],
+            ),
             ("SELECT 'a''b;c'; x", &["SELECT 'a''b;c'", "x"]),
         ];
         for (sql, expected) in cases {
@@ -135,9 +170,24 @@ mod tests {
 
     #[test]
     fn unterminated_texts_are_errors() {
-        for sql in ["SELECT 'abc", "SELECT \"abc", "SELECT $x$ abc $y$", "/* abc", "SELECT E'a"] {
+        for sql in [
+            "SELECT 'abc",
+            "SELECT \"abc",
+            "SELECT $x$ abc $y$",
+            "/* abc",
+            "SELECT E'a",
+        ] {
             let error = split(sql).expect_err(sql);
-            assert!(matches!(error, PlanError::Syntax { position: Some(_), .. }), "{sql}: {error:?}");
+            assert!(
+                matches!(
+                    error,
+                    PlanError::Syntax {
+                        position: Some(_),
+                        ..
+                    }
+                ),
+                "{sql}: {error:?}"
+            );
         }
     }
 }

@@ -30,7 +30,11 @@ pub(super) fn create_table(input: &mut Input) -> Result<Statement> {
     if let Some(error) = refused_clause(input, &table_options) {
         return Err(error);
     }
-    Ok(Statement::CreateTable { def: definition(&name, list, table_options)?, name, if_not_exists })
+    Ok(Statement::CreateTable {
+        def: definition(&name, list, table_options)?,
+        name,
+        if_not_exists,
+    })
 }
 
 fn refused_clause(input: &Input, options: &BTreeMap<String, String>) -> Option<PlanError> {
@@ -41,16 +45,38 @@ fn refused_clause(input: &Input, options: &BTreeMap<String, String>) -> Option<P
         ));
     }
     if input.is_at(&["AS"]) {
-        return Some(PlanError::unsupported("CREATE TABLE ... AS", "use INSERT INTO ... SELECT ... afterwards"));
+        return Some(PlanError::unsupported(
+            "CREATE TABLE ... AS",
+            "use INSERT INTO ... SELECT ... afterwards",
+        ));
     }
-    if input.is_at_one_of(&["PARTITION", "INHERITS", "TABLESPACE", "USING", "ON", "WITHOUT"]) {
-        return Some(PlanError::unsupported("this clause of CREATE TABLE", "leave it out"));
+    if input.is_at_one_of(&[
+        "PARTITION",
+        "INHERITS",
+        "TABLESPACE",
+        "USING",
+        "ON",
+        "WITHOUT",
+    ]) {
+        return Some(PlanError::unsupported(
+            "this clause of CREATE TABLE",
+            "leave it out",
+        ));
     }
     None
 }
 
-fn definition(name: &ObjectName, list: ColumnList, options: BTreeMap<String, String>) -> Result<TableDef> {
-    let ColumnList { mut columns, primary_key, checks, watermark } = list;
+fn definition(
+    name: &ObjectName,
+    list: ColumnList,
+    options: BTreeMap<String, String>,
+) -> Result<TableDef> {
+    let ColumnList {
+        mut columns,
+        primary_key,
+        checks,
+        watermark,
+    } = list;
     if columns.is_empty() {
         return Err(PlanError::invalid_definition("the table has no columns"));
     }
@@ -89,9 +115,15 @@ fn definition(name: &ObjectName, list: ColumnList, options: BTreeMap<String, Str
 
 fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
     if let Some(unknown) = options.keys().find(|k| *k != "append_only") {
-        return Err(PlanError::invalid_option(format!("unknown option \"{unknown}\": allowed is append_only")));
+        return Err(PlanError::invalid_option(format!(
+            "unknown option \"{unknown}\": allowed is append_only"
+        )));
     }
-    match options.get("append_only").map(|v| v.to_lowercase()).as_deref() {
+    match options
+        .get("append_only")
+        .map(|v| v.to_lowercase())
+        .as_deref()
+    {
         None | Some("false") => Ok(false),
         Some("true") => Ok(true),
         Some(other) => Err(PlanError::invalid_option(format!(
@@ -118,9 +150,13 @@ fn named_checks(table: &str, checks: Vec<Check>) -> Result<Vec<(String, String)>
                     Some(column) => format!("{table}_{column}_check"),
                     None => format!("{table}_check"),
                 };
-                let is_taken = |n: &String| given.contains(n) || named.iter().any(|(taken, _)| taken == n);
+                let is_taken =
+                    |n: &String| given.contains(n) || named.iter().any(|(taken, _)| taken == n);
                 let numbered = (1_u32..).map(|i| format!("{base}{i}"));
-                std::iter::once(base.clone()).chain(numbered).find(|n| !is_taken(n)).unwrap_or(base)
+                std::iter::once(base.clone())
+                    .chain(numbered)
+                    .find(|n| !is_taken(n))
+                    .unwrap_or(base)
             }
         };
         named.push((name, check.expression));

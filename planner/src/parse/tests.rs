@@ -1,5 +1,6 @@
 //! Statements in, summaries out; errors with their positions; round trips of definitions; garbage.
 
+mod clients;
 mod definitions;
 mod errors;
 mod hostile;

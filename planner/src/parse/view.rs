@@ -12,16 +12,27 @@ use crate::statement::Statement;
 /// What stands behind CREATE [OR REPLACE] VIEW.
 pub(super) fn create_view(input: &mut Input, or_replace: bool) -> Result<Statement> {
     if input.is_at(&["IF", "NOT", "EXISTS"]) {
-        return Err(PlanError::unsupported("CREATE VIEW IF NOT EXISTS", "write CREATE OR REPLACE VIEW"));
+        return Err(PlanError::unsupported(
+            "CREATE VIEW IF NOT EXISTS",
+            "write CREATE OR REPLACE VIEW",
+        ));
     }
     let name = input.object_name("a view name")?;
     let columns = column_names(input)?;
     if input.is_at(&["WITH"]) {
-        return Err(PlanError::unsupported("WITH (...) on a view", "only materialized views have options"));
+        return Err(PlanError::unsupported(
+            "WITH (...) on a view",
+            "only materialized views have options",
+        ));
     }
     input.expect(&["AS"])?;
     let query = body(input)?;
-    Ok(Statement::CreateView { name, or_replace, columns, query })
+    Ok(Statement::CreateView {
+        name,
+        or_replace,
+        columns,
+        query,
+    })
 }
 
 /// What stands behind CREATE [OR REPLACE] MATERIALIZED VIEW.
@@ -36,7 +47,10 @@ pub(super) fn create_materialized_view(input: &mut Input, or_replace: bool) -> R
     input.expect(&["AS"])?;
     let query = body(input)?;
     if input.is_at(&["WITH", "NO", "DATA"]) {
-        return Err(PlanError::unsupported("WITH NO DATA", "SET background_ddl = true makes CREATE return at once"));
+        return Err(PlanError::unsupported(
+            "WITH NO DATA",
+            "SET background_ddl = true makes CREATE return at once",
+        ));
     }
     input.accept(&["WITH", "DATA"]);
     let emit_on_window_close = input.take_emit_on_window_close();
@@ -57,7 +71,11 @@ fn column_names(input: &mut Input) -> Result<Vec<String>> {
         return Ok(Vec::new());
     }
     let names = input.parenthesized_list(|i| i.name("a column name"))?;
-    match names.iter().enumerate().find(|(i, n)| names[..*i].contains(n)) {
+    match names
+        .iter()
+        .enumerate()
+        .find(|(i, n)| names[..*i].contains(n))
+    {
         Some((_, twice)) => Err(duplicate_column(twice)),
         None => Ok(names),
     }

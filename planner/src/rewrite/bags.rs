@@ -6,7 +6,7 @@ use sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
 
 use crate::error::Result;
 use crate::names::ident;
-use crate::parse::parse_query;
+use crate::parse_query::parse_query;
 
 /// Whether the operation needs [`bag_operation`].
 pub fn is_bag_difference(op: SetOperator, quantifier: SetQuantifier) -> bool {

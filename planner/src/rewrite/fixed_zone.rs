@@ -8,7 +8,7 @@ use sqlparser::ast::{Cte, Expr, Query, SelectItem, SetExpr, Value};
 use crate::error::{PlanError, Result};
 use crate::identifier::quote_literal;
 use crate::names::ident;
-use crate::parse::parse_query;
+use crate::parse_query::parse_query;
 
 const NAME: &str = "rm:time_zone";
 

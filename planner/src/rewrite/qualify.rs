@@ -15,7 +15,7 @@ use crate::bind_error::SourceText;
 use crate::catalog::QualifiedName;
 use crate::error::{PlanError, Result, UndefinedKind};
 use crate::names::{fold, ident};
-use crate::parse::parse_query;
+use crate::parse_query::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::aliases::{
     aliased, column_alias, name_columns, numbered, scope_of, table_alias,
@@ -316,7 +316,7 @@ impl Qualifier<'_> {
                 query
             }
         };
-        *factor = derived(*subquery, alias);
+        *factor = derived(subquery, alias);
         Ok(())
     }
 

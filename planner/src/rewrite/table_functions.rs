@@ -9,7 +9,7 @@ use sqlparser::ast::{
 
 use crate::error::{PlanError, Result};
 use crate::names::fold;
-use crate::parse::parse_query;
+use crate::parse_query::parse_query;
 use crate::rewrite::aliases::{name_columns, scope_of, table_alias};
 use crate::rewrite::qualify::{Mode, Qualifier, derived, object_name};
 use crate::rewrite::scope::Scope;
@@ -82,7 +82,7 @@ impl Qualifier<'_> {
             let query = parse_query(&call.to_sql(&inner_sql, &columns))?;
             columns.extend(WINDOW_COLUMNS.map(str::to_string));
             let scope = scope_of(Some(&mut alias), columns)?;
-            *factor = derived(*query, alias);
+            *factor = derived(query, alias);
             return Ok(scope);
         }
         columns.extend(WINDOW_COLUMNS.map(str::to_string));

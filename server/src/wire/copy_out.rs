@@ -50,12 +50,11 @@ pub async fn copy_out(
         columns as i16,
         vec![code; columns],
     ));
+    // As in PostgreSQL, the header of a binary copy comes in the message of the first row, or of the trailer.
+    let mut header = BytesMut::new();
     if is_binary {
-        put_copy_data(&mut link.out, |out| {
-            out.put_slice(BINARY_SIGNATURE);
-            out.put_u64(0);
-            Ok(())
-        })?;
+        header.put_slice(BINARY_SIGNATURE);
+        header.put_u64(0);
     } else if options.header {
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         put_copy_data(&mut link.out, |out| style.put_header(&names, out))?;
@@ -73,9 +72,12 @@ pub async fn copy_out(
         let batch = batch.map_err(PgError::from)?;
         let encoder = BatchEncoder::new(&schema, &batch, &formats)?;
         for row in 0..batch.num_rows() {
-            put_copy_data(&mut link.out, |out| match is_binary {
-                true => encoder.put_copy_binary(row, out, zone),
-                false => style.put_row(&encoder, row, out, zone),
+            put_copy_data(&mut link.out, |out| {
+                out.put_slice(&header.split());
+                match is_binary {
+                    true => encoder.put_copy_binary(row, out, zone),
+                    false => style.put_row(&encoder, row, out, zone),
+                }
             })?;
             link.relieve().await?;
         }
@@ -83,6 +85,7 @@ pub async fn copy_out(
     }
     if is_binary {
         put_copy_data(&mut link.out, |out| {
+            out.put_slice(&header);
             out.put_i16(-1);
             Ok(())
         })?;

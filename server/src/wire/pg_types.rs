@@ -88,7 +88,6 @@ impl PgType {
             PgType::Record(_) => Entry("record", 2249, 2287, -1),
             PgType::Uuid => Entry("uuid", 2950, 2951, 16),
             PgType::Jsonb => Entry("jsonb", 3802, 3807, -1),
-            // An array's array type is itself: dimensions are no part of a type.
             PgType::Array(element) => {
                 let array_oid = element.entry().2;
                 Entry("array", array_oid, array_oid, -1)
@@ -257,9 +256,11 @@ impl PgType {
             | DataType::LargeList(element)
             | DataType::FixedSizeList(element, _)
             | DataType::ListView(element)
-            | DataType::LargeListView(element) => {
-                PgType::Array(Box::new(PgType::of_field(element)))
-            }
+            | DataType::LargeListView(element) => match PgType::of_field(element) {
+                // Dimensions are no part of an array's type.
+                PgType::Array(innermost) => PgType::Array(innermost),
+                element => PgType::Array(Box::new(element)),
+            },
             DataType::Struct(fields) => {
                 PgType::Record(fields.iter().map(|f| PgType::of_field(f)).collect())
             }

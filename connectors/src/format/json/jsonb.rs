@@ -15,7 +15,12 @@ pub fn push_normalized(json: &[u8], out: &mut Vec<u8>) -> Result<(), String> {
     push_value(&mut jiter, peek, out, 0)
 }
 
-fn push_value(jiter: &mut Jiter, peek: Peek, out: &mut Vec<u8>, depth: usize) -> Result<(), String> {
+fn push_value(
+    jiter: &mut Jiter,
+    peek: Peek,
+    out: &mut Vec<u8>,
+    depth: usize,
+) -> Result<(), String> {
     if depth > MAX_DEPTH {
         return Err(format!("JSON is nested deeper than {MAX_DEPTH} levels"));
     }
@@ -94,7 +99,12 @@ fn push_string(text: &str, out: &mut Vec<u8>) -> Result<(), String> {
             b'\n' => out.extend_from_slice(b"\\n"),
             b'\r' => out.extend_from_slice(b"\\r"),
             b'\t' => out.extend_from_slice(b"\\t"),
-            0 => return Err("unsupported Unicode escape sequence: \\u0000 cannot be converted to text".to_string()),
+            0 => {
+                return Err(
+                    "unsupported Unicode escape sequence: \\u0000 cannot be converted to text"
+                        .to_string(),
+                );
+            }
             0x01..=0x1f => out.extend_from_slice(format!("\\u{byte:04x}").as_bytes()),
             _ => out.push(byte),
         }
@@ -108,7 +118,11 @@ fn push_number(digits: &[u8], out: &mut Vec<u8>) {
     let is_plain = !digits.iter().any(|b| matches!(b, b'e' | b'E'));
     if is_plain {
         let is_zero = !digits.iter().any(|b| matches!(b, b'1'..=b'9'));
-        out.extend_from_slice(if is_zero { digits.strip_prefix(b"-").unwrap_or(digits) } else { digits });
+        out.extend_from_slice(if is_zero {
+            digits.strip_prefix(b"-").unwrap_or(digits)
+        } else {
+            digits
+        });
         return;
     }
     match from_utf8(digits).ok().and_then(without_exponent) {
@@ -129,17 +143,30 @@ fn without_exponent(number: &str) -> Option<String> {
     let digits = format!("{whole}{fraction}");
     let point = whole.len() as i64 + exponent;
     let (whole, fraction) = if point <= 0 {
-        (String::new(), format!("{}{digits}", "0".repeat(-point as usize)))
+        (
+            String::new(),
+            format!("{}{digits}", "0".repeat(-point as usize)),
+        )
     } else if point as usize >= digits.len() {
-        (format!("{digits}{}", "0".repeat(point as usize - digits.len())), String::new())
+        (
+            format!("{digits}{}", "0".repeat(point as usize - digits.len())),
+            String::new(),
+        )
     } else {
-        (digits[..point as usize].to_string(), digits[point as usize..].to_string())
+        (
+            digits[..point as usize].to_string(),
+            digits[point as usize..].to_string(),
+        )
     };
     let whole = whole.trim_start_matches('0');
     let whole = if whole.is_empty() { "0" } else { whole };
     let is_zero = whole == "0" && !fraction.bytes().any(|b| b != b'0');
     let sign = if is_zero { "" } else { sign };
-    Some(if fraction.is_empty() { format!("{sign}{whole}") } else { format!("{sign}{whole}.{fraction}") })
+    Some(if fraction.is_empty() {
+        format!("{sign}{whole}")
+    } else {
+        format!("{sign}{whole}.{fraction}")
+    })
 }
 
 #[cfg(test)]
@@ -151,10 +178,19 @@ mod tests {
         let check = |json: &str, expected: &str| {
             let mut out = Vec::new();
             let result = push_normalized(json.as_bytes(), &mut out);
-            assert_eq!(result.map(|()| String::from_utf8_lossy(&out).into_owned()), Ok(expected.to_string()));
+            assert_eq!(
+                result.map(|()| String::from_utf8_lossy(&out).into_owned()),
+                Ok(expected.to_string())
+            );
         };
-        check(r#"{"bb":1,"a":[1,2 , {}],"a":null}"#, r#"{"a": null, "bb": 1}"#);
-        check(r#"{ "b" : "x\u00e4\n" , "aa": [ ] }"#, r#"{"b": "xä\n", "aa": []}"#);
+        check(
+            r#"{"bb":1,"a":[1,2 , {}],"a":null}"#,
+            r#"{"a": null, "bb": 1}"#,
+        );
+        check(
+            r#"{ "b" : "x\u00e4\n" , "aa": [ ] }"#,
+            r#"{"b": "xä\n", "aa": []}"#,
+        );
         check("1e2", "100");
         check("-1.5E-3", "-0.0015");
         check("1.50", "1.50");

@@ -19,7 +19,10 @@ pub struct KeyGuess {
 impl KeyGuess {
     /// Field `i` takes the `i`-th name.
     pub fn new<'a>(names: impl Iterator<Item = &'a str>) -> Self {
-        KeyGuess { fields: names.enumerate().map(|(i, n)| (n.to_string(), i)).collect(), recent: Vec::new() }
+        KeyGuess {
+            fields: names.enumerate().map(|(i, n)| (n.to_string(), i)).collect(),
+            recent: Vec::new(),
+        }
     }
 
     /// The field that takes `key`, which is the object's key number `position`; `None`: nobody wants it.
@@ -52,9 +55,15 @@ mod tests {
     fn order_does_not_matter() {
         let mut keys = KeyGuess::new(["a", "b"].into_iter());
         for order in [["a", "x", "b"], ["a", "x", "b"], ["b", "a", "x"]] {
-            let found: Vec<_> = order.iter().enumerate().map(|(i, k)| keys.find(i, k)).collect();
-            let expected: Vec<_> =
-                order.iter().map(|k| ["a", "b"].iter().position(|name| name == k)).collect();
+            let found: Vec<_> = order
+                .iter()
+                .enumerate()
+                .map(|(i, k)| keys.find(i, k))
+                .collect();
+            let expected: Vec<_> = order
+                .iter()
+                .map(|k| ["a", "b"].iter().position(|name| name == k))
+                .collect();
             assert_eq!(found, expected);
         }
     }

@@ -34,17 +34,28 @@ pub struct ScaledDigits {
 impl ScaledDigits {
     /// At most 38 digits.
     pub fn to_i128(&self) -> i128 {
-        let magnitude = self.digits[..self.count].iter().fold(0i128, |n, d| n * 10 + i128::from(*d));
-        if self.is_negative { -magnitude } else { magnitude }
+        let magnitude = self.digits[..self.count]
+            .iter()
+            .fold(0i128, |n, d| n * 10 + i128::from(*d));
+        if self.is_negative {
+            -magnitude
+        } else {
+            magnitude
+        }
     }
 
     /// At most 76 digits.
     pub fn to_i256(&self) -> i256 {
         let ten = i256::from_i128(10);
         let magnitude = self.digits[..self.count].iter().fold(i256::ZERO, |n, d| {
-            n.wrapping_mul(ten).wrapping_add(i256::from_i128(i128::from(*d)))
+            n.wrapping_mul(ten)
+                .wrapping_add(i256::from_i128(i128::from(*d)))
         });
-        if self.is_negative { magnitude.wrapping_neg() } else { magnitude }
+        if self.is_negative {
+            magnitude.wrapping_neg()
+        } else {
+            magnitude
+        }
     }
 }
 
@@ -57,8 +68,13 @@ impl Decimal {
             b'+' => (false, &bytes[1..]),
             _ => (false, bytes),
         };
-        let mut decimal =
-            Decimal { is_negative, digits: [0; MAX_DIGITS], count: 0, exponent: 0, has_more: false };
+        let mut decimal = Decimal {
+            is_negative,
+            digits: [0; MAX_DIGITS],
+            count: 0,
+            exponent: 0,
+            has_more: false,
+        };
         let whole = take_digits(&mut rest);
         let fraction = match rest.first() {
             Some(b'.') => {
@@ -96,8 +112,11 @@ impl Decimal {
 
     /// The number times 10^`scale`, rounded half away from zero, and whether nothing was lost.
     fn scaled(&self, scale: i64) -> Result<(ScaledDigits, bool), NumberError> {
-        let mut scaled =
-            ScaledDigits { is_negative: self.is_negative, digits: [0; MAX_DIGITS], count: 0 };
+        let mut scaled = ScaledDigits {
+            is_negative: self.is_negative,
+            digits: [0; MAX_DIGITS],
+            count: 0,
+        };
         if self.count == 0 {
             return Ok((scaled, true));
         }
@@ -137,13 +156,19 @@ impl ScaledDigits {
     }
 
     fn significant(&self) -> usize {
-        let leading = self.digits[..self.count].iter().take_while(|d| **d == 0).count();
+        let leading = self.digits[..self.count]
+            .iter()
+            .take_while(|d| **d == 0)
+            .count();
         self.count - leading
     }
 }
 
 fn take_digits<'a>(rest: &mut &'a [u8]) -> &'a [u8] {
-    let end = rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
+    let end = rest
+        .iter()
+        .position(|b| !b.is_ascii_digit())
+        .unwrap_or(rest.len());
     let (digits, after) = rest.split_at(end);
     *rest = after;
     digits
@@ -160,7 +185,9 @@ fn parse_exponent(text: &[u8]) -> Option<i64> {
     if digits.is_empty() || !rest.is_empty() {
         return None;
     }
-    let magnitude = digits.iter().fold(0i64, |n, d| (n * 10 + i64::from(d - b'0')).min(100_000));
+    let magnitude = digits
+        .iter()
+        .fold(0i64, |n, d| (n * 10 + i64::from(d - b'0')).min(100_000));
     Some(if is_negative { -magnitude } else { magnitude })
 }
 
@@ -175,7 +202,11 @@ pub fn parse_numeric(text: &str, precision: u8, scale: i8) -> Result<ScaledDigit
     };
     let decimal = Decimal::parse(text).ok_or(NumberError::Syntax)?;
     let (digits, _) = decimal.scaled(i64::from(scale)).map_err(|_| overflow())?;
-    if digits.significant() > usize::from(precision) { Err(overflow()) } else { Ok(digits) }
+    if digits.significant() > usize::from(precision) {
+        Err(overflow())
+    } else {
+        Ok(digits)
+    }
 }
 
 /// The number times 10^`scale` as an integer, rounded half away from zero.
@@ -202,7 +233,9 @@ pub fn parse_json_integer(digits: &[u8]) -> Result<i64, NumberError> {
     if magnitude.len() > 18 || !magnitude.iter().all(u8::is_ascii_digit) {
         return parse_json_integer_slowly(digits);
     }
-    let value = magnitude.iter().fold(0i64, |n, d| n * 10 + i64::from(d - b'0'));
+    let value = magnitude
+        .iter()
+        .fold(0i64, |n, d| n * 10 + i64::from(d - b'0'));
     Ok(if is_negative { -value } else { value })
 }
 
@@ -219,15 +252,20 @@ fn parse_json_integer_slowly(digits: &[u8]) -> Result<i64, NumberError> {
 /// PostgreSQL's integer input: digits with a sign, spaces around.
 pub fn parse_integer(text: &str) -> Result<i64, NumberError> {
     use std::num::IntErrorKind;
-    text.trim_ascii().parse::<i64>().map_err(|e| match e.kind() {
-        IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => NumberError::OutOfRange,
-        _ => NumberError::Syntax,
-    })
+    text.trim_ascii()
+        .parse::<i64>()
+        .map_err(|e| match e.kind() {
+            IntErrorKind::PosOverflow | IntErrorKind::NegOverflow => NumberError::OutOfRange,
+            _ => NumberError::Syntax,
+        })
 }
 
 /// Whether a number's text has a digit other than 0 before its exponent.
 pub fn is_nonzero(digits: &[u8]) -> bool {
-    digits.iter().take_while(|b| !matches!(b, b'e' | b'E')).any(|b| matches!(b, b'1'..=b'9'))
+    digits
+        .iter()
+        .take_while(|b| !matches!(b, b'e' | b'E'))
+        .any(|b| matches!(b, b'1'..=b'9'))
 }
 
 /// PostgreSQL's input of double precision, `NaN` and `Infinity` included.
@@ -258,15 +296,27 @@ mod tests {
     #[test]
     fn numerics_are_exact() {
         let check = |text: &str, precision: u8, scale: i8, expected: Option<i128>| {
-            let parsed = parse_numeric(text, precision, scale).ok().map(|d| d.to_i128());
+            let parsed = parse_numeric(text, precision, scale)
+                .ok()
+                .map(|d| d.to_i128());
             assert_eq!(parsed, expected, "{text} as numeric({precision},{scale})");
         };
         check("0.1", 38, 10, Some(1_000_000_000));
         check("-12.345", 10, 2, Some(-1235));
-        check("12.344999999999999999999999999999999999999999", 10, 2, Some(1234));
+        check(
+            "12.344999999999999999999999999999999999999999",
+            10,
+            2,
+            Some(1234),
+        );
         check("9.995", 3, 2, None);
         check("9.994", 3, 2, Some(999));
-        check("99999999999999999999999999999999999999", 38, 0, Some(10i128.pow(38) - 1));
+        check(
+            "99999999999999999999999999999999999999",
+            38,
+            0,
+            Some(10i128.pow(38) - 1),
+        );
         check("1e5", 10, 2, Some(10_000_000));
         check("1.5e-3", 10, 4, Some(15));
         check("0.004", 10, 2, Some(0));

@@ -25,7 +25,10 @@ fn decoder(columns: &[(&str, SqlType)], unit: Option<EpochUnit>) -> JsonDecoder 
 
 fn print(array: &ArrayRef, row: usize) -> String {
     let options = FormatOptions::default().with_null("NULL");
-    ArrayFormatter::try_new(array, &options).expect("printable").value(row).to_string()
+    ArrayFormatter::try_new(array, &options)
+        .expect("printable")
+        .value(row)
+        .to_string()
 }
 
 /// One row: its values, then its errors; or why it is malformed.
@@ -33,7 +36,11 @@ fn decode_one(decoder: &mut JsonDecoder, payload: &[u8]) -> String {
     if let Err(error) = decoder.decode(payload) {
         return format!("malformed: {error}");
     }
-    let errors: Vec<_> = decoder.errors().iter().map(|(i, e)| format!(" !{i} {e}")).collect();
+    let errors: Vec<_> = decoder
+        .errors()
+        .iter()
+        .map(|(i, e)| format!(" !{i} {e}"))
+        .collect();
     let columns = decoder.finish();
     assert!(columns.iter().all(|c| c.len() == 1));
     let values: Vec<_> = columns.iter().map(|c| print(c, 0)).collect();
@@ -43,7 +50,11 @@ fn decode_one(decoder: &mut JsonDecoder, payload: &[u8]) -> String {
 fn check(columns: &[(&str, SqlType)], cases: &[(&str, &str)]) {
     let mut decoder = decoder(columns, None);
     for (payload, expected) in cases {
-        assert_eq!(decode_one(&mut decoder, payload.as_bytes()), *expected, "{payload}");
+        assert_eq!(
+            decode_one(&mut decoder, payload.as_bytes()),
+            *expected,
+            "{payload}"
+        );
     }
 }
 
@@ -59,7 +70,10 @@ fn objects() {
             (r#"{"a":null,"b":null}"#, "NULL|NULL"),
             (r#"{"a":1,"a":2,"b":"x","b":"y"}"#, "2|y"),
             (r#"{"a":"x","a":2}"#, "2|NULL"),
-            (r#"{"a":2,"a":"x"}"#, "NULL|NULL !0 invalid input syntax for type integer: \"x\""),
+            (
+                r#"{"a":2,"a":"x"}"#,
+                "NULL|NULL !0 invalid input syntax for type integer: \"x\"",
+            ),
             (r#"{"a":2,"a":null}"#, "NULL|NULL"),
             (r#"{"\u0061":7}"#, "7|NULL"),
         ],
@@ -71,21 +85,52 @@ fn malformed_messages() {
     let columns = [("a", SqlType::Integer), ("n!", text())];
     let mut decoder = decoder(&columns, None);
     for payload in [
-        "", "{", r#"{"a":1"#, r#"{"a":1,"n":"x"}}"#, r#"{"a":1,"n":"x"} x"#, "[1]", "1", "null", r#""x""#,
-        r#"{"a":01,"n":"x"}"#, r#"{"a":1,}"#, r#"{a:1}"#, r#"{"a":tru}"#, r#"{"a":NaN}"#, r#"{"n":"\q"}"#,
-        r#"{"n":"\ud800"}"#, "{\"n\":\"a\nb\"}", r#"{"a":1}"#, r#"{"a":1,"n":null}"#, r#"{"other":{"x":},"n":"x"}"#,
+        "",
+        "{",
+        r#"{"a":1"#,
+        r#"{"a":1,"n":"x"}}"#,
+        r#"{"a":1,"n":"x"} x"#,
+        "[1]",
+        "1",
+        "null",
+        r#""x""#,
+        r#"{"a":01,"n":"x"}"#,
+        r#"{"a":1,}"#,
+        r#"{a:1}"#,
+        r#"{"a":tru}"#,
+        r#"{"a":NaN}"#,
+        r#"{"n":"\q"}"#,
+        r#"{"n":"\ud800"}"#,
+        "{\"n\":\"a\nb\"}",
+        r#"{"a":1}"#,
+        r#"{"a":1,"n":null}"#,
+        r#"{"other":{"x":},"n":"x"}"#,
     ] {
         assert!(decoder.decode(payload.as_bytes()).is_err(), "{payload}");
     }
-    assert!(decoder.decode(b"{\"n\":\"\xff\"}").is_err_and(|e| e.contains("invalid UTF-8 at byte 6")));
-    let deep = format!("{{\"z\":{}{},\"n\":\"x\"}}", "[".repeat(1000), "]".repeat(1000));
+    assert!(
+        decoder
+            .decode(b"{\"n\":\"\xff\"}")
+            .is_err_and(|e| e.contains("invalid UTF-8 at byte 6"))
+    );
+    let deep = format!(
+        "{{\"z\":{}{},\"n\":\"x\"}}",
+        "[".repeat(1000),
+        "]".repeat(1000)
+    );
     assert!(decoder.decode(deep.as_bytes()).is_err());
     // Nothing of them is left behind.
     assert_eq!(decode_one(&mut decoder, br#"{"n":"x","a":5}"#), "5|x");
     let null = decode_one(&mut decoder, br#"{"a":5}"#);
-    assert_eq!(null, "malformed: null value in column \"n\" violates not-null constraint");
+    assert_eq!(
+        null,
+        "malformed: null value in column \"n\" violates not-null constraint"
+    );
     let array = decode_one(&mut decoder, b"[]");
-    assert_eq!(array, "malformed: a message must be a JSON object, not an array");
+    assert_eq!(
+        array,
+        "malformed: a message must be a JSON object, not an array"
+    );
 }
 
 #[test]
@@ -96,10 +141,14 @@ fn a_not_null_column_is_checked_even_if_nobody_asks_for_it() {
         not_null,
         is_requested,
     };
-    let mut decoder = JsonDecoder::new(vec![field("a", true, false), field("b", false, true)], None);
+    let mut decoder =
+        JsonDecoder::new(vec![field("a", true, false), field("b", false, true)], None);
     assert!(decoder.decode(br#"{"b":1}"#).is_err());
     assert!(decoder.decode(br#"{"a":null,"b":1}"#).is_err());
-    assert_eq!(decode_one(&mut decoder, br#"{"a":"no integer","b":1}"#), "1");
+    assert_eq!(
+        decode_one(&mut decoder, br#"{"a":"no integer","b":1}"#),
+        "1"
+    );
 }
 
 #[test]
@@ -108,13 +157,21 @@ fn scalars() {
     let check = |data_type: SqlType, value: &str, expected: &str| {
         let mut decoder = decoder(&[("v", data_type.clone())], None);
         let payload = format!("{{\"v\":{value}}}");
-        assert_eq!(decode_one(&mut decoder, payload.as_bytes()), expected, "{data_type}: {value}");
+        assert_eq!(
+            decode_one(&mut decoder, payload.as_bytes()),
+            expected,
+            "{data_type}: {value}"
+        );
     };
     check(SqlType::Boolean, "true", "true");
     check(SqlType::Boolean, r#""off""#, "false");
     check(SqlType::Boolean, "1", "true");
     check(SqlType::Boolean, "2", &bad("boolean", "2"));
-    check(SqlType::SmallInt, "32768", "NULL !0 value \"32768\" is out of range for type smallint");
+    check(
+        SqlType::SmallInt,
+        "32768",
+        "NULL !0 value \"32768\" is out of range for type smallint",
+    );
     check(SqlType::Integer, "-5", "-5");
     check(SqlType::Integer, r#"" 42 ""#, "42");
     check(SqlType::Integer, "1.0", "1");
@@ -122,37 +179,100 @@ fn scalars() {
     check(SqlType::Integer, r#""1.5""#, &bad("integer", "1.5"));
     check(SqlType::Integer, "true", &bad("integer", "true"));
     check(SqlType::Integer, "[1, 2]", &bad("integer", "[1, 2]"));
-    check(SqlType::BigInt, "9223372036854775807", "9223372036854775807");
-    check(SqlType::BigInt, "9223372036854775808", "NULL !0 value \"9223372036854775808\" is out of range for type bigint");
+    check(
+        SqlType::BigInt,
+        "9223372036854775807",
+        "9223372036854775807",
+    );
+    check(
+        SqlType::BigInt,
+        "9223372036854775808",
+        "NULL !0 value \"9223372036854775808\" is out of range for type bigint",
+    );
     check(SqlType::Double, "1.5", "1.5");
     check(SqlType::Double, "-3", "-3.0");
     check(SqlType::Double, r#""NaN""#, "NaN");
     check(SqlType::Double, r#""-Infinity""#, "-inf");
-    check(SqlType::Double, "1e400", "NULL !0 value \"1e400\" is out of range for type double precision");
-    check(SqlType::Double, "1e-400", "NULL !0 value \"1e-400\" is out of range for type double precision");
+    check(
+        SqlType::Double,
+        "1e400",
+        "NULL !0 value \"1e400\" is out of range for type double precision",
+    );
+    check(
+        SqlType::Double,
+        "1e-400",
+        "NULL !0 value \"1e-400\" is out of range for type double precision",
+    );
     check(SqlType::Double, "0.0e-400", "0.0");
     check(SqlType::Real, "0.1", "0.1");
-    check(SqlType::Numeric { precision: 10, scale: 3 }, "0.1005", "0.101");
-    check(SqlType::Numeric { precision: 60, scale: 2 }, "12345678901234567890123456789012345678901.5",
-        "12345678901234567890123456789012345678901.50");
+    check(
+        SqlType::Numeric {
+            precision: 10,
+            scale: 3,
+        },
+        "0.1005",
+        "0.101",
+    );
+    check(
+        SqlType::Numeric {
+            precision: 60,
+            scale: 2,
+        },
+        "12345678901234567890123456789012345678901.5",
+        "12345678901234567890123456789012345678901.50",
+    );
     check(text(), r#""a\"b\u00e4\n""#, "a\"bä\n");
     check(text(), "1.50", "1.50");
     check(text(), "false", "false");
     check(text(), r#"{"a": [1]}"#, r#"{"a": [1]}"#);
-    check(text(), r#""a\u0000b""#, "NULL !0 invalid byte sequence for encoding \"UTF8\": 0x00");
-    let short = SqlType::Text { max_length: Some(3) };
+    check(
+        text(),
+        r#""a\u0000b""#,
+        "NULL !0 invalid byte sequence for encoding \"UTF8\": 0x00",
+    );
+    let short = SqlType::Text {
+        max_length: Some(3),
+    };
     check(short.clone(), r#""äöü""#, "äöü");
-    check(short, r#""abcd""#, "NULL !0 value too long for type character varying(3)");
+    check(
+        short,
+        r#""abcd""#,
+        "NULL !0 value too long for type character varying(3)",
+    );
     check(SqlType::Bytea, r#""\\x0aFF""#, "0aff");
     check(SqlType::Bytea, r#""abc""#, &bad("bytea", "abc"));
     check(SqlType::Date, r#""2024-02-29""#, "2024-02-29");
     check(SqlType::Time, r#""01:02:03""#, "01:02:03");
-    check(SqlType::Timestamp, r#""2024-02-29 01:02:03+05""#, "2024-02-29T01:02:03");
-    check(SqlType::Timestamptz, r#""2024-02-29T01:02:03+05""#, "2024-02-28T20:02:03Z");
-    check(SqlType::Timestamptz, r#""yesterday""#, &bad("timestamp with time zone", "yesterday"));
-    check(SqlType::Uuid, r#""A0EEBC999C0B4EF8BB6D6BB9BD380A11""#, "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11");
-    check(SqlType::Json, r#"{"b": 1,  "a": 1.0}"#, r#"{"b": 1,  "a": 1.0}"#);
-    check(SqlType::Jsonb, r#"{"b":1,"a":[1.0,"x"]}"#, r#"{"a": [1.0, "x"], "b": 1}"#);
+    check(
+        SqlType::Timestamp,
+        r#""2024-02-29 01:02:03+05""#,
+        "2024-02-29T01:02:03",
+    );
+    check(
+        SqlType::Timestamptz,
+        r#""2024-02-29T01:02:03+05""#,
+        "2024-02-28T20:02:03Z",
+    );
+    check(
+        SqlType::Timestamptz,
+        r#""yesterday""#,
+        &bad("timestamp with time zone", "yesterday"),
+    );
+    check(
+        SqlType::Uuid,
+        r#""A0EEBC999C0B4EF8BB6D6BB9BD380A11""#,
+        "a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11",
+    );
+    check(
+        SqlType::Json,
+        r#"{"b": 1,  "a": 1.0}"#,
+        r#"{"b": 1,  "a": 1.0}"#,
+    );
+    check(
+        SqlType::Jsonb,
+        r#"{"b":1,"a":[1.0,"x"]}"#,
+        r#"{"a": [1.0, "x"], "b": 1}"#,
+    );
     check(SqlType::Jsonb, r#""x""#, "\"x\"");
 }
 
@@ -162,7 +282,10 @@ fn nested_values() {
         ("name".to_string(), text()),
         ("tags".to_string(), SqlType::Array(Box::new(text()))),
     ]);
-    let columns = [("p", person), ("v", SqlType::Array(Box::new(SqlType::Integer)))];
+    let columns = [
+        ("p", person),
+        ("v", SqlType::Array(Box::new(SqlType::Integer))),
+    ];
     check(
         &columns,
         &[
@@ -172,9 +295,18 @@ fn nested_values() {
             ),
             (r#"{"p":{},"v":[]}"#, "{name: NULL, tags: NULL}|[]"),
             (r#"{"p":null,"v":null}"#, "NULL|NULL"),
-            (r#"{"v":[1,"x",3]}"#, "NULL|NULL !1 invalid input syntax for type integer: \"x\""),
-            (r#"{"p":{"name":"A","name":"B"},"v":[7]}"#, "{name: B, tags: NULL}|[7]"),
-            (r#"{"p":[1],"v":[7]}"#, "NULL|[7] !0 invalid input syntax for type struct: \"[1]\""),
+            (
+                r#"{"v":[1,"x",3]}"#,
+                "NULL|NULL !1 invalid input syntax for type integer: \"x\"",
+            ),
+            (
+                r#"{"p":{"name":"A","name":"B"},"v":[7]}"#,
+                "{name: B, tags: NULL}|[7]",
+            ),
+            (
+                r#"{"p":[1],"v":[7]}"#,
+                "NULL|[7] !0 invalid input syntax for type struct: \"[1]\"",
+            ),
             (
                 r#"{"p":{"tags":["x",1],"name":"A"},"p":{"name":"C"}}"#,
                 "{name: C, tags: NULL}|NULL",
@@ -207,8 +339,9 @@ fn random_value(rng: &mut StdRng, data_type: &SqlType) -> (Value, String) {
             (json!(b), b.to_string())
         }
         SqlType::Array(element) => {
-            let (values, texts): (Vec<_>, Vec<_>) =
-                (0..rng.random_range(0..4)).map(|_| random_value(rng, element)).unzip();
+            let (values, texts): (Vec<_>, Vec<_>) = (0..rng.random_range(0..4))
+                .map(|_| random_value(rng, element))
+                .unzip();
             (Value::Array(values), format!("[{}]", texts.join(", ")))
         }
         SqlType::Struct(fields) => {
@@ -225,8 +358,9 @@ fn random_value(rng: &mut StdRng, data_type: &SqlType) -> (Value, String) {
         }
         _ => {
             let alphabet = ['a', '"', '\\', '\n', '\u{1}', 'ä', '𝄞', '/', ' '];
-            let s: String =
-                (0..rng.random_range(0..12)).map(|_| alphabet[rng.random_range(0..alphabet.len())]).collect();
+            let s: String = (0..rng.random_range(0..12))
+                .map(|_| alphabet[rng.random_range(0..alphabet.len())])
+                .collect();
             (json!(s.clone()), s)
         }
     }
@@ -237,12 +371,18 @@ fn random_objects_in_any_key_order_among_malformed_ones() {
     let seed = rand::rng().random();
     println!("seed {seed}");
     let mut rng = StdRng::seed_from_u64(seed);
-    let inner = vec![("x".to_string(), SqlType::BigInt), ("y".to_string(), SqlType::Array(Box::new(text())))];
+    let inner = vec![
+        ("x".to_string(), SqlType::BigInt),
+        ("y".to_string(), SqlType::Array(Box::new(text()))),
+    ];
     let columns = [
         ("i", SqlType::BigInt),
         ("b", SqlType::Boolean),
         ("t", text()),
-        ("l", SqlType::Array(Box::new(SqlType::Struct(inner.clone())))),
+        (
+            "l",
+            SqlType::Array(Box::new(SqlType::Struct(inner.clone()))),
+        ),
         ("s", SqlType::Struct(inner)),
     ];
     let mut decoder = decoder(&columns, None);
@@ -259,7 +399,10 @@ fn random_objects_in_any_key_order_among_malformed_ones() {
         for i in (1..members.len()).rev() {
             members.swap(i, rng.random_range(0..=i));
         }
-        let body: Vec<_> = members.iter().map(|(k, v)| format!("{}:{v}", json!(k))).collect();
+        let body: Vec<_> = members
+            .iter()
+            .map(|(k, v)| format!("{}:{v}", json!(k)))
+            .collect();
         let payload = format!("{{{}}}", body.join(","));
         if rng.random_bool(0.3) {
             let mut end = rng.random_range(1..payload.len());

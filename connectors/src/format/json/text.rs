@@ -38,12 +38,19 @@ pub fn push_uuid(text: &str, out: &mut Vec<u8>) -> Result<(), NumberError> {
             _ => return Err(NumberError::Syntax),
         }
     }
-    if digits == 32 && !after_hyphen { Ok(()) } else { Err(NumberError::Syntax) }
+    if digits == 32 && !after_hyphen {
+        Ok(())
+    } else {
+        Err(NumberError::Syntax)
+    }
 }
 
 /// PostgreSQL's hexadecimal form, `\xDEADBEEF`.
 pub fn push_bytea(text: &str, out: &mut Vec<u8>) -> Result<(), NumberError> {
-    let digits = text.strip_prefix("\\x").ok_or(NumberError::Syntax)?.as_bytes();
+    let digits = text
+        .strip_prefix("\\x")
+        .ok_or(NumberError::Syntax)?
+        .as_bytes();
     let value = |digit: u8| (digit as char).to_digit(16).ok_or(NumberError::Syntax);
     let (pairs, []) = digits.as_chunks::<2>() else {
         return Err(NumberError::Syntax);
@@ -61,17 +68,26 @@ pub fn parse_interval(text: &str) -> Result<IntervalMonthDayNano, NumberError> {
 
 /// The text if it has at most `max_length` characters; spaces beyond are cut off, anything else is an error.
 pub fn fit_length(text: &[u8], max_length: Option<u32>) -> Result<&[u8], String> {
-    let Some(max_length) = max_length else { return Ok(text) };
+    let Some(max_length) = max_length else {
+        return Ok(text);
+    };
     let limit = max_length as usize;
     if text.len() <= limit {
         return Ok(text);
     }
     let is_start = |byte: &u8| (*byte as i8) >= -0x40;
-    let end = text.iter().enumerate().filter(|(_, b)| is_start(b)).nth(limit).map(|(at, _)| at);
+    let end = text
+        .iter()
+        .enumerate()
+        .filter(|(_, b)| is_start(b))
+        .nth(limit)
+        .map(|(at, _)| at);
     match end {
         None => Ok(text),
         Some(end) if text[end..].iter().all(|b| *b == b' ') => Ok(&text[..end]),
-        Some(_) => Err(format!("value too long for type character varying({max_length})")),
+        Some(_) => Err(format!(
+            "value too long for type character varying({max_length})"
+        )),
     }
 }
 
@@ -119,7 +135,11 @@ mod tests {
         assert_eq!(push_bytea("\\xDEad00", &mut out), Ok(()));
         assert_eq!(out, [0xde, 0xad, 0]);
         for bad in ["DEAD", "\\x1", "\\xzz"] {
-            assert_eq!(push_bytea(bad, &mut Vec::new()), Err(NumberError::Syntax), "{bad}");
+            assert_eq!(
+                push_bytea(bad, &mut Vec::new()),
+                Err(NumberError::Syntax),
+                "{bad}"
+            );
         }
     }
 }

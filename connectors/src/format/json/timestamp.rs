@@ -26,11 +26,18 @@ type Result<T> = std::result::Result<T, NumberError>;
 
 /// Microseconds since 1970.
 #[inline]
-pub fn parse_timestamp(text: &str, is_number: bool, unit: Option<EpochUnit>, zone: Zone) -> Result<i64> {
+pub fn parse_timestamp(
+    text: &str,
+    is_number: bool,
+    unit: Option<EpochUnit>,
+    zone: Zone,
+) -> Result<i64> {
     if is_number {
         return parse_epoch(text, unit);
     }
-    let mut scanner = Scanner { rest: text.trim_ascii().as_bytes() };
+    let mut scanner = Scanner {
+        rest: text.trim_ascii().as_bytes(),
+    };
     let days = scanner.date()?;
     let mut time_us = 0;
     let mut offset_us = 0;
@@ -67,13 +74,19 @@ pub fn parse_date(text: &str) -> Result<i32> {
 
 /// Microseconds since midnight; a zone is allowed and has no effect.
 pub fn parse_time(text: &str) -> Result<i64> {
-    let mut scanner = Scanner { rest: text.trim_ascii().as_bytes() };
+    let mut scanner = Scanner {
+        rest: text.trim_ascii().as_bytes(),
+    };
     let time_us = scanner.time()?;
     scanner.zone()?;
     if !scanner.rest.is_empty() {
         return Err(NumberError::Syntax);
     }
-    if time_us > US_PER_DAY { Err(NumberError::OutOfRange) } else { Ok(time_us) }
+    if time_us > US_PER_DAY {
+        Err(NumberError::OutOfRange)
+    } else {
+        Ok(time_us)
+    }
 }
 
 struct Scanner<'a> {
@@ -92,7 +105,11 @@ impl Scanner<'_> {
 
     #[inline]
     fn expect(&mut self, byte: u8) -> Result<()> {
-        if self.eat(byte) { Ok(()) } else { Err(NumberError::Syntax) }
+        if self.eat(byte) {
+            Ok(())
+        } else {
+            Err(NumberError::Syntax)
+        }
     }
 
     #[inline]
@@ -108,11 +125,18 @@ impl Scanner<'_> {
 
     /// Up to `max` digits, at least one.
     fn digits(&mut self, max: usize) -> Result<(i64, usize)> {
-        let count = self.rest.iter().take(max).take_while(|b| b.is_ascii_digit()).count();
+        let count = self
+            .rest
+            .iter()
+            .take(max)
+            .take_while(|b| b.is_ascii_digit())
+            .count();
         if count == 0 {
             return Err(NumberError::Syntax);
         }
-        let value = self.rest[..count].iter().fold(0, |n, b| n * 10 + i64::from(b - b'0'));
+        let value = self.rest[..count]
+            .iter()
+            .fold(0, |n, b| n * 10 + i64::from(b - b'0'));
         self.rest = &self.rest[count..];
         Ok((value, count))
     }
@@ -171,7 +195,11 @@ impl Scanner<'_> {
         }
         if let Some(next) = self.rest.first().filter(|b| b.is_ascii_digit()) {
             us += i64::from(*next >= b'5');
-            let end = self.rest.iter().position(|b| !b.is_ascii_digit()).unwrap_or(self.rest.len());
+            let end = self
+                .rest
+                .iter()
+                .position(|b| !b.is_ascii_digit())
+                .unwrap_or(self.rest.len());
             self.rest = &self.rest[end..];
         }
         Ok(us)
@@ -195,10 +223,20 @@ impl Scanner<'_> {
         };
         self.rest = &self.rest[1..];
         let hour = self.two_digits()?;
-        let minute = if self.eat(b':') || !self.rest.is_empty() { self.two_digits()? } else { 0 };
-        let second = if self.eat(b':') { self.two_digits()? } else { 0 };
+        let minute = if self.eat(b':') || !self.rest.is_empty() {
+            self.two_digits()?
+        } else {
+            0
+        };
+        let second = if self.eat(b':') {
+            self.two_digits()?
+        } else {
+            0
+        };
         if hour > 15 || minute > 59 || second > 59 {
-            return Err(NumberError::Other("time zone displacement out of range".to_string()));
+            return Err(NumberError::Other(
+                "time zone displacement out of range".to_string(),
+            ));
         }
         Ok(sign * ((hour * 60 + minute) * 60 + second) * US_PER_SECOND)
     }
@@ -252,9 +290,22 @@ mod tests {
         check("2016-12-31T23:59:60Z", Some(1_483_228_800_000_000));
         check("1969-12-31T24:00:00Z", Some(0));
         for bad in [
-            "", "x", "2023", "2023-11", "2023-13-01", "2023-02-29", "2023-11-14T", "2023-11-14T25:00:00",
-            "2023-11-14T22:60:00", "2023-11-14T22:13:20+", "2023-11-14T22:13:20Zx", "2023-11-14T22:13:20.",
-            "2023-11-14T24:00:01", "23-11-14", "2023-11-14T22:13:20+16", "999999-01-01",
+            "",
+            "x",
+            "2023",
+            "2023-11",
+            "2023-13-01",
+            "2023-02-29",
+            "2023-11-14T",
+            "2023-11-14T25:00:00",
+            "2023-11-14T22:60:00",
+            "2023-11-14T22:13:20+",
+            "2023-11-14T22:13:20Zx",
+            "2023-11-14T22:13:20.",
+            "2023-11-14T24:00:01",
+            "23-11-14",
+            "2023-11-14T22:13:20+16",
+            "999999-01-01",
         ] {
             check(bad, None);
         }
@@ -266,9 +317,21 @@ mod tests {
             let parsed = parse_timestamp(text, true, unit, Zone::Applied).ok();
             assert_eq!(parsed, expected, "{text} {unit:?}");
         };
-        check("1700000000", Some(EpochUnit::Seconds), Some(1_700_000_000_000_000));
-        check("1700000000.123456", Some(EpochUnit::Seconds), Some(1_700_000_000_123_456));
-        check("1700000000123", Some(EpochUnit::Millis), Some(1_700_000_000_123_000));
+        check(
+            "1700000000",
+            Some(EpochUnit::Seconds),
+            Some(1_700_000_000_000_000),
+        );
+        check(
+            "1700000000.123456",
+            Some(EpochUnit::Seconds),
+            Some(1_700_000_000_123_456),
+        );
+        check(
+            "1700000000123",
+            Some(EpochUnit::Millis),
+            Some(1_700_000_000_123_000),
+        );
         check("-1", Some(EpochUnit::Micros), Some(-1));
         check("1e30", Some(EpochUnit::Micros), None);
         check("1700000000", None, None);
@@ -289,7 +352,11 @@ mod tests {
         use chrono::{Datelike, NaiveDate};
         for days in (-700_000..2_000_000).step_by(997) {
             let date = NaiveDate::from_epoch_days(days).expect("in chrono's range");
-            let (y, m, d) = (i64::from(date.year()), i64::from(date.month()), i64::from(date.day()));
+            let (y, m, d) = (
+                i64::from(date.year()),
+                i64::from(date.month()),
+                i64::from(date.day()),
+            );
             assert_eq!(days_from_civil(y, m, d), i64::from(days), "{date}");
         }
     }

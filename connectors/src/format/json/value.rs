@@ -30,7 +30,12 @@ pub(super) type Result<T, E = ValueError> = std::result::Result<T, E>;
 
 impl Column {
     /// Reads the value that begins with `peek` and appends it. On an error the column may hold part of a row.
-    pub(super) fn read(&mut self, jiter: &mut Jiter, peek: Peek, unit: Option<EpochUnit>) -> Result<()> {
+    pub(super) fn read(
+        &mut self,
+        jiter: &mut Jiter,
+        peek: Peek,
+        unit: Option<EpochUnit>,
+    ) -> Result<()> {
         if peek == Peek::Null {
             jiter.known_null()?;
             self.push_null();
@@ -43,38 +48,66 @@ impl Column {
             Values::BigInt(v) => v.push(read_integer(jiter, peek, "bigint")?),
             Values::Real(v) => v.push(scalar(jiter, peek, "real", |t, _| number::parse_real(t))?),
             Values::Double(v) => v.push(read_double(jiter, peek)?),
-            Values::Numeric { precision, scale, values } => {
+            Values::Numeric {
+                precision,
+                scale,
+                values,
+            } => {
                 let (precision, scale) = (*precision, *scale);
                 values.push(scalar(jiter, peek, "numeric", |t, _| {
                     number::parse_numeric(t, precision, scale).map(|digits| digits.to_i128())
                 })?);
             }
-            Values::WideNumeric { precision, scale, values } => {
+            Values::WideNumeric {
+                precision,
+                scale,
+                values,
+            } => {
                 let (precision, scale) = (*precision, *scale);
-                values.push(scalar(jiter, peek, "numeric", |t, _| -> Result<i256, NumberError> {
-                    number::parse_numeric(t, precision, scale).map(|digits| digits.to_i256())
-                })?);
+                values.push(scalar(
+                    jiter,
+                    peek,
+                    "numeric",
+                    |t, _| -> Result<i256, NumberError> {
+                        number::parse_numeric(t, precision, scale).map(|digits| digits.to_i256())
+                    },
+                )?);
             }
             Values::Text { max_length, bytes } => read_text(jiter, peek, bytes, *max_length)?,
             Values::Bytea(bytes) => {
-                let result = scalar(jiter, peek, "bytea", |t, _| text::push_bytea(t, &mut bytes.data));
+                let result = scalar(jiter, peek, "bytea", |t, _| {
+                    text::push_bytea(t, &mut bytes.data)
+                });
                 end_value(bytes, result)?;
             }
             Values::Uuid(bytes) => {
-                let result = scalar(jiter, peek, "uuid", |t, _| text::push_uuid(t, &mut bytes.data));
+                let result = scalar(jiter, peek, "uuid", |t, _| {
+                    text::push_uuid(t, &mut bytes.data)
+                });
                 end_value(bytes, result)?;
             }
-            Values::Date(v) => v.push(scalar(jiter, peek, "date", |t, _| timestamp::parse_date(t))?),
-            Values::Time(v) => v.push(scalar(jiter, peek, "time", |t, _| timestamp::parse_time(t))?),
+            Values::Date(v) => v.push(scalar(jiter, peek, "date", |t, _| {
+                timestamp::parse_date(t)
+            })?),
+            Values::Time(v) => v.push(scalar(jiter, peek, "time", |t, _| {
+                timestamp::parse_time(t)
+            })?),
             Values::Timestamp(v) => v.push(scalar(jiter, peek, "timestamp", |t, is_number| {
                 timestamp::parse_timestamp(t, is_number, unit, timestamp::Zone::Ignored)
             })?),
             Values::Timestamptz(v) => {
-                v.push(scalar(jiter, peek, "timestamp with time zone", |t, is_number| {
-                    timestamp::parse_timestamp(t, is_number, unit, timestamp::Zone::Applied)
-                })?);
+                v.push(scalar(
+                    jiter,
+                    peek,
+                    "timestamp with time zone",
+                    |t, is_number| {
+                        timestamp::parse_timestamp(t, is_number, unit, timestamp::Zone::Applied)
+                    },
+                )?);
             }
-            Values::Interval(v) => v.push(scalar(jiter, peek, "interval", |t, _| text::parse_interval(t))?),
+            Values::Interval(v) => v.push(scalar(jiter, peek, "interval", |t, _| {
+                text::parse_interval(t)
+            })?),
             Values::Json(bytes) => bytes.push(raw(jiter, peek)?),
             Values::Jsonb(bytes) => {
                 let json = raw(jiter, peek)?;
@@ -91,7 +124,12 @@ impl Column {
         Ok(())
     }
 
-    fn read_struct(&mut self, jiter: &mut Jiter, peek: Peek, unit: Option<EpochUnit>) -> Result<()> {
+    fn read_struct(
+        &mut self,
+        jiter: &mut Jiter,
+        peek: Peek,
+        unit: Option<EpochUnit>,
+    ) -> Result<()> {
         let row = self.len();
         let Values::Struct { keys, fields } = &mut self.values else {
             unreachable!("only called for a struct")
@@ -119,12 +157,20 @@ impl Column {
             position += 1;
             key = jiter.next_key()?;
         }
-        fields.iter_mut().filter(|f| f.len() == row).for_each(Column::push_null);
+        fields
+            .iter_mut()
+            .filter(|f| f.len() == row)
+            .for_each(Column::push_null);
         failure.map_or(Ok(()), |error| Err(ValueError::Conversion(error)))
     }
 }
 
-fn read_array(jiter: &mut Jiter, peek: Peek, element: &mut Column, unit: Option<EpochUnit>) -> Result<()> {
+fn read_array(
+    jiter: &mut Jiter,
+    peek: Peek,
+    element: &mut Column,
+    unit: Option<EpochUnit>,
+) -> Result<()> {
     if peek != Peek::Array {
         return Err(unsuitable(jiter, peek, "array"));
     }
@@ -159,7 +205,10 @@ fn unsuitable(jiter: &mut Jiter, peek: Peek, type_name: &str) -> ValueError {
 
 /// PostgreSQL's words, with at most 100 characters of the value.
 fn bad_input(type_name: &str, value: &str) -> ValueError {
-    ValueError::Conversion(format!("invalid input syntax for type {type_name}: \"{}\"", excerpt(value)))
+    ValueError::Conversion(format!(
+        "invalid input syntax for type {type_name}: \"{}\"",
+        excerpt(value)
+    ))
 }
 
 fn excerpt(value: &str) -> String {
@@ -220,12 +269,16 @@ fn read_integer<T: TryFrom<i64>>(jiter: &mut Jiter, peek: Peek, type_name: &str)
         let value = number::parse_json_integer(digits).and_then(narrow);
         return value.map_err(|e| failed(e, type_name, &String::from_utf8_lossy(digits)));
     }
-    scalar(jiter, peek, type_name, |t, _| number::parse_integer(t).and_then(narrow))
+    scalar(jiter, peek, type_name, |t, _| {
+        number::parse_integer(t).and_then(narrow)
+    })
 }
 
 fn read_double(jiter: &mut Jiter, peek: Peek) -> Result<f64> {
     if !peek.is_num() {
-        return scalar(jiter, peek, "double precision", |t, _| number::parse_double(t));
+        return scalar(jiter, peek, "double precision", |t, _| {
+            number::parse_double(t)
+        });
     }
     let start = jiter.current_index();
     let value = jiter.known_float(peek)?;
@@ -236,7 +289,12 @@ fn read_double(jiter: &mut Jiter, peek: Peek) -> Result<f64> {
     Ok(value)
 }
 
-fn read_text(jiter: &mut Jiter, peek: Peek, bytes: &mut Bytes, max_length: Option<u32>) -> Result<()> {
+fn read_text(
+    jiter: &mut Jiter,
+    peek: Peek,
+    bytes: &mut Bytes,
+    max_length: Option<u32>,
+) -> Result<()> {
     if peek != Peek::String {
         let json = raw(jiter, peek)?;
         let fits = text::fit_length(json, max_length).map_err(ValueError::Conversion)?;
@@ -251,7 +309,9 @@ fn read_text(jiter: &mut Jiter, peek: Peek, bytes: &mut Bytes, max_length: Optio
     // Without escapes (which all shorten) a string has no NUL: JSON forbids the bare character.
     let has_escapes = jiter.current_index() - start != length + 2;
     if has_escapes && bytes.data[bytes.data.len() - length.min(bytes.data.len())..].contains(&0) {
-        return Err(ValueError::Conversion("invalid byte sequence for encoding \"UTF8\": 0x00".to_string()));
+        return Err(ValueError::Conversion(
+            "invalid byte sequence for encoding \"UTF8\": 0x00".to_string(),
+        ));
     }
     Ok(())
 }

@@ -47,21 +47,39 @@ pub fn prepare_merge(
     from: u64,
 ) -> Result<Option<MergedBlock>, StateError> {
     let mut scan = snapshot.scan(family, id, &KeyRange::new(scan_start(from), None));
-    let Some(chunk) = scan.next_chunk(MAX_LOOK, MAX_LOOK_BYTES)? else { return Ok(None) };
+    let Some(chunk) = scan.next_chunk(MAX_LOOK, MAX_LOOK_BYTES)? else {
+        return Ok(None);
+    };
     let mut blocks = Vec::with_capacity(chunk.keys.len());
     for (key, value) in chunk.keys.iter().zip(chunk.values.iter()) {
         blocks.push((ordinal_of(key)?, Header::parse(value)?.rows));
     }
-    let Some(run) = SIZE_LIMITS.iter().find_map(|&limit| find_run(&blocks, limit)) else { return Ok(None) };
+    let Some(run) = SIZE_LIMITS
+        .iter()
+        .find_map(|&limit| find_run(&blocks, limit))
+    else {
+        return Ok(None);
+    };
     let batches = run
         .clone()
         .map(|index| {
-            let block = read_block(chunk.keys.get(index), chunk.values.get(index), 0, schema, None)?;
-            block.map(|block| block.batch).ok_or_else(|| StateError::Corrupt("a block has no rows".to_string()))
+            let block = read_block(
+                chunk.keys.get(index),
+                chunk.values.get(index),
+                0,
+                schema,
+                None,
+            )?;
+            block
+                .map(|block| block.batch)
+                .ok_or_else(|| StateError::Corrupt("a block has no rows".to_string()))
         })
         .collect::<Result<Vec<_>, _>>()?;
     let value = encode_block(&concat_batches(schema, &batches)?)?;
-    Ok(Some(MergedBlock { replaced: blocks[run].to_vec(), value }))
+    Ok(Some(MergedBlock {
+        replaced: blocks[run].to_vec(),
+        value,
+    }))
 }
 
 /// The first run of adjacent blocks below `limit` rows that is long enough.
@@ -69,7 +87,8 @@ fn find_run(blocks: &[(u64, usize)], limit: usize) -> Option<std::ops::Range<usi
     let mut start = 0;
     let mut rows = 0;
     for (index, &(ordinal, count)) in blocks.iter().enumerate() {
-        let is_adjacent = index > start && blocks[index - 1].0 + blocks[index - 1].1 as u64 == ordinal;
+        let is_adjacent =
+            index > start && blocks[index - 1].0 + blocks[index - 1].1 as u64 == ordinal;
         let fits = count < limit && rows + count <= MAX_BLOCK_ROWS;
         if index > start && !(is_adjacent && fits) {
             if index - start >= MIN_RUN {
@@ -91,7 +110,11 @@ fn find_run(blocks: &[(u64, usize)], limit: usize) -> Option<std::ops::Range<usi
 impl BlockTable {
     /// Replaces the merged blocks in this epoch. False, and nothing done, if they are no longer what was merged.
     pub fn apply_merge(&mut self, merged: &MergedBlock) -> Result<bool, StateError> {
-        let keys: Vec<[u8; 8]> = merged.replaced.iter().map(|(ordinal, _)| ordinal.to_be_bytes()).collect();
+        let keys: Vec<[u8; 8]> = merged
+            .replaced
+            .iter()
+            .map(|(ordinal, _)| ordinal.to_be_bytes())
+            .collect();
         let asked: Keys = keys.iter().map(<[u8; 8]>::as_slice).collect();
         let values = self.table.get_many(&asked)?;
         for (value, &(_, rows)) in values.iter().zip(&merged.replaced) {

@@ -23,12 +23,19 @@ fn rows(from: i64, count: i64) -> RecordBatch {
     let ids = Int64Array::from_iter_values(from..from + count);
     let texts = StringArray::from_iter_values((from..from + count).map(|n| format!("row {n}")));
     let floats = Float64Array::from_iter_values((from..from + count).map(|n| n as f64 / 2.0));
-    RecordBatch::try_new(schema(), vec![Arc::new(ids), Arc::new(texts), Arc::new(floats)]).unwrap()
+    RecordBatch::try_new(
+        schema(),
+        vec![Arc::new(ids), Arc::new(texts), Arc::new(floats)],
+    )
+    .unwrap()
 }
 
 fn store() -> (tempfile::TempDir, Store) {
     let directory = tempfile::tempdir().unwrap();
-    let memory = MemoryPlan { block_cache_bytes: 8 << 20, write_buffer_bytes: 8 << 20 };
+    let memory = MemoryPlan {
+        block_cache_bytes: 8 << 20,
+        write_buffer_bytes: 8 << 20,
+    };
     let store = Store::open(&StoreOptions::new(directory.path(), memory)).unwrap();
     (directory, store)
 }
@@ -41,11 +48,23 @@ fn commit(store: &Store, table: &mut BlockTable) {
 }
 
 fn read_all(store: &Store, from: u64, keep: Option<BlockFilter>) -> Vec<(u64, Vec<i64>)> {
-    let mut scan = scan_blocks(&store.snapshot(), PLACE, schema(), from, Some(vec![0]), keep);
+    let mut scan = scan_blocks(
+        &store.snapshot(),
+        PLACE,
+        schema(),
+        from,
+        Some(vec![0]),
+        keep,
+    );
     let mut blocks = Vec::new();
     while let Some(block) = scan.next_block().unwrap() {
         assert_eq!(block.batch.num_columns(), 1);
-        let ids = block.batch.column(0).as_any().downcast_ref::<Int64Array>().unwrap();
+        let ids = block
+            .batch
+            .column(0)
+            .as_any()
+            .downcast_ref::<Int64Array>()
+            .unwrap();
         blocks.push((block.first_ordinal, ids.values().to_vec()));
     }
     blocks
@@ -62,7 +81,10 @@ fn header_is_golden() {
     ]
     .concat();
     assert_eq!(value[..expected.len()], expected);
-    assert!(matches!(Header::parse(&value[..7]), Err(StateError::Corrupt(_))));
+    assert!(matches!(
+        Header::parse(&value[..7]),
+        Err(StateError::Corrupt(_))
+    ));
 }
 
 #[test]
@@ -75,17 +97,31 @@ fn rows_keep_their_ordinals() {
     table.discard();
     assert_eq!(table.append(&rows(5, 4)).unwrap(), 5);
     let uncommitted = table.read_from(3, 1000, None).unwrap();
-    assert_eq!(uncommitted.iter().map(|b| (b.first_ordinal, b.batch.num_rows())).collect::<Vec<_>>(), [(3, 2), (5, 4)]);
+    assert_eq!(
+        uncommitted
+            .iter()
+            .map(|b| (b.first_ordinal, b.batch.num_rows()))
+            .collect::<Vec<_>>(),
+        [(3, 2), (5, 4)]
+    );
     assert_eq!(read_all(&store, 0, None), [(0, vec![0, 1, 2, 3, 4])]);
     commit(&store, &mut table);
     assert_eq!(read_all(&store, 6, None), [(6, vec![6, 7, 8])]);
     let reopened = BlockTable::new(PLACE.1, PLACE.0, store.clone(), schema()).unwrap();
     assert_eq!(reopened.next_ordinal(), 9);
-    assert_eq!(reopened.read_from(0, 1000, Some(&[])).unwrap()[1].batch.num_rows(), 4);
+    assert_eq!(
+        reopened.read_from(0, 1000, Some(&[])).unwrap()[1]
+            .batch
+            .num_rows(),
+        4
+    );
     table.append(&rows(9, 70_000)).unwrap();
     assert_eq!(table.next_ordinal(), 70_009);
     commit(&store, &mut table);
-    assert_eq!(read_all(&store, 70_000, None), [(70_000, (70_000..70_009).collect::<Vec<_>>())]);
+    assert_eq!(
+        read_all(&store, 70_000, None),
+        [(70_000, (70_000..70_009).collect::<Vec<_>>())]
+    );
 }
 
 #[test]
@@ -98,10 +134,17 @@ fn ranges_prune() {
     table.append(&rows(0, 2).slice(0, 0)).unwrap();
     commit(&store, &mut table);
     let keep: BlockFilter = Box::new(|ranges| {
-        assert_eq!(ranges.iter().map(|range| range.column).collect::<Vec<_>>(), [0]);
-        ranges[0].min <= ScalarValue::Int64(Some(25)) && ranges[0].max >= ScalarValue::Int64(Some(25))
+        assert_eq!(
+            ranges.iter().map(|range| range.column).collect::<Vec<_>>(),
+            [0]
+        );
+        ranges[0].min <= ScalarValue::Int64(Some(25))
+            && ranges[0].max >= ScalarValue::Int64(Some(25))
     });
-    assert_eq!(read_all(&store, 0, Some(keep)), [(20, (20..30).collect::<Vec<_>>())]);
+    assert_eq!(
+        read_all(&store, 0, Some(keep)),
+        [(20, (20..30).collect::<Vec<_>>())]
+    );
 }
 
 #[test]
@@ -122,8 +165,18 @@ fn merging_keeps_rows_and_ordinals() {
     }
     let blocks = read_all(&store, 0, None);
     assert!(blocks.len() < 16, "{} blocks", blocks.len());
-    assert_eq!(blocks.iter().flat_map(|(_, ids)| ids.clone()).collect::<Vec<_>>(), (0..300).collect::<Vec<_>>());
-    assert!(blocks.iter().all(|(ordinal, ids)| *ordinal as i64 == ids[0]));
+    assert_eq!(
+        blocks
+            .iter()
+            .flat_map(|(_, ids)| ids.clone())
+            .collect::<Vec<_>>(),
+        (0..300).collect::<Vec<_>>()
+    );
+    assert!(
+        blocks
+            .iter()
+            .all(|(ordinal, ids)| *ordinal as i64 == ids[0])
+    );
     let stale = prepare_merge(&old, PLACE, &schema(), 0).unwrap().unwrap();
     assert!(!table.apply_merge(&stale).unwrap(), "the blocks are gone");
 }
@@ -138,12 +191,22 @@ fn retention_deletes_whole_blocks() {
     commit(&store, &mut table);
     table.delete_before(15).unwrap();
     commit(&store, &mut table);
-    assert_eq!(read_all(&store, 0, None).iter().map(|(ordinal, _)| *ordinal).collect::<Vec<_>>(), [10, 20]);
+    assert_eq!(
+        read_all(&store, 0, None)
+            .iter()
+            .map(|(ordinal, _)| *ordinal)
+            .collect::<Vec<_>>(),
+        [10, 20]
+    );
     table.delete_before(30).unwrap();
     commit(&store, &mut table);
     assert!(read_all(&store, 0, None).is_empty());
     let mut table = BlockTable::new(PLACE.1, PLACE.0, store.clone(), schema()).unwrap();
-    assert_eq!(table.append(&rows(30, 1)).unwrap(), 30, "ordinals never start again");
+    assert_eq!(
+        table.append(&rows(30, 1)).unwrap(),
+        30,
+        "ordinals never start again"
+    );
     commit(&store, &mut table);
     assert_eq!(read_all(&store, 0, None), [(30, vec![30])]);
 }

@@ -35,9 +35,10 @@ pub(super) enum Order {
 impl Order {
     pub(super) fn of(data_type: &DataType) -> Result<Self, StateError> {
         Ok(match (data_type, shape(data_type)?) {
-            (DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64, Shape::Fixed(width)) => {
-                Self::Unsigned(width)
-            }
+            (
+                DataType::UInt8 | DataType::UInt16 | DataType::UInt32 | DataType::UInt64,
+                Shape::Fixed(width),
+            ) => Self::Unsigned(width),
             (DataType::Float32, _) => Self::Float32,
             (DataType::Float64, _) => Self::Float64,
             (DataType::FixedSizeBinary(_), Shape::Fixed(width)) => Self::Raw(width),
@@ -48,7 +49,9 @@ impl Order {
             (_, Shape::Boolean) => Self::Boolean,
             (_, Shape::Bytes) => Self::Bytes,
             (_, Shape::List(item)) => Self::List(Box::new(Self::of(&item)?)),
-            (_, Shape::Struct(fields)) => Self::Struct(fields.iter().map(Self::of).collect::<Result<_, _>>()?),
+            (_, Shape::Struct(fields)) => {
+                Self::Struct(fields.iter().map(Self::of).collect::<Result<_, _>>()?)
+            }
             (_, Shape::Fixed(width)) => Self::Signed(width),
         })
     }
@@ -62,7 +65,11 @@ impl Order {
             Self::Float32 => Some(4),
             Self::Float64 => Some(8),
             Self::Interval(_) => Some(16),
-            Self::Decimal128(_) | Self::Decimal256(_) | Self::Bytes | Self::List(_) | Self::Struct(_) => None,
+            Self::Decimal128(_)
+            | Self::Decimal256(_)
+            | Self::Bytes
+            | Self::List(_)
+            | Self::Struct(_) => None,
         }
     }
 }
@@ -70,15 +77,31 @@ impl Order {
 /// Order-preserving bits of a float: −0.0 is 0.0, all NaN are one and above +∞.
 #[inline]
 pub(super) fn float64_bits(value: f64) -> u64 {
-    let bits = if value.is_nan() { f64::NAN.to_bits() & !(1 << 63) } else { (value + 0.0).to_bits() };
-    if bits >> 63 == 1 { !bits } else { bits | 1 << 63 }
+    let bits = if value.is_nan() {
+        f64::NAN.to_bits() & !(1 << 63)
+    } else {
+        (value + 0.0).to_bits()
+    };
+    if bits >> 63 == 1 {
+        !bits
+    } else {
+        bits | 1 << 63
+    }
 }
 
 /// As [`float64_bits`].
 #[inline]
 pub(super) fn float32_bits(value: f32) -> u32 {
-    let bits = if value.is_nan() { f32::NAN.to_bits() & !(1 << 31) } else { (value + 0.0).to_bits() };
-    if bits >> 31 == 1 { !bits } else { bits | 1 << 31 }
+    let bits = if value.is_nan() {
+        f32::NAN.to_bits() & !(1 << 31)
+    } else {
+        (value + 0.0).to_bits()
+    };
+    if bits >> 31 == 1 {
+        !bits
+    } else {
+        bits | 1 << 31
+    }
 }
 
 /// Big-endian bytes of a little-endian integer, sign flipped if `SIGNED`.
@@ -95,7 +118,11 @@ pub(super) fn ordered_int<const W: usize, const SIGNED: bool>(value: &[u8; W]) -
 /// Bytes that `text` takes once escaped.
 #[inline]
 pub(super) fn escaped_len(text: &[u8]) -> usize {
-    let zeros = if text.contains(&0) { text.iter().filter(|&&byte| byte == 0).count() } else { 0 };
+    let zeros = if text.contains(&0) {
+        text.iter().filter(|&&byte| byte == 0).count()
+    } else {
+        0
+    };
     text.len() + zeros + 2
 }
 
@@ -122,7 +149,13 @@ pub(super) fn put_escaped(text: &[u8], out: &mut [u8]) -> usize {
 }
 
 /// Appends marker and value of a cell, ascending, with NULL as `null_marker`.
-pub(super) fn write_cell(order: &Order, view: &ColumnView, row: usize, null_marker: u8, out: &mut Vec<u8>) {
+pub(super) fn write_cell(
+    order: &Order,
+    view: &ColumnView,
+    row: usize,
+    null_marker: u8,
+    out: &mut Vec<u8>,
+) {
     if view.is_null(row) {
         out.push(null_marker);
         return;
@@ -130,7 +163,9 @@ pub(super) fn write_cell(order: &Order, view: &ColumnView, row: usize, null_mark
     out.push(PRESENT);
     match (order, &view.cells) {
         (Order::Boolean, Cells::Boolean(values)) => out.push(u8::from(values.value(row))),
-        (_, Cells::Fixed { width, values }) => write_fixed(order, &values[row * width..(row + 1) * width], out),
+        (_, Cells::Fixed { width, values }) => {
+            write_fixed(order, &values[row * width..(row + 1) * width], out)
+        }
         (Order::Bytes, Cells::Bytes(cells)) => {
             let text = cells.get(row);
             let start = out.len();
@@ -153,7 +188,9 @@ pub(super) fn write_cell(order: &Order, view: &ColumnView, row: usize, null_mark
 }
 
 fn array<const W: usize>(value: &[u8]) -> [u8; W] {
-    value.try_into().expect("a fixed cell has the width of its type")
+    value
+        .try_into()
+        .expect("a fixed cell has the width of its type")
 }
 
 /// Appends a value in Arrow's memory layout as key bytes.
@@ -169,8 +206,12 @@ pub(super) fn write_fixed(order: &Order, value: &[u8], out: &mut Vec<u8>) {
         Order::Float32 => out.extend(float32_bits(f32::from_le_bytes(array(value))).to_be_bytes()),
         Order::Float64 => out.extend(float64_bits(f64::from_le_bytes(array(value))).to_be_bytes()),
         Order::Raw(_) => out.extend_from_slice(value),
-        Order::Decimal128(scale) => decimal::write_decimal128(i128::from_le_bytes(array(value)), *scale, out),
-        Order::Decimal256(scale) => decimal::write_decimal256(i256::from_le_bytes(array(value)), *scale, out),
+        Order::Decimal128(scale) => {
+            decimal::write_decimal128(i128::from_le_bytes(array(value)), *scale, out)
+        }
+        Order::Decimal256(scale) => {
+            decimal::write_decimal256(i256::from_le_bytes(array(value)), *scale, out)
+        }
         Order::Interval(unit) => {
             let span = interval::span(*unit, value);
             out.extend(ordered_int::<16, true>(&span.to_le_bytes()));
@@ -192,15 +233,26 @@ fn take<'a>(cursor: &mut &'a [u8], len: usize) -> Result<&'a [u8], StateError> {
 }
 
 /// Reads the value of a cell, ascending, behind its marker.
-pub(super) fn read_value(order: &Order, builder: &mut ColumnBuilder, cursor: &mut &[u8]) -> Result<(), StateError> {
+pub(super) fn read_value(
+    order: &Order,
+    builder: &mut ColumnBuilder,
+    cursor: &mut &[u8],
+) -> Result<(), StateError> {
     match (order, &mut builder.values) {
         (Order::Boolean, BuilderValues::Boolean(values)) => values.append(take(cursor, 1)?[0] != 0),
         (_, BuilderValues::Fixed { values, .. }) => match order {
             Order::Signed(width) | Order::Unsigned(width) => {
                 let bytes = take(cursor, *width)?;
-                let flip = if matches!(order, Order::Signed(_)) { 0x80 } else { 0 };
+                let flip = if matches!(order, Order::Signed(_)) {
+                    0x80
+                } else {
+                    0
+                };
                 let mut value = [0u8; 16];
-                value.iter_mut().zip(bytes.iter().rev()).for_each(|(to, from)| *to = *from);
+                value
+                    .iter_mut()
+                    .zip(bytes.iter().rev())
+                    .for_each(|(to, from)| *to = *from);
                 value[width - 1] ^= flip;
                 values.extend_from_slice(&value[..*width]);
             }
@@ -237,12 +289,20 @@ fn read_number(
     match order {
         Order::Float32 => {
             let bits = u32::from_be_bytes(array(take(cursor, 4)?));
-            let bits = if bits >> 31 == 1 { bits & !(1 << 31) } else { !bits };
+            let bits = if bits >> 31 == 1 {
+                bits & !(1 << 31)
+            } else {
+                !bits
+            };
             values.extend_from_slice(&bits.to_le_bytes());
         }
         Order::Float64 => {
             let bits = u64::from_be_bytes(array(take(cursor, 8)?));
-            let bits = if bits >> 63 == 1 { bits & !(1 << 63) } else { !bits };
+            let bits = if bits >> 63 == 1 {
+                bits & !(1 << 63)
+            } else {
+                !bits
+            };
             values.extend_from_slice(&bits.to_le_bytes());
         }
         Order::Decimal128(scale) => {
@@ -262,7 +322,11 @@ fn read_number(
 }
 
 /// Reads a nested cell: marker and value.
-fn read_cell(order: &Order, builder: &mut ColumnBuilder, cursor: &mut &[u8]) -> Result<(), StateError> {
+fn read_cell(
+    order: &Order,
+    builder: &mut ColumnBuilder,
+    cursor: &mut &[u8],
+) -> Result<(), StateError> {
     match take(cursor, 1)?[0] {
         NULL_LAST => {
             builder.push_null();
@@ -275,7 +339,10 @@ fn read_cell(order: &Order, builder: &mut ColumnBuilder, cursor: &mut &[u8]) -> 
 
 fn read_escaped(cursor: &mut &[u8], values: &mut Vec<u8>) -> Result<(), StateError> {
     loop {
-        let zero = cursor.iter().position(|&byte| byte == 0).ok_or_else(damaged)?;
+        let zero = cursor
+            .iter()
+            .position(|&byte| byte == 0)
+            .ok_or_else(damaged)?;
         values.extend_from_slice(&cursor[..zero]);
         match cursor.get(zero + 1) {
             Some(0xFF) => values.push(0),

@@ -27,7 +27,11 @@ pub(super) fn write_decimal256(value: i256, scale: i8, out: &mut Vec<u8>) {
         return write_decimal128(small, scale, out);
     }
     let text = value.to_string();
-    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_digit).map(|digit| digit - b'0').collect();
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(u8::is_ascii_digit)
+        .map(|digit| digit - b'0')
+        .collect();
     write_digits(value.is_negative(), &digits, scale, out);
 }
 
@@ -78,12 +82,18 @@ struct Parsed {
 }
 
 fn damaged() -> StateError {
-    StateError::Corrupt("a decimal in a key is damaged or does not fit the declared scale".to_string())
+    StateError::Corrupt(
+        "a decimal in a key is damaged or does not fit the declared scale".to_string(),
+    )
 }
 
 fn parse(cursor: &mut &[u8]) -> Result<Parsed, StateError> {
     let (&sign, mut rest) = cursor.split_first().ok_or_else(damaged)?;
-    let mut parsed = Parsed { is_negative: sign == 0, digits: Vec::new(), power: 0 };
+    let mut parsed = Parsed {
+        is_negative: sign == 0,
+        digits: Vec::new(),
+        power: 0,
+    };
     if sign == 1 {
         *cursor = rest;
         return Ok(parsed);
@@ -101,7 +111,13 @@ fn parse(cursor: &mut &[u8]) -> Result<Parsed, StateError> {
             _ => return Err(damaged()),
         }
     }
-    parsed.digits.truncate(parsed.digits.iter().rposition(|&digit| digit != 0).map_or(0, |last| last + 1));
+    parsed.digits.truncate(
+        parsed
+            .digits
+            .iter()
+            .rposition(|&digit| digit != 0)
+            .map_or(0, |last| last + 1),
+    );
     parsed.power = exponent - parsed.digits.len() as i32;
     *cursor = rest;
     Ok(parsed)
@@ -117,9 +133,15 @@ pub(super) fn read_decimal128(cursor: &mut &[u8], scale: i8) -> Result<i128, Sta
     let sign = if parsed.is_negative { -1 } else { 1 };
     let mut value = 0i128;
     for &digit in &parsed.digits {
-        value = value.checked_mul(10).and_then(|v| v.checked_add(sign * i128::from(digit))).ok_or_else(damaged)?;
+        value = value
+            .checked_mul(10)
+            .and_then(|v| v.checked_add(sign * i128::from(digit)))
+            .ok_or_else(damaged)?;
     }
-    10i128.checked_pow(power).and_then(|factor| value.checked_mul(factor)).ok_or_else(damaged)
+    10i128
+        .checked_pow(power)
+        .and_then(|factor| value.checked_mul(factor))
+        .ok_or_else(damaged)
 }
 
 /// Reads a decimal as the unscaled value of the given scale.
@@ -163,8 +185,26 @@ mod tests {
 
     #[test]
     fn order_and_round_trip() {
-        let mut values = vec![0, 1, 9, 10, 11, 99, 100, 101, 12345, 10i128.pow(18) - 1, 10i128.pow(18), i128::MAX];
-        values.extend([10i128.pow(18) + 1, 10i128.pow(37), 7 * 10i128.pow(36) + 3, u64::MAX as i128]);
+        let mut values = vec![
+            0,
+            1,
+            9,
+            10,
+            11,
+            99,
+            100,
+            101,
+            12345,
+            10i128.pow(18) - 1,
+            10i128.pow(18),
+            i128::MAX,
+        ];
+        values.extend([
+            10i128.pow(18) + 1,
+            10i128.pow(37),
+            7 * 10i128.pow(36) + 3,
+            u64::MAX as i128,
+        ]);
         values.extend(values.clone().iter().map(|value| -value));
         values.push(i128::MIN + 1);
         for &a in &values {
@@ -173,7 +213,10 @@ mod tests {
             let mut wide = Vec::new();
             write_decimal256(i256::from_i128(a), 4, &mut wide);
             assert_eq!(wide, bytes);
-            assert_eq!(read_decimal256(&mut &wide[..], 4).unwrap(), i256::from_i128(a));
+            assert_eq!(
+                read_decimal256(&mut &wide[..], 4).unwrap(),
+                i256::from_i128(a)
+            );
             for &b in &values {
                 assert_eq!(bytes.cmp(&key(b, 4)), a.cmp(&b), "{a} {b}");
             }

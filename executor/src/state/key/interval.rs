@@ -9,7 +9,9 @@ const MONTH_NANOS: i128 = 30 * DAY_NANOS;
 const MILLI_NANOS: i128 = 1_000_000;
 
 fn int<const W: usize>(bytes: &[u8], at: usize) -> [u8; W] {
-    bytes[at..at + W].try_into().expect("an interval has the width of its unit")
+    bytes[at..at + W]
+        .try_into()
+        .expect("an interval has the width of its unit")
 }
 
 /// The span in nanoseconds of an interval in Arrow's memory layout.
@@ -51,7 +53,12 @@ pub(super) fn from_span(unit: IntervalUnit, span: i128) -> Result<Vec<u8>, State
             let months = whole(&mut rest, MONTH_NANOS);
             let days = whole(&mut rest, DAY_NANOS);
             let nanos = i64::try_from(rest).map_err(|_| damaged())?;
-            [&months.to_le_bytes()[..], &days.to_le_bytes(), &nanos.to_le_bytes()].concat()
+            [
+                &months.to_le_bytes()[..],
+                &days.to_le_bytes(),
+                &nanos.to_le_bytes(),
+            ]
+            .concat()
         }
     })
 }
@@ -61,7 +68,12 @@ mod tests {
     use super::*;
 
     fn bytes(months: i32, days: i32, nanos: i64) -> Vec<u8> {
-        [&months.to_le_bytes()[..], &days.to_le_bytes(), &nanos.to_le_bytes()].concat()
+        [
+            &months.to_le_bytes()[..],
+            &days.to_le_bytes(),
+            &nanos.to_le_bytes(),
+        ]
+        .concat()
     }
 
     #[test]
@@ -76,7 +88,11 @@ mod tests {
     #[test]
     fn extreme_spans_survive() {
         let unit = IntervalUnit::MonthDayNano;
-        for interval in [bytes(i32::MAX, i32::MAX, i64::MAX), bytes(i32::MIN, i32::MIN, i64::MIN), bytes(-1, 40, 5)] {
+        for interval in [
+            bytes(i32::MAX, i32::MAX, i64::MAX),
+            bytes(i32::MIN, i32::MIN, i64::MIN),
+            bytes(-1, 40, 5),
+        ] {
             let total = span(unit, &interval);
             assert_eq!(span(unit, &from_span(unit, total).unwrap()), total);
         }

@@ -1,6 +1,4 @@
-//! The store: opening, commits through the log and through files, snapshots, reopening, a full disk.
-
-use std::process::Command;
+//! The store: opening, commits through the log and through files, snapshots, reopening.
 
 use super::super::arena::Keys;
 use super::super::scan::KeyRange;
@@ -9,7 +7,10 @@ use super::*;
 const TABLE: (Family, TableId) = (Family::State, TableId(7));
 
 fn options(path: &std::path::Path) -> StoreOptions {
-    let memory = MemoryPlan { block_cache_bytes: 4 << 20, write_buffer_bytes: 4 << 20 };
+    let memory = MemoryPlan {
+        block_cache_bytes: 4 << 20,
+        write_buffer_bytes: 4 << 20,
+    };
     StoreOptions::new(path, memory)
 }
 
@@ -18,20 +19,32 @@ fn read_all(snapshot: &StoreSnapshot) -> Vec<(Vec<u8>, Vec<u8>)> {
     let mut all = Vec::new();
     // Two at a time, to cross the borders of chunks.
     while let Some(chunk) = scan.next_chunk(2, usize::MAX).unwrap() {
-        all.extend(chunk.keys.iter().zip(chunk.values.iter()).map(|(key, value)| (key.to_vec(), value.to_vec())));
+        all.extend(
+            chunk
+                .keys
+                .iter()
+                .zip(chunk.values.iter())
+                .map(|(key, value)| (key.to_vec(), value.to_vec())),
+        );
     }
     all
 }
 
 fn pairs(pairs: &[(&str, &str)]) -> Vec<(Vec<u8>, Vec<u8>)> {
-    pairs.iter().map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec())).collect()
+    pairs
+        .iter()
+        .map(|(key, value)| (key.as_bytes().to_vec(), value.as_bytes().to_vec()))
+        .collect()
 }
 
 #[test]
 fn commits_are_seen_by_later_snapshots_only() {
     for ingest_threshold_bytes in [0, usize::MAX] {
         let directory = tempfile::tempdir().unwrap();
-        let options = StoreOptions { ingest_threshold_bytes, ..options(directory.path()) };
+        let options = StoreOptions {
+            ingest_threshold_bytes,
+            ..options(directory.path())
+        };
         let store = Store::open(&options).unwrap();
         let mut writes = WriteSet::new();
         for key in ["a", "b", "c", "d"] {
@@ -41,7 +54,10 @@ fn commits_are_seen_by_later_snapshots_only() {
         writes.put(TABLE.0, TableId(8), b"a", b"another table");
         writes.put_meta(b"epoch", b"1");
         let stats = store.commit(&writes, false).unwrap();
-        assert_eq!((stats.entries, stats.was_ingested), (7, ingest_threshold_bytes == 0));
+        assert_eq!(
+            (stats.entries, stats.was_ingested),
+            (7, ingest_threshold_bytes == 0)
+        );
         let first = store.snapshot();
         let mut writes = WriteSet::new();
         writes.delete_range(TABLE.0, TABLE.1, &KeyRange::new(*b"a", Some(b"c".to_vec())));
@@ -49,13 +65,22 @@ fn commits_are_seen_by_later_snapshots_only() {
         writes.delete(TABLE.0, TABLE.1, b"d");
         writes.put_meta(b"epoch", b"2");
         store.commit(&writes, true).unwrap();
-        assert_eq!(read_all(&first), pairs(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")]));
-        assert_eq!(read_all(&store.snapshot()), pairs(&[("b", "2"), ("c", "1")]));
+        assert_eq!(
+            read_all(&first),
+            pairs(&[("a", "1"), ("b", "1"), ("c", "1"), ("d", "1")])
+        );
+        assert_eq!(
+            read_all(&store.snapshot()),
+            pairs(&[("b", "2"), ("c", "1")])
+        );
         assert_eq!(first.get_meta(b"epoch").unwrap().unwrap(), b"1");
         assert_eq!(store.get_meta(b"epoch").unwrap().unwrap(), b"2");
         let keys: Keys = [&b"d"[..], b"c", b"c", b"x"].into_iter().collect();
         let values = store.snapshot().get_many(TABLE.0, TABLE.1, &keys).unwrap();
-        assert_eq!(values.iter().collect::<Vec<_>>(), [None, Some(&b"1"[..]), Some(b"1"), None]);
+        assert_eq!(
+            values.iter().collect::<Vec<_>>(),
+            [None, Some(&b"1"[..]), Some(b"1"), None]
+        );
         let mut writes = WriteSet::new();
         writes.delete_table(TABLE.0, TABLE.1);
         store.commit(&writes, false).unwrap();
@@ -76,8 +101,16 @@ fn meta_entries_scan_by_prefix() {
         writes.put_meta(name.as_bytes(), b"x");
     }
     store.commit(&writes, false).unwrap();
-    let chunk = store.snapshot().scan_meta(b"object/").next_chunk(10, usize::MAX).unwrap().unwrap();
-    assert_eq!(chunk.keys.iter().collect::<Vec<_>>(), [&b"object/1"[..], b"object/2"]);
+    let chunk = store
+        .snapshot()
+        .scan_meta(b"object/")
+        .next_chunk(10, usize::MAX)
+        .unwrap()
+        .unwrap();
+    assert_eq!(
+        chunk.keys.iter().collect::<Vec<_>>(),
+        [&b"object/1"[..], b"object/2"]
+    );
 }
 
 #[test]
@@ -86,13 +119,19 @@ fn a_second_server_and_another_format_are_refused() {
     let options = options(directory.path());
     let store = Store::open(&options).unwrap();
     let error = Store::open(&options).err().unwrap();
-    assert!(matches!(&error, StateError::Locked(path) if path == directory.path()), "{error}");
+    assert!(
+        matches!(&error, StateError::Locked(path) if path == directory.path()),
+        "{error}"
+    );
     let mut writes = WriteSet::new();
     writes.put_meta(meta_key::FORMAT, b"99");
     store.commit(&writes, true).unwrap();
     drop(store);
     let error = Store::open(&options).err().unwrap();
-    assert!(matches!(&error, StateError::Format { found, .. } if found == "99"), "{error}");
+    assert!(
+        matches!(&error, StateError::Format { found, .. } if found == "99"),
+        "{error}"
+    );
     assert!(error.to_string().contains("--data-dir") && !error.is_retryable());
 }
 
@@ -116,10 +155,19 @@ fn reopening_revokes_snapshots_and_keeps_commits() {
 #[test]
 fn usage_counts_memory_and_tables() {
     let directory = tempfile::tempdir().unwrap();
-    let store = Store::open(&StoreOptions { ingest_threshold_bytes: 0, ..options(directory.path()) }).unwrap();
+    let store = Store::open(&StoreOptions {
+        ingest_threshold_bytes: 0,
+        ..options(directory.path())
+    })
+    .unwrap();
     let mut writes = WriteSet::new();
     for n in 0..20_000u32 {
-        writes.put(TABLE.0, TABLE.1, &n.to_be_bytes(), &n.wrapping_mul(2_654_435_761).to_be_bytes().repeat(8));
+        writes.put(
+            TABLE.0,
+            TABLE.1,
+            &n.to_be_bytes(),
+            &n.wrapping_mul(2_654_435_761).to_be_bytes().repeat(8),
+        );
     }
     store.commit(&writes, false).unwrap();
     let usage = store.usage().unwrap();
@@ -127,90 +175,4 @@ fn usage_counts_memory_and_tables() {
     assert!(usage.memory_bytes < 10 << 20, "{usage:?}");
     assert!(store.table_bytes(TABLE.0, TABLE.1).unwrap() > 200_000);
     assert_eq!(store.table_bytes(TABLE.0, TableId(6)).unwrap(), 0);
-}
-
-/// A small file system of its own, unmounted when dropped.
-struct SmallDisk {
-    directory: tempfile::TempDir,
-}
-
-impl SmallDisk {
-    fn mount(size: &str) -> Option<Self> {
-        let directory = tempfile::tempdir().unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", &format!("size={size}"), "tmpfs"]).arg(directory.path());
-        command.output().ok()?.status.success().then_some(Self { directory })
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(self.directory.path()).output();
-    }
-}
-
-#[test]
-fn a_full_disk_is_an_error_that_clears_by_itself() {
-    let Some(disk) = SmallDisk::mount("48m") else {
-        println!("skipped: mounting a small file system needs root");
-        return;
-    };
-    for ingest_threshold_bytes in [64 << 10, usize::MAX] {
-        fill_and_free(&disk, ingest_threshold_bytes);
-    }
-}
-
-fn fill_and_free(disk: &SmallDisk, ingest_threshold_bytes: usize) {
-    let ballast = disk.directory.path().join("ballast");
-    fs::write(&ballast, vec![1u8; 24 << 20]).unwrap();
-    let path = disk.directory.path().join(ingest_threshold_bytes.to_string());
-    let memory = MemoryPlan { block_cache_bytes: 4 << 20, write_buffer_bytes: 2 << 20 };
-    let options = StoreOptions { ingest_threshold_bytes, ..StoreOptions::new(&path, memory) };
-    let store = Store::open(&options).unwrap();
-    let mut random = 1u64;
-    let mut epoch_writes = |epoch: u32| {
-        let mut writes = WriteSet::new();
-        for n in 0..8u32 {
-            let value: Vec<u8> = std::iter::repeat_with(|| {
-                random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                (random >> 33) as u8
-            })
-            .take(64 << 10)
-            .collect();
-            writes.put(TABLE.0, TABLE.1, &[epoch.to_be_bytes(), n.to_be_bytes()].concat(), &value);
-        }
-        writes.put_meta(b"epoch", &epoch.to_be_bytes());
-        writes
-    };
-    let (epoch, writes, error) = (1..200)
-        .find_map(|epoch| {
-            let writes = epoch_writes(epoch);
-            store.commit(&writes, false).err().map(|error| (epoch, writes, error))
-        })
-        .expect("the disk is smaller than 200 epochs");
-    assert!(matches!(error, StateError::DiskFull(_)) && error.is_retryable(), "{error}");
-    println!("full at epoch {epoch}: {error}");
-    let again = store.commit(&writes, false).unwrap_err();
-    assert!(matches!(again, StateError::DiskFull(_)), "{again}");
-    assert_eq!(store.get_meta(b"epoch").unwrap().unwrap(), (epoch - 1).to_be_bytes(), "reads go on");
-    fs::remove_file(&ballast).unwrap();
-    let freed = Instant::now();
-    while let Err(error) = store.commit(&writes, true) {
-        assert!(freed.elapsed() < Duration::from_secs(60), "does not recover: {error}");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    println!("went on after {:?}", freed.elapsed());
-    for (next, store) in [(epoch + 1, store)] {
-        store.commit(&epoch_writes(next), true).unwrap();
-    }
-    let store = Store::open(&options).unwrap();
-    assert_eq!(store.get_meta(b"epoch").unwrap().unwrap(), (epoch + 1).to_be_bytes());
-    let mut scan = store.snapshot().scan(TABLE.0, TABLE.1, &KeyRange::all());
-    let mut keys = 0;
-    while let Some(chunk) = scan.next_chunk(100, 1 << 20).unwrap() {
-        keys += chunk.keys.len();
-    }
-    assert_eq!(keys as u32, (epoch + 1) * 8, "no epoch is missing");
-    drop((store, scan));
-    fs::remove_dir_all(&path).unwrap();
 }

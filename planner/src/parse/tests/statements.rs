@@ -21,17 +21,38 @@ fn name(name: &ObjectName) -> String {
 
 fn summary(statement: &Statement) -> String {
     match statement {
-        Statement::CreateSource { name: n, if_not_exists, def } => {
-            format!("source {} ine={if_not_exists} {} columns", name(n), def.columns.len())
+        Statement::CreateSource {
+            name: n,
+            if_not_exists,
+            def,
+        } => {
+            format!(
+                "source {} ine={if_not_exists} {} columns",
+                name(n),
+                def.columns.len()
+            )
         }
-        Statement::CreateTable { name: n, if_not_exists, def } => format!(
+        Statement::CreateTable {
+            name: n,
+            if_not_exists,
+            def,
+        } => format!(
             "table {} ine={if_not_exists} {} key={:?} append_only={}",
             name(n),
-            def.columns.iter().map(|c| format!("{}:{}", c.name, c.data_type)).collect::<Vec<_>>().join(","),
+            def.columns
+                .iter()
+                .map(|c| format!("{}:{}", c.name, c.data_type))
+                .collect::<Vec<_>>()
+                .join(","),
             def.primary_key,
             def.append_only
         ),
-        Statement::CreateView { name: n, or_replace, columns, query } => {
+        Statement::CreateView {
+            name: n,
+            or_replace,
+            columns,
+            query,
+        } => {
             format!("view {} or={or_replace} {columns:?} {query}", name(n))
         }
         Statement::CreateMaterializedView {
@@ -50,15 +71,30 @@ fn summary(statement: &Statement) -> String {
         Statement::Insert(insert) => insert.to_string(),
         Statement::Update(update) => update.to_string(),
         Statement::Delete(delete) => delete.to_string(),
-        Statement::Explain { analyze, verbose, statement } => {
+        Statement::Explain {
+            analyze,
+            verbose,
+            statement,
+        } => {
             format!("explain a={analyze} v={verbose} {}", summary(statement))
         }
         Statement::CopyOut { query, options } => format!("copy {query} {options:?}"),
-        Statement::Prepare { name, parameter_types, statement } => {
+        Statement::Prepare {
+            name,
+            parameter_types,
+            statement,
+        } => {
             format!("prepare {name} {parameter_types:?} {}", summary(statement))
         }
         Statement::Execute { name, parameters } => {
-            format!("execute {name} {}", parameters.iter().map(ToString::to_string).collect::<Vec<_>>().join(","))
+            format!(
+                "execute {name} {}",
+                parameters
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect::<Vec<_>>()
+                    .join(",")
+            )
         }
         Statement::DeclareCursor { name, query } => format!("declare {name} {query}"),
         other => format!("{other:?}"),
@@ -69,28 +105,55 @@ fn summary(statement: &Statement) -> String {
 fn queries() {
     check_all(&[
         ("select 1", "SELECT 1"),
-        ("(SELECT 1) UNION ALL (SELECT 2)", "(SELECT 1) UNION ALL (SELECT 2)"),
+        (
+            "(SELECT 1) UNION ALL (SELECT 2)",
+            "(SELECT 1) UNION ALL (SELECT 2)",
+        ),
         ("VALUES (1, 'a'), (2, 'b')", "VALUES (1, 'a'), (2, 'b')"),
-        ("WITH c AS (SELECT 1) SELECT * FROM c", "WITH c AS (SELECT 1) SELECT * FROM c"),
+        (
+            "WITH c AS (SELECT 1) SELECT * FROM c",
+            "WITH c AS (SELECT 1) SELECT * FROM c",
+        ),
         ("TABLE t", "SELECT * FROM t"),
-        ("TABLE s.\"T\" ORDER BY 1", "SELECT * FROM s.\"T\" ORDER BY 1"),
+        (
+            "TABLE s.\"T\" ORDER BY 1",
+            "SELECT * FROM s.\"T\" ORDER BY 1",
+        ),
         ("SELECT 1 UNION TABLE t", "SELECT 1 UNION SELECT * FROM t"),
-        ("SELECT a FROM t WHERE b = $1 AND c @> '{}'", "SELECT a FROM t WHERE b = $1 AND c @> '{}'"),
-        ("SELECT DISTINCT ON (a) * FROM t ORDER BY a, b", "SELECT DISTINCT ON (a) * FROM t ORDER BY a, b"),
-        ("SELECT 'a'\n 'b'", "SELECT 'ab'"),
-        ("SELECT ts AT TIME ZONE 'UTC' FROM t", "SELECT ts AT TIME ZONE 'UTC' FROM t"),
+        (
+            "SELECT a FROM t WHERE b = $1 AND c @> '{}'",
+            "SELECT a FROM t WHERE b = $1 AND c @> '{}'",
+        ),
+        (
+            "SELECT DISTINCT ON (a) * FROM t ORDER BY a, b",
+            "SELECT DISTINCT ON (a) * FROM t ORDER BY a, b",
+        ),
+        ("SELECT 'a'\n 'b', E'c'\n'd'", "SELECT 'ab', E'cd'"),
+        (
+            "SELECT ts AT TIME ZONE 'UTC' FROM t",
+            "SELECT ts AT TIME ZONE 'UTC' FROM t",
+        ),
         ("SELECT (s).a FROM t", "SELECT (s).a FROM t"),
         ("SELECT x::int[] FROM t", "SELECT x::INT[] FROM t"),
         ("SELECT struct, floor FROM t", "SELECT struct, floor FROM t"),
-        ("SELECT count(*) FILTER (WHERE a > 1) FROM t", "SELECT count(*) FILTER (WHERE a > 1) FROM t"),
-        ("SELECT x >> 2 FROM t WHERE a < b AND c > d", "SELECT x >> 2 FROM t WHERE a < b AND c > d"),
+        (
+            "SELECT count(*) FILTER (WHERE a > 1) FROM t",
+            "SELECT count(*) FILTER (WHERE a > 1) FROM t",
+        ),
+        (
+            "SELECT x >> 2 FROM t WHERE a < b AND c > d",
+            "SELECT x >> 2 FROM t WHERE a < b AND c > d",
+        ),
     ]);
 }
 
 #[test]
 fn window_functions_have_one_form() {
     check_all(&[
-        ("SELECT * FROM TUMBLE(r, ts, INTERVAL '1 minute')", "SELECT * FROM tumble(r, ts, INTERVAL '1 minute')"),
+        (
+            "SELECT * FROM TUMBLE(r, ts, INTERVAL '1 minute')",
+            "SELECT * FROM tumble(r, ts, INTERVAL '1 minute')",
+        ),
         (
             "SELECT * FROM TABLE(TUMBLE(TABLE s.r, DESCRIPTOR(ts), INTERVAL '1' MINUTE)) AS w",
             "SELECT * FROM tumble(s.r, ts, INTERVAL '1' MINUTE) AS w",
@@ -115,23 +178,41 @@ fn window_functions_have_one_form() {
             "SELECT * FROM SESSION(r, ts, INTERVAL '1' MINUTE PARTITION BY k, l)",
             "SELECT * FROM session(r, ts, INTERVAL '1' MINUTE, partition_by => k, partition_by => l)",
         ),
-        ("SELECT * FROM generate_series(1, 3) AS g(i)", "SELECT * FROM generate_series(1, 3) AS g (i)"),
+        (
+            "SELECT * FROM generate_series(1, 3) AS g(i)",
+            "SELECT * FROM generate_series(1, 3) AS g (i)",
+        ),
     ]);
 }
 
 #[test]
 fn changes() {
     check_all(&[
-        ("INSERT INTO t VALUES (1, DEFAULT)", "INSERT INTO t VALUES (1, DEFAULT)"),
-        ("insert into t (a) select b from u", "INSERT INTO t (a) SELECT b FROM u"),
-        ("INSERT INTO t DEFAULT VALUES", "INSERT INTO t DEFAULT VALUES"),
+        (
+            "INSERT INTO t VALUES (1, DEFAULT)",
+            "INSERT INTO t VALUES (1, DEFAULT)",
+        ),
+        (
+            "insert into t (a) select b from u",
+            "INSERT INTO t (a) SELECT b FROM u",
+        ),
+        (
+            "INSERT INTO t DEFAULT VALUES",
+            "INSERT INTO t DEFAULT VALUES",
+        ),
         (
             "INSERT INTO t VALUES (1) ON CONFLICT (a) DO NOTHING RETURNING *",
             "INSERT INTO t VALUES (1) ON CONFLICT(a) DO NOTHING RETURNING *",
         ),
-        ("UPDATE t SET a = a + 1 WHERE b", "UPDATE t SET a = a + 1 WHERE b"),
+        (
+            "UPDATE t SET a = a + 1 WHERE b",
+            "UPDATE t SET a = a + 1 WHERE b",
+        ),
         ("DELETE FROM t WHERE a = 1", "DELETE FROM t WHERE a = 1"),
-        ("DELETE FROM t USING u WHERE t.a = u.a", "DELETE FROM t USING u WHERE t.a = u.a"),
+        (
+            "DELETE FROM t USING u WHERE t.a = u.a",
+            "DELETE FROM t USING u WHERE t.a = u.a",
+        ),
     ]);
 }
 
@@ -139,8 +220,14 @@ fn changes() {
 fn views() {
     check_all(&[
         ("CREATE VIEW v AS SELECT 1", "view v or=false [] SELECT 1"),
-        ("CREATE OR REPLACE VIEW s.v (a, \"B\") AS TABLE t", "view s.v or=true [\"a\", \"B\"] SELECT * FROM t"),
-        ("CREATE MATERIALIZED VIEW mv AS SELECT 1", "mv mv or=false ine=false [] {} eowc=false SELECT 1"),
+        (
+            "CREATE OR REPLACE VIEW s.v (a, \"B\") AS TABLE t",
+            "view s.v or=true [\"a\", \"B\"] SELECT * FROM t",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW mv AS SELECT 1",
+            "mv mv or=false ine=false [] {} eowc=false SELECT 1",
+        ),
         (
             "CREATE MATERIALIZED VIEW IF NOT EXISTS rivermark.public.mv (a) WITH (Retention = '7 days') AS \
              SELECT count(*) FROM TUMBLE(r, ts, '1 s') GROUP BY window_start EMIT ON WINDOW CLOSE;",
@@ -157,7 +244,10 @@ fn views() {
 #[test]
 fn tables() {
     check_all(&[
-        ("CREATE TABLE t (a INT)", "table t ine=false a:integer key=[] append_only=false"),
+        (
+            "CREATE TABLE t (a INT)",
+            "table t ine=false a:integer key=[] append_only=false",
+        ),
         (
             "create table if not exists T (A int primary key, \"B\" varchar(3) not null, c numeric(10,2) default 1.5)",
             "table t ine=true a:integer,B:character varying(3),c:numeric(10,2) key=[0] append_only=false",
@@ -177,7 +267,10 @@ fn tables() {
 #[test]
 fn the_rest() {
     check_all(&[
-        ("CREATE SCHEMA IF NOT EXISTS s", "CreateSchema { name: \"s\", if_not_exists: true }"),
+        (
+            "CREATE SCHEMA IF NOT EXISTS s",
+            "CreateSchema { name: \"s\", if_not_exists: true }",
+        ),
         (
             "DROP MATERIALIZED VIEW IF EXISTS a, s.b CASCADE",
             "Drop { kind: MaterializedView, names: [ObjectName { schema: None, name: \"a\" }, \
@@ -187,7 +280,10 @@ fn the_rest() {
             "DROP SOURCE x RESTRICT",
             "Drop { kind: Source, names: [ObjectName { schema: None, name: \"x\" }], if_exists: false, cascade: false }",
         ),
-        ("DROP SCHEMA a, b", "DropSchema { names: [\"a\", \"b\"], if_exists: false, cascade: false }"),
+        (
+            "DROP SCHEMA a, b",
+            "DropSchema { names: [\"a\", \"b\"], if_exists: false, cascade: false }",
+        ),
         (
             "COMMENT ON COLUMN s.t.c IS 'it''s'",
             "Comment { kind: Column, name: ObjectName { schema: Some(\"s\"), name: \"t\" }, column: Some(\"c\"), \
@@ -199,19 +295,46 @@ fn the_rest() {
         ),
         ("SHOW TABLES", "Show(Tables)"),
         ("SHOW MATERIALIZED VIEWS", "Show(MaterializedViews)"),
-        ("SHOW COLUMNS FROM t", "Show(Columns { relation: ObjectName { schema: None, name: \"t\" } })"),
-        ("SHOW CREATE MATERIALIZED VIEW t", "Show(Create { name: ObjectName { schema: None, name: \"t\" } })"),
-        ("SHOW CREATE t", "Show(Create { name: ObjectName { schema: None, name: \"t\" } })"),
+        (
+            "SHOW COLUMNS FROM t",
+            "Show(Columns { relation: ObjectName { schema: None, name: \"t\" } })",
+        ),
+        (
+            "SHOW CREATE MATERIALIZED VIEW t",
+            "Show(Create { name: ObjectName { schema: None, name: \"t\" } })",
+        ),
+        (
+            "SHOW CREATE t",
+            "Show(Create { name: ObjectName { schema: None, name: \"t\" } })",
+        ),
         ("SHOW ALL", "Show(AllSettings)"),
         ("SHOW Search_Path", "Show(Setting(\"search_path\"))"),
-        ("SHOW TRANSACTION ISOLATION LEVEL", "Show(Setting(\"transaction_isolation\"))"),
+        (
+            "SHOW TRANSACTION ISOLATION LEVEL",
+            "Show(Setting(\"transaction_isolation\"))",
+        ),
         ("SHOW TIME ZONE", "Show(Setting(\"timezone\"))"),
-        ("DESC t", "Describe { name: ObjectName { schema: None, name: \"t\" } }"),
+        (
+            "DESC t",
+            "Describe { name: ObjectName { schema: None, name: \"t\" } }",
+        ),
         ("FLUSH", "Flush"),
-        ("SET a.b TO 'x', Y, -1", "Set { name: \"a.b\", value: Value([\"x\", \"y\", \"-1\"]), local: false }"),
-        ("SET LOCAL x = DEFAULT", "Set { name: \"x\", value: Default, local: true }"),
-        ("SET SESSION x = on", "Set { name: \"x\", value: Value([\"on\"]), local: false }"),
-        ("SET TIME ZONE 'UTC'", "Set { name: \"timezone\", value: Value([\"UTC\"]), local: false }"),
+        (
+            "SET a.b TO 'x', Y, -1",
+            "Set { name: \"a.b\", value: Value([\"x\", \"y\", \"-1\"]), local: false }",
+        ),
+        (
+            "SET LOCAL x = DEFAULT",
+            "Set { name: \"x\", value: Default, local: true }",
+        ),
+        (
+            "SET SESSION x = on",
+            "Set { name: \"x\", value: Value([\"on\"]), local: false }",
+        ),
+        (
+            "SET TIME ZONE 'UTC'",
+            "Set { name: \"timezone\", value: Value([\"UTC\"]), local: false }",
+        ),
         (
             "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
             "Set { name: \"default_transaction_isolation\", value: Value([\"repeatable read\"]), local: false }",
@@ -223,22 +346,40 @@ fn the_rest() {
         ("RESET ALL", "Reset { name: None }"),
         ("RESET x", "Reset { name: Some(\"x\") }"),
         ("BEGIN", "Begin"),
-        ("BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY", "Begin"),
+        (
+            "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY",
+            "Begin",
+        ),
         ("START TRANSACTION", "Begin"),
         ("END", "Commit"),
         ("COMMIT WORK AND NO CHAIN", "Commit"),
         ("ABORT", "Rollback"),
-        ("PREPARE p (int, text) AS SELECT $1", "prepare p [Int(None), Text] SELECT $1"),
+        (
+            "PREPARE p (int, text) AS SELECT $1",
+            "prepare p [Int(None), Text] SELECT $1",
+        ),
         ("EXECUTE p (1, 'a')", "execute p 1,'a'"),
         ("DEALLOCATE PREPARE ALL", "Deallocate { name: None }"),
-        ("DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1", "declare c SELECT 1"),
-        ("FETCH FORWARD 10 FROM c", "Fetch { name: \"c\", count: Rows(10) }"),
+        (
+            "DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1",
+            "declare c SELECT 1",
+        ),
+        (
+            "FETCH FORWARD 10 FROM c",
+            "Fetch { name: \"c\", count: Rows(10) }",
+        ),
         ("FETCH c", "Fetch { name: \"c\", count: Rows(1) }"),
         ("FETCH ALL IN c", "Fetch { name: \"c\", count: All }"),
         ("CLOSE ALL", "CloseCursor { name: None }"),
         ("DISCARD ALL", "Discard"),
-        ("EXPLAIN ANALYZE VERBOSE SELECT 1", "explain a=true v=true SELECT 1"),
-        ("EXPLAIN (VERBOSE, ANALYZE off, FORMAT text) SELECT 1", "explain a=false v=true SELECT 1"),
+        (
+            "EXPLAIN ANALYZE VERBOSE SELECT 1",
+            "explain a=true v=true SELECT 1",
+        ),
+        (
+            "EXPLAIN (VERBOSE, ANALYZE off, FORMAT text) SELECT 1",
+            "explain a=false v=true SELECT 1",
+        ),
         ("EXPLAIN (SELECT 1)", "explain a=false v=false (SELECT 1)"),
         (
             "EXPLAIN CREATE MATERIALIZED VIEW v AS SELECT 1 EMIT ON WINDOW CLOSE",

@@ -110,10 +110,11 @@ async fn parameters_and_results_in_binary() {
         rows.iter().map(|r| r.get::<_, i64>(0)).collect::<Vec<_>>(),
         [12, 13]
     );
-    let nothing = client
-        .query_one("select $1::int", &[&None::<i32>])
+    let statement = client
+        .prepare_typed("select $1", &[Type::INT4])
         .await
         .unwrap();
+    let nothing = client.query_one(&statement, &[&None::<i32>]).await.unwrap();
     assert_eq!(nothing.get::<_, Option<i32>>(0), None);
 }
 

@@ -171,7 +171,10 @@ fn trickle(probe: &Arc<Probe>) -> SendableRecordBatchStream {
     let rows = endless(probe);
     let schema = rows.schema();
     let one = rows.take(1).map(|batch| batch.map(|b| b.slice(0, 1)));
-    let stream = one.chain(futures::stream::pending());
+    let guard = Counted::new(probe);
+    let stream = one
+        .chain(futures::stream::pending())
+        .inspect(move |_| _ = &guard);
     Box::pin(RecordBatchStreamAdapter::new(schema, stream))
 }
 

@@ -1,0 +1,65 @@
+//! What a person sees who explores with psql: its backslash commands print for Rivermark what they print for PostgreSQL.
+
+use rivermark_sql_tests::postgres::Postgres;
+use rivermark_sql_tests::psql::psql;
+use rivermark_sql_tests::server::Server;
+
+const DEFINITIONS: [&str; 3] = [
+    "CREATE TABLE devices (id INT PRIMARY KEY, name VARCHAR(20) NOT NULL, price NUMERIC(10,2), ok BOOLEAN,
+     at TIMESTAMPTZ, made DATE, ratio DOUBLE PRECISION, tags TEXT[])",
+    "CREATE VIEW cheap AS SELECT id, name FROM devices WHERE price < 10",
+    "CREATE MATERIALIZED VIEW by_name AS SELECT name, count(*) AS n, max(price) AS top FROM devices GROUP BY name",
+];
+
+/// Commands whose output is the same on both servers, word for word.
+const EQUAL: [&str; 7] = [
+    "\\d devices",
+    "\\d cheap",
+    "\\d by_name",
+    "SELECT * FROM devices ORDER BY id",
+    "SELECT pg_typeof(1), pg_typeof('x'::text), pg_typeof(now()), pg_typeof(1.5::double precision)",
+    "SELECT current_database() IS NOT NULL, current_schema()",
+    "SELECT relname, relkind FROM pg_class WHERE relname IN ('devices', 'cheap', 'by_name') ORDER BY 1",
+];
+
+#[test]
+fn psql_shows_what_it_shows_for_postgres() {
+    let postgres = Postgres::start().expect("PostgreSQL starts");
+    let mut server = Server::options().start().expect("the server starts");
+    let (ours, theirs) = (server.connection_string(), postgres.connection_string());
+    for definition in DEFINITIONS.iter().chain(&["INSERT INTO devices VALUES
+        (1, 'bolt', 0.25, true, '2024-01-01 00:00:00+00', '2024-02-29', 0.1, ARRAY['a', 'b c'])"])
+    {
+        psql(&theirs, definition).expect("PostgreSQL accepts the definition");
+        psql(&ours, definition).unwrap_or_else(|e| panic!("{e:#}\n{}", server.log_tail()));
+    }
+    let mut complaints = Vec::new();
+    for command in EQUAL {
+        let expected = psql(&theirs, command).expect("PostgreSQL answers");
+        match psql(&ours, command) {
+            Ok(printed) if printed == expected => {}
+            Ok(printed) => complaints.push(format!(
+                "{command}\n--- PostgreSQL\n{expected}--- Rivermark\n{printed}"
+            )),
+            Err(error) => complaints.push(format!("{command}\n{error:#}")),
+        }
+    }
+    for (command, names) in [
+        ("\\d", &["devices", "cheap", "by_name"][..]),
+        ("\\dt", &["devices"]),
+        ("\\dm", &["by_name"]),
+        ("\\dv", &["cheap"]),
+        ("\\d+ devices", &["price", "numeric(10,2)"]),
+        ("SELECT version()", &["PostgreSQL 15"]),
+    ] {
+        match psql(&ours, command) {
+            Ok(printed) if names.iter().all(|name| printed.contains(name)) => {}
+            Ok(printed) => {
+                complaints.push(format!("{command}: not all of {names:?} in\n{printed}"))
+            }
+            Err(error) => complaints.push(format!("{command}\n{error:#}")),
+        }
+    }
+    assert!(complaints.is_empty(), "{}", complaints.join("\n\n"));
+    server.stop().expect("the server stops cleanly");
+}
