@@ -167,6 +167,7 @@ async fn begin<F: SessionFactory>(
         registration.pid,
         registration.secret.clone(),
     ));
+    link.set_max_message_bytes(context.max_message_bytes);
     Ok(session)
 }
 
