@@ -258,6 +258,24 @@ fn intervals() {
             "1 day -00:00:01",
             "fffffffffff0bdc00000000100000000",
         ),
+    ] {
+        let value = IntervalMonthDayNano {
+            months,
+            days,
+            nanoseconds: us * 1000,
+        };
+        check(
+            ScalarValue::IntervalMonthDayNano(Some(value)),
+            "",
+            text,
+            binary,
+        );
+    }
+}
+
+#[test]
+fn intervals_with_parts_of_both_signs() {
+    for (months, days, us, text, binary) in [
         (
             0,
             -3,
