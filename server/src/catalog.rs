@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
-use rivermark_executor::engine::Snapshot;
+use rivermark_executor::snapshot::Snapshot;
 use rivermark_planner::ObjectId;
 use rivermark_planner::catalog::{Object, QualifiedName};
 use rivermark_planner::statement::ObjectName;

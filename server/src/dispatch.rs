@@ -1,6 +1,5 @@
 //! From a statement to what runs it: the one place that knows every kind of statement.
 
-use arrow::datatypes::Schema;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::statement::{SetValue, Statement};
 
@@ -236,9 +235,4 @@ impl Session {
         self.shared.settings.lock().reset_all();
         Ok(done("DISCARD ALL"))
     }
-}
-
-/// The schema of a result without columns.
-pub fn empty_schema() -> Schema {
-    Schema::empty()
 }

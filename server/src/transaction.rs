@@ -7,7 +7,8 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use rivermark_executor::api::TableWrite;
-use rivermark_executor::engine::{Engine, Snapshot};
+use rivermark_executor::engine::Engine;
+use rivermark_executor::snapshot::Snapshot;
 use rivermark_planner::ObjectId;
 
 use crate::pg_error::PgError;
