@@ -21,14 +21,24 @@ pub fn consolidate(delta: Delta) -> Result<Delta> {
     };
     let weights = weights.values();
     if weights.iter().all(|&weight| weight >= 0) {
-        return without_zeros(&delta, (0..delta.num_rows() as u32).collect(), weights.to_vec());
+        return without_zeros(
+            &delta,
+            (0..delta.num_rows() as u32).collect(),
+            weights.to_vec(),
+        );
     }
     if delta.columns().is_empty() {
         let sum: i64 = weights.iter().sum();
         let kept = delta.slice(0, usize::from(sum != 0));
-        return Ok(Delta::new(kept.batch().clone(), if sum == 0 { None } else { compact(vec![sum]) }));
+        return Ok(Delta::new(
+            kept.batch().clone(),
+            if sum == 0 { None } else { compact(vec![sum]) },
+        ));
     }
-    let fields = delta.columns().iter().map(|column| SortField::new(column.data_type().clone()));
+    let fields = delta
+        .columns()
+        .iter()
+        .map(|column| SortField::new(column.data_type().clone()));
     let rows = RowConverter::new(fields.collect())?.convert_columns(delta.columns())?;
     let hasher = DefaultHashBuilder::default();
     // First row of each kind, and its position in `firsts`.
@@ -37,7 +47,8 @@ pub fn consolidate(delta: Delta) -> Result<Delta> {
     let mut sums: Vec<i64> = Vec::new();
     for (row, &weight) in weights.iter().enumerate() {
         let bytes = rows.row(row).data();
-        let hash_of = |&kind: &u32| hasher.hash_one(rows.row(firsts[kind as usize] as usize).data());
+        let hash_of =
+            |&kind: &u32| hasher.hash_one(rows.row(firsts[kind as usize] as usize).data());
         let is_same = |&kind: &u32| rows.row(firsts[kind as usize] as usize).data() == bytes;
         match index.entry(hasher.hash_one(bytes), is_same, hash_of) {
             Entry::Occupied(found) => sums[*found.get() as usize] += weight,
@@ -56,14 +67,21 @@ fn without_zeros(delta: &Delta, indices: Vec<u32>, weights: Vec<i64>) -> Result<
     if indices.len() == delta.num_rows() && !weights.contains(&0) {
         return Ok(Delta::new(delta.batch().clone(), compact(weights)));
     }
-    let (indices, weights): (Vec<u32>, Vec<i64>) =
-        indices.into_iter().zip(weights).filter(|&(_, weight)| weight != 0).unzip();
+    let (indices, weights): (Vec<u32>, Vec<i64>) = indices
+        .into_iter()
+        .zip(weights)
+        .filter(|&(_, weight)| weight != 0)
+        .unzip();
     let rows = delta.take(&UInt32Array::from(indices))?;
     Ok(Delta::new(rows.batch().clone(), compact(weights)))
 }
 
 fn compact(weights: Vec<i64>) -> Option<Int64Array> {
-    if weights.iter().all(|&weight| weight == 1) { None } else { Some(Int64Array::from(weights)) }
+    if weights.iter().all(|&weight| weight == 1) {
+        None
+    } else {
+        Some(Int64Array::from(weights))
+    }
 }
 
 #[cfg(test)]
@@ -79,24 +97,39 @@ mod tests {
         let schema = Arc::new(Schema::new(vec![Field::new("a", DataType::Float64, true)]));
         let values = Float64Array::from_iter_values(rows.iter().map(|row| row.0));
         let batch = RecordBatch::try_new(schema, vec![Arc::new(values)]).unwrap();
-        Delta::new(batch, Some(rows.iter().map(|row| row.1).collect::<Vec<_>>().into()))
+        Delta::new(
+            batch,
+            Some(rows.iter().map(|row| row.1).collect::<Vec<_>>().into()),
+        )
     }
 
     #[test]
     fn equal_rows_become_one() {
         for (input, expected) in [
             (vec![(1.0, 1), (1.0, -1)], vec![]),
-            (vec![(1.0, 1), (2.0, -1), (1.0, 2)], vec![(1.0, 3), (2.0, -1)]),
+            (
+                vec![(1.0, 1), (2.0, -1), (1.0, 2)],
+                vec![(1.0, 3), (2.0, -1)],
+            ),
             (vec![(1.0, 1), (2.0, 0), (3.0, 2)], vec![(1.0, 1), (3.0, 2)]),
             (vec![(-0.0, 1), (0.0, -1)], vec![(-0.0, 1), (0.0, -1)]),
-            (vec![(f64::NAN, 1), (f64::NAN, -1), (4.0, 1)], vec![(4.0, 1)]),
+            (
+                vec![(f64::NAN, 1), (f64::NAN, -1), (4.0, 1)],
+                vec![(4.0, 1)],
+            ),
             (vec![], vec![]),
         ] {
             let output = consolidate(delta(&input)).unwrap();
             let values = output.columns()[0].as_primitive::<Float64Type>().values();
-            let rows: Vec<(u64, i64)> =
-                values.iter().enumerate().map(|(i, value)| (value.to_bits(), output.weight(i))).collect();
-            let expected: Vec<(u64, i64)> = expected.iter().map(|&(v, w): &(f64, i64)| (v.to_bits(), w)).collect();
+            let rows: Vec<(u64, i64)> = values
+                .iter()
+                .enumerate()
+                .map(|(i, value)| (value.to_bits(), output.weight(i)))
+                .collect();
+            let expected: Vec<(u64, i64)> = expected
+                .iter()
+                .map(|&(v, w): &(f64, i64)| (v.to_bits(), w))
+                .collect();
             assert_eq!(rows, expected, "{input:?}");
         }
     }
@@ -104,7 +137,8 @@ mod tests {
     #[test]
     fn rows_without_columns_are_all_equal() {
         let options = arrow::array::RecordBatchOptions::new().with_row_count(Some(3));
-        let batch = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
+        let batch =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options).unwrap();
         let output = consolidate(Delta::new(batch.clone(), Some(vec![1, -2, 1].into()))).unwrap();
         assert_eq!(output.num_rows(), 0);
         let output = consolidate(Delta::new(batch, Some(vec![1, -2, -1].into()))).unwrap();

@@ -83,10 +83,15 @@ impl Evaluator {
             }
             return Ok(());
         }
-        for half in [delta.slice(0, count / 2), delta.slice(count / 2, count - count / 2)] {
+        for half in [
+            delta.slice(0, count / 2),
+            delta.slice(count / 2, count - count / 2),
+        ] {
             match compute(half.batch()) {
                 Ok(columns) => pieces.push((half, columns)),
-                Err(ExecutorError::Evaluation(error)) => self.bisect(compute, &half, error, pieces, failures)?,
+                Err(ExecutorError::Evaluation(error)) => {
+                    self.bisect(compute, &half, error, pieces, failures)?
+                }
                 Err(other) => return Err(other),
             }
         }
@@ -95,7 +100,11 @@ impl Evaluator {
 
     /// The failure of the only row of `delta`.
     fn failure(&self, delta: &Delta, error: String) -> Result<Failure> {
-        let types = delta.columns().iter().map(|column| column.data_type().clone()).collect();
+        let types = delta
+            .columns()
+            .iter()
+            .map(|column| column.data_type().clone())
+            .collect();
         let payload = row_as_json(delta.schema().fields(), delta.columns(), 0)?;
         let mut key = self.operator_id.to_be_bytes().to_vec();
         match RowCodec::new(types) {
@@ -103,13 +112,21 @@ impl Evaluator {
             // A column on its way that can not be stored: its text tells rows apart as well.
             Err(_) => key.extend_from_slice(payload.as_bytes()),
         }
-        Ok(Failure { key, weight: delta.weight(0), payload, error })
+        Ok(Failure {
+            key,
+            weight: delta.weight(0),
+            payload,
+            error,
+        })
     }
 }
 
 /// One column per expression.
 pub fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs.iter().map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)).collect()
+    exprs
+        .iter()
+        .map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?))
+        .collect()
 }
 
 fn join(whole: &Delta, pieces: Vec<Piece>) -> Result<(Delta, Vec<ArrayRef>)> {
@@ -133,10 +150,14 @@ pub fn row_as_json(fields: &Fields, columns: &[ArrayRef], row: usize) -> Result<
         }
         json.push_str(&serde_json::Value::from(field.name().as_str()).to_string());
         json.push(':');
-        let text = ArrayFormatter::try_new(column, &options)?.value(row).try_to_string()?;
+        let text = ArrayFormatter::try_new(column, &options)?
+            .value(row)
+            .try_to_string()?;
         let is_bare = match column.data_type() {
             DataType::Boolean => true,
-            data_type if data_type.is_numeric() => serde_json::from_str::<serde_json::Number>(&text).is_ok(),
+            data_type if data_type.is_numeric() => {
+                serde_json::from_str::<serde_json::Number>(&text).is_ok()
+            }
             _ => false,
         };
         if column.is_null(row) || is_bare {
@@ -168,15 +189,26 @@ mod tests {
     fn quotient(delta: &Delta) -> Vec<Arc<dyn PhysicalExpr>> {
         let schema = delta.schema();
         let a = col("a", &schema).unwrap();
-        vec![binary(lit(100i64), Operator::Divide, a.clone(), &schema).unwrap(), a]
+        vec![
+            binary(lit(100i64), Operator::Divide, a.clone(), &schema).unwrap(),
+            a,
+        ]
     }
 
     #[test]
     fn failing_rows_are_left_out_and_named() {
         for (values, kept, failed) in [
-            (vec![Some(1), None, Some(5)], vec![Some(100), None, Some(20)], vec![]),
+            (
+                vec![Some(1), None, Some(5)],
+                vec![Some(100), None, Some(20)],
+                vec![],
+            ),
             (vec![Some(0)], vec![], vec![10]),
-            (vec![Some(2), Some(0), None, Some(0), Some(4)], vec![Some(50), None, Some(25)], vec![11, 13]),
+            (
+                vec![Some(2), Some(0), None, Some(0), Some(4)],
+                vec![Some(50), None, Some(25)],
+                vec![11, 13],
+            ),
             (vec![Some(0), Some(0), Some(0)], vec![], vec![10, 11, 12]),
             (vec![], vec![], vec![]),
         ] {
@@ -184,13 +216,32 @@ mod tests {
             let delta = rows(values.clone(), Some(weights));
             let mut failures = Vec::new();
             let exprs = quotient(&delta);
-            let (left, columns) = Evaluator::new(7).evaluate(&exprs, delta, &mut failures).unwrap();
-            assert_eq!(columns[0].as_primitive::<Int64Type>().iter().collect::<Vec<_>>(), kept, "{values:?}");
+            let (left, columns) = Evaluator::new(7)
+                .evaluate(&exprs, delta, &mut failures)
+                .unwrap();
+            assert_eq!(
+                columns[0]
+                    .as_primitive::<Int64Type>()
+                    .iter()
+                    .collect::<Vec<_>>(),
+                kept,
+                "{values:?}"
+            );
             assert_eq!(left.columns()[0].as_ref(), columns[1].as_ref());
-            assert_eq!(failures.iter().map(|failure| failure.weight).collect::<Vec<_>>(), failed);
+            assert_eq!(
+                failures
+                    .iter()
+                    .map(|failure| failure.weight)
+                    .collect::<Vec<_>>(),
+                failed
+            );
             for failure in &failures {
                 assert_eq!(failure.payload, r#"{"a":0}"#);
-                assert!(failure.error.to_lowercase().contains("zero"), "{}", failure.error);
+                assert!(
+                    failure.error.to_lowercase().contains("zero"),
+                    "{}",
+                    failure.error
+                );
                 assert_eq!(failure.key[..4], [0, 0, 0, 7]);
             }
         }
@@ -206,7 +257,13 @@ mod tests {
             Arc::new(Int64Array::from(vec![Some(-4), None])),
             Arc::new(StringArray::from(vec![Some("a\"b"), Some("")])),
         ];
-        assert_eq!(row_as_json(&fields, &columns, 0).unwrap(), r#"{"n":-4,"say \"t\"":"a\"b"}"#);
-        assert_eq!(row_as_json(&fields, &columns, 1).unwrap(), r#"{"n":null,"say \"t\"":""}"#);
+        assert_eq!(
+            row_as_json(&fields, &columns, 0).unwrap(),
+            r#"{"n":-4,"say \"t\"":"a\"b"}"#
+        );
+        assert_eq!(
+            row_as_json(&fields, &columns, 1).unwrap(),
+            r#"{"n":null,"say \"t\"":""}"#
+        );
     }
 }

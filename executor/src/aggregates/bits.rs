@@ -31,7 +31,12 @@ pub struct BitStates {
 impl BitStates {
     /// For values of an integer type, 64 bits at most.
     pub fn new(operation: BitOperation, data_type: DataType) -> Self {
-        BitStates { operation, data_type, bits: Vec::new(), counts: Vec::new() }
+        BitStates {
+            operation,
+            data_type,
+            bits: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     fn combine(&mut self, group: usize, bits: i64, count: i64) {
@@ -55,8 +60,16 @@ impl BitStates {
 impl Accumulate for BitStates {
     fn update(&mut self, rows: &GroupedRows<'_>) -> Result<()> {
         let values: ScalarBuffer<i64> = match rows.args[0].data_type() {
-            DataType::UInt64 => rows.args[0].as_primitive::<UInt64Type>().values().inner().clone().into(),
-            _ => cast(&rows.args[0], &DataType::Int64)?.as_primitive::<Int64Type>().values().clone(),
+            DataType::UInt64 => rows.args[0]
+                .as_primitive::<UInt64Type>()
+                .values()
+                .inner()
+                .clone()
+                .into(),
+            _ => cast(&rows.args[0], &DataType::Int64)?
+                .as_primitive::<Int64Type>()
+                .values()
+                .clone(),
         };
         let mut has_retraction = false;
         rows.for_each_valid(|row, group, weight| {
@@ -70,7 +83,9 @@ impl Accumulate for BitStates {
             }
         });
         if has_retraction && self.operation != BitOperation::Xor {
-            return Err(ExecutorError::Internal("a bit aggregate of append-only input got a retraction".to_string()));
+            return Err(ExecutorError::Internal(
+                "a bit aggregate of append-only input got a retraction".to_string(),
+            ));
         }
         Ok(())
     }
@@ -97,9 +112,17 @@ impl GroupStates for BitStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let values = self.bits.iter().zip(&self.counts).map(|(&bits, &count)| (count != 0).then_some(bits));
+        let values = self
+            .bits
+            .iter()
+            .zip(&self.counts)
+            .map(|(&bits, &count)| (count != 0).then_some(bits));
         Ok(Output::of(match self.data_type {
-            DataType::UInt64 => Arc::new(values.map(|bits| bits.map(i64::cast_unsigned)).collect::<UInt64Array>()),
+            DataType::UInt64 => Arc::new(
+                values
+                    .map(|bits| bits.map(i64::cast_unsigned))
+                    .collect::<UInt64Array>(),
+            ),
             _ => cast(&values.collect::<Int64Array>(), &self.data_type)?,
         }))
     }

@@ -18,7 +18,11 @@ pub struct BooleanStates {
 impl BooleanStates {
     /// `bool_and` or `bool_or`.
     pub fn new(is_and: bool) -> Self {
-        BooleanStates { is_and, trues: Vec::new(), falses: Vec::new() }
+        BooleanStates {
+            is_and,
+            trues: Vec::new(),
+            falses: Vec::new(),
+        }
     }
 }
 
@@ -27,7 +31,11 @@ impl Accumulate for BooleanStates {
         let values = rows.args[0].as_boolean().values();
         let (trues, falses) = (&mut self.trues, &mut self.falses);
         rows.for_each_valid(|row, group, weight| {
-            let counts = if values.value(row) { &mut *trues } else { &mut *falses };
+            let counts = if values.value(row) {
+                &mut *trues
+            } else {
+                &mut *falses
+            };
             counts[group] += weight;
         });
         Ok(())

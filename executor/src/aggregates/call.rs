@@ -44,8 +44,16 @@ pub struct Call {
 /// See the module text.
 pub enum CallKind {
     Accumulated(Recipe),
-    Distinct { entries: EntryCodec, recipe: Recipe },
-    Ordered { entries: EntryCodec, pick: Pick, outcomes: OutcomeCodec, empty: Outcome },
+    Distinct {
+        entries: EntryCodec,
+        recipe: Recipe,
+    },
+    Ordered {
+        entries: EntryCodec,
+        pick: Pick,
+        outcomes: OutcomeCodec,
+        empty: Outcome,
+    },
 }
 
 /// What becomes of an ordered collection.
@@ -87,17 +95,25 @@ impl Recipe {
         Ok(match self.clone() {
             Recipe::Count => Box::new(CountStates::default()),
             Recipe::IntegerSum(kind, data_type) => Box::new(IntegerSumStates::new(kind, data_type)),
-            Recipe::DecimalSum(kind, scale, data_type) => Box::new(DecimalSumStates::new(kind, scale, data_type)),
+            Recipe::DecimalSum(kind, scale, data_type) => {
+                Box::new(DecimalSumStates::new(kind, scale, data_type))
+            }
             Recipe::FloatSum(kind, data_type) => Box::new(FloatSumStates::new(kind, data_type)),
             Recipe::Moment(moment, data_type) => Box::new(MomentStates::new(moment, data_type)),
             Recipe::Boolean { is_and } => Box::new(BooleanStates::new(is_and)),
             Recipe::Bits(operation, data_type) => Box::new(BitStates::new(operation, data_type)),
-            Recipe::Quantile(quantile, data_type) => Box::new(QuantileSketchStates::new(quantile, data_type)),
-            Recipe::NumberExtreme(end, data_type) => Box::new(NumberExtremeStates::new(end, data_type)),
+            Recipe::Quantile(quantile, data_type) => {
+                Box::new(QuantileSketchStates::new(quantile, data_type))
+            }
+            Recipe::NumberExtreme(end, data_type) => {
+                Box::new(NumberExtremeStates::new(end, data_type))
+            }
             Recipe::EntryExtreme(end, entries, data_type) => {
                 Box::new(EntryExtremeStates::new(end, entries, data_type))
             }
-            Recipe::DistinctSketch(types, data_type) => Box::new(DistinctSketchStates::new(types, data_type)?),
+            Recipe::DistinctSketch(types, data_type) => {
+                Box::new(DistinctSketchStates::new(types, data_type)?)
+            }
         })
     }
 }
@@ -105,7 +121,11 @@ impl Recipe {
 impl Call {
     /// Chooses the way; an error if values of the call's types cannot be stored.
     pub fn new(call: &AggregateCall) -> Result<Self> {
-        let constants = call.args.iter().map(constant_of).collect::<Result<Vec<_>>>()?;
+        let constants = call
+            .args
+            .iter()
+            .map(constant_of)
+            .collect::<Result<Vec<_>>>()?;
         let is_distinct = call.distinct && !ignores_duplicates(&call.name);
         let linear = linear_recipe(call, &constants);
         if !is_distinct {
@@ -126,12 +146,23 @@ impl Call {
         Call::ordered(call, constants)
     }
 
-    fn accumulated(call: &AggregateCall, recipe: Recipe, constants: &[Option<ScalarValue>]) -> Self {
+    fn accumulated(
+        call: &AggregateCall,
+        recipe: Recipe,
+        constants: &[Option<ScalarValue>],
+    ) -> Self {
         let mut args: Vec<&BoundExpr> = call.args.iter().collect();
         match &recipe {
             Recipe::Count => {
-                let is_null = |constant: &Option<ScalarValue>| constant.as_ref().is_none_or(ScalarValue::is_null);
-                args = args.into_iter().zip(constants).filter(|(_, c)| is_null(c)).map(|(arg, _)| arg).collect();
+                let is_null = |constant: &Option<ScalarValue>| {
+                    constant.as_ref().is_none_or(ScalarValue::is_null)
+                };
+                args = args
+                    .into_iter()
+                    .zip(constants)
+                    .filter(|(_, c)| is_null(c))
+                    .map(|(arg, _)| arg)
+                    .collect();
             }
             Recipe::EntryExtreme(_, _, _) if is_positional(&call.name) => {
                 args.truncate(1);
@@ -150,8 +181,19 @@ impl Call {
             args.truncate(1);
         }
         let types = args.iter().map(|arg| arg.data_type.clone()).collect();
-        let entries = EntryCodec::new(types, Vec::new(), EntryRules { is_canonical: true, skips_nulls: true })?;
-        Ok(Call::of(call, &args, CallKind::Distinct { entries, recipe }))
+        let entries = EntryCodec::new(
+            types,
+            Vec::new(),
+            EntryRules {
+                is_canonical: true,
+                skips_nulls: true,
+            },
+        )?;
+        Ok(Call::of(
+            call,
+            &args,
+            CallKind::Distinct { entries, recipe },
+        ))
     }
 
     fn ordered(call: &AggregateCall, mut constants: Vec<Option<ScalarValue>>) -> Result<Self> {
@@ -167,15 +209,22 @@ impl Call {
             "max" | "last_value" => Some(Pick::Last),
             _ => None,
         };
-        let mut args: Vec<&BoundExpr> =
-            call.args.iter().zip(&constants).filter(|(_, constant)| constant.is_none()).map(|(arg, _)| arg).collect();
+        let mut args: Vec<&BoundExpr> = call
+            .args
+            .iter()
+            .zip(&constants)
+            .filter(|(_, constant)| constant.is_none())
+            .map(|(arg, _)| arg)
+            .collect();
         if picked.is_some() {
             args = call.args.iter().take(1).collect();
         }
         let is_extreme = matches!(name, "min" | "max");
         let rules = EntryRules {
             is_canonical: is_extreme || call.distinct,
-            skips_nulls: is_extreme || name == "any_value" || (call.ignore_nulls && args.len() == 1),
+            skips_nulls: is_extreme
+                || name == "any_value"
+                || (call.ignore_nulls && args.len() == 1),
         };
         let order = match is_extreme || call.function.supports_within_group_clause() {
             true => &[][..],
@@ -183,17 +232,34 @@ impl Call {
         };
         let entries = EntryCodec::new(
             args.iter().map(|arg| arg.data_type.clone()).collect(),
-            order.iter().map(|(expr, options)| (expr.data_type.clone(), *options)).collect(),
+            order
+                .iter()
+                .map(|(expr, options)| (expr.data_type.clone(), *options))
+                .collect(),
             rules,
         )?;
         let outcomes = OutcomeCodec::new(call.data_type.clone())?;
         let pick = match picked {
             Some(pick) => pick,
-            None => Pick::Replay(Box::new(Replay::new(call, constants, entries.clone(), outcomes.clone())?)),
+            None => Pick::Replay(Box::new(Replay::new(
+                call,
+                constants,
+                entries.clone(),
+                outcomes.clone(),
+            )?)),
         };
         let empty = pick.empty(&outcomes)?;
         args.extend(order.iter().map(|(expr, _)| expr));
-        Ok(Call::of(call, &args, CallKind::Ordered { entries, pick, outcomes, empty }))
+        Ok(Call::of(
+            call,
+            &args,
+            CallKind::Ordered {
+                entries,
+                pick,
+                outcomes,
+                empty,
+            },
+        ))
     }
 
     fn of(call: &AggregateCall, inputs: &[&BoundExpr], kind: CallKind) -> Self {
@@ -215,7 +281,16 @@ impl Call {
 fn ignores_duplicates(name: &str) -> bool {
     matches!(
         name,
-        "min" | "max" | "bool_and" | "bool_or" | "bit_and" | "bit_or" | "approx_distinct" | "any_value" | "first_value" | "last_value"
+        "min"
+            | "max"
+            | "bool_and"
+            | "bool_or"
+            | "bit_and"
+            | "bit_or"
+            | "approx_distinct"
+            | "any_value"
+            | "first_value"
+            | "last_value"
     )
 }
 
@@ -233,12 +308,18 @@ fn linear_recipe(call: &AggregateCall, constants: &[Option<ScalarValue>]) -> Opt
     let is_integer = argument.is_integer();
     match call.name.as_str() {
         "sum" | "avg" | "mean" => {
-            let kind = if call.name == "sum" { SumKind::Sum } else { SumKind::Average };
+            let kind = if call.name == "sum" {
+                SumKind::Sum
+            } else {
+                SumKind::Average
+            };
             match argument {
                 _ if is_integer && (kind == SumKind::Sum || result.is_floating()) => {
                     Some(Recipe::IntegerSum(kind, result))
                 }
-                DataType::Float16 | DataType::Float32 | DataType::Float64 => Some(Recipe::FloatSum(kind, result)),
+                DataType::Float16 | DataType::Float32 | DataType::Float64 => {
+                    Some(Recipe::FloatSum(kind, result))
+                }
                 DataType::Decimal32(_, scale)
                 | DataType::Decimal64(_, scale)
                 | DataType::Decimal128(_, scale)
@@ -246,7 +327,9 @@ fn linear_recipe(call: &AggregateCall, constants: &[Option<ScalarValue>]) -> Opt
                 _ => None,
             }
         }
-        "bool_and" | "bool_or" => Some(Recipe::Boolean { is_and: call.name == "bool_and" }),
+        "bool_and" | "bool_or" => Some(Recipe::Boolean {
+            is_and: call.name == "bool_and",
+        }),
         "bit_xor" if is_integer => Some(Recipe::Bits(BitOperation::Xor, result)),
         "approx_median" if argument.is_numeric() => Some(Recipe::Quantile(0.5, result)),
         "approx_percentile_cont" if argument.is_numeric() => {
@@ -255,8 +338,18 @@ fn linear_recipe(call: &AggregateCall, constants: &[Option<ScalarValue>]) -> Opt
                 ScalarValue::Float32(quantile) => f64::from((*quantile)?),
                 _ => return None,
             };
-            let is_descending = call.order_by.first().is_some_and(|(_, options)| options.descending);
-            Some(Recipe::Quantile(if is_descending { 1.0 - quantile } else { quantile }, result))
+            let is_descending = call
+                .order_by
+                .first()
+                .is_some_and(|(_, options)| options.descending);
+            Some(Recipe::Quantile(
+                if is_descending {
+                    1.0 - quantile
+                } else {
+                    quantile
+                },
+                result,
+            ))
         }
         name => Moment::of_name(name).map(|moment| Recipe::Moment(moment, result)),
     }
@@ -269,20 +362,46 @@ fn mergeable_recipe(call: &AggregateCall) -> Result<Option<Recipe>> {
     let result = call.data_type.clone();
     Ok(match call.name.as_str() {
         "min" | "max" => {
-            let end = if call.name == "min" { End::First } else { End::Last };
+            let end = if call.name == "min" {
+                End::First
+            } else {
+                End::Last
+            };
             if ordered_int::is_supported(&argument) && argument == result {
                 Some(Recipe::NumberExtreme(end, result))
             } else {
-                let rules = EntryRules { is_canonical: true, skips_nulls: true };
-                Some(Recipe::EntryExtreme(end, EntryCodec::new(vec![argument], Vec::new(), rules)?, result))
+                let rules = EntryRules {
+                    is_canonical: true,
+                    skips_nulls: true,
+                };
+                Some(Recipe::EntryExtreme(
+                    end,
+                    EntryCodec::new(vec![argument], Vec::new(), rules)?,
+                    result,
+                ))
             }
         }
         "first_value" | "last_value" | "any_value" => {
-            let end = if call.name == "last_value" { End::Last } else { End::First };
-            let order = call.order_by.iter().map(|(expr, options)| (expr.data_type.clone(), *options)).collect();
+            let end = if call.name == "last_value" {
+                End::Last
+            } else {
+                End::First
+            };
+            let order = call
+                .order_by
+                .iter()
+                .map(|(expr, options)| (expr.data_type.clone(), *options))
+                .collect();
             let skips_nulls = call.ignore_nulls || call.name == "any_value";
-            let rules = EntryRules { is_canonical: false, skips_nulls };
-            Some(Recipe::EntryExtreme(end, EntryCodec::new(vec![argument], order, rules)?, result))
+            let rules = EntryRules {
+                is_canonical: false,
+                skips_nulls,
+            };
+            Some(Recipe::EntryExtreme(
+                end,
+                EntryCodec::new(vec![argument], order, rules)?,
+                result,
+            ))
         }
         "bit_and" if argument.is_integer() => Some(Recipe::Bits(BitOperation::And, result)),
         "bit_or" if argument.is_integer() => Some(Recipe::Bits(BitOperation::Or, result)),

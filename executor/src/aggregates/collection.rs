@@ -29,7 +29,12 @@ impl EpochEntries {
         let batch = entries.encode(rows.args)?;
         for (index, &row) in batch.rows_kept.iter().enumerate() {
             let (group, weight) = (rows.groups[row as usize], rows.weight(row as usize));
-            self.add(group, batch.keys.get(index), batch.values.get(index), weight);
+            self.add(
+                group,
+                batch.keys.get(index),
+                batch.values.get(index),
+                weight,
+            );
         }
         Ok(())
     }
@@ -38,14 +43,28 @@ impl EpochEntries {
     pub fn merge(&mut self, other: &EpochEntries, groups: &[usize]) {
         for entry in 0..other.len() {
             let (key, value) = (other.keys.get(entry), other.values.get(entry));
-            self.add(groups[other.groups[entry]], key, value, other.weights[entry]);
+            self.add(
+                groups[other.groups[entry]],
+                key,
+                value,
+                other.weights[entry],
+            );
         }
     }
 
     fn add(&mut self, group: usize, key: &[u8], value: &[u8], weight: i64) {
-        let EpochEntries { index, hasher, groups, keys, values, weights } = self;
-        let hash_of = |&entry: &u32| hasher.hash_one((groups[entry as usize], keys.get(entry as usize)));
-        let is_same = |&entry: &u32| groups[entry as usize] == group && keys.get(entry as usize) == key;
+        let EpochEntries {
+            index,
+            hasher,
+            groups,
+            keys,
+            values,
+            weights,
+        } = self;
+        let hash_of =
+            |&entry: &u32| hasher.hash_one((groups[entry as usize], keys.get(entry as usize)));
+        let is_same =
+            |&entry: &u32| groups[entry as usize] == group && keys.get(entry as usize) == key;
         match index.entry(hasher.hash_one((group, key)), is_same, hash_of) {
             Entry::Occupied(found) => weights[*found.get() as usize] += weight,
             Entry::Vacant(vacant) => {
@@ -65,7 +84,12 @@ impl EpochEntries {
 
     /// Group, element key, element value and weight of pair `entry`.
     pub fn get(&self, entry: usize) -> (usize, &[u8], &[u8], i64) {
-        (self.groups[entry], self.keys.get(entry), self.values.get(entry), self.weights[entry])
+        (
+            self.groups[entry],
+            self.keys.get(entry),
+            self.values.get(entry),
+            self.weights[entry],
+        )
     }
 }
 

@@ -44,7 +44,9 @@ impl Sketch {
                 Err(at) if pairs.len() < SPARSE_LIMIT => pairs.insert(at, (register, rank)),
                 Err(_) => {
                     let mut ranks = Box::new([0; REGISTERS]);
-                    pairs.iter().for_each(|&(register, rank)| ranks[usize::from(register)] = rank);
+                    pairs
+                        .iter()
+                        .for_each(|&(register, rank)| ranks[usize::from(register)] = rank);
                     ranks[usize::from(register)] = rank;
                     *self = Sketch::Dense(ranks);
                 }
@@ -63,7 +65,9 @@ impl Sketch {
         match self {
             Sketch::Sparse(pairs) => {
                 ranks[0] = (REGISTERS - pairs.len()) as u32;
-                pairs.iter().for_each(|&(_, rank)| ranks[usize::from(rank)] += 1);
+                pairs
+                    .iter()
+                    .for_each(|&(_, rank)| ranks[usize::from(rank)] += 1);
             }
             Sketch::Dense(dense) => dense.iter().for_each(|&rank| ranks[usize::from(rank)] += 1),
         }
@@ -101,7 +105,9 @@ impl Sketch {
                 let mut register = 0;
                 for _ in 0..stored.unsigned()? {
                     register += stored.unsigned()?;
-                    let index = u16::try_from(register).ok().filter(|&r| usize::from(r) < REGISTERS);
+                    let index = u16::try_from(register)
+                        .ok()
+                        .filter(|&r| usize::from(r) < REGISTERS);
                     let rank = stored.byte()?;
                     if usize::from(rank) > MAX_RANK {
                         return Err(damaged());
@@ -181,7 +187,11 @@ pub struct DistinctSketchStates {
 impl DistinctSketchStates {
     /// For arguments of `types` and results of `data_type`.
     pub fn new(types: Vec<DataType>, data_type: DataType) -> Result<Self> {
-        Ok(DistinctSketchStates { key: KeyCodec::new(types, None)?, data_type, sketches: Vec::new() })
+        Ok(DistinctSketchStates {
+            key: KeyCodec::new(types, None)?,
+            data_type,
+            sketches: Vec::new(),
+        })
     }
 }
 
@@ -209,7 +219,9 @@ impl GroupStates for DistinctSketchStates {
     }
 
     fn merge_stored(&mut self, readers: &mut [Option<Reader<'_>>]) -> Result<()> {
-        merge_each(readers, |group, reader| self.sketches[group].merge_stored(reader))
+        merge_each(readers, |group, reader| {
+            self.sketches[group].merge_stored(reader)
+        })
     }
 
     fn store(&self, group: usize, out: &mut Vec<u8>) {
@@ -217,7 +229,11 @@ impl GroupStates for DistinctSketchStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let estimates: Int64Array = self.sketches.iter().map(|sketch| Some(sketch.estimate())).collect();
+        let estimates: Int64Array = self
+            .sketches
+            .iter()
+            .map(|sketch| Some(sketch.estimate()))
+            .collect();
         Ok(Output::of(cast(&estimates, &self.data_type)?))
     }
 }
@@ -237,7 +253,10 @@ mod tests {
         for count in [0u64, 1, 10, 1000, 5000, 20_000, 60_000, 500_000] {
             let estimate = sketch(0..count).estimate() as f64;
             let allowed = (count as f64 * 0.03).max(0.5);
-            assert!((estimate - count as f64).abs() <= allowed, "{count}: {estimate}");
+            assert!(
+                (estimate - count as f64).abs() <= allowed,
+                "{count}: {estimate}"
+            );
         }
     }
 
@@ -254,7 +273,14 @@ mod tests {
 
     #[test]
     fn hash_is_golden() {
-        assert_eq!([hash(b""), hash(b"rivermark"), hash(b"a\0")], [9169598296804632971, 11860937487990025349, 1039712644690976266]);
+        assert_eq!(
+            [hash(b""), hash(b"rivermark"), hash(b"a\0")],
+            [
+                9169598296804632971,
+                11860937487990025349,
+                1039712644690976266
+            ]
+        );
         assert_ne!(hash(b"a"), hash(b"a\0"));
     }
 }

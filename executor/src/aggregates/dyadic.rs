@@ -16,7 +16,10 @@ pub struct Dyadic {
 impl Dyadic {
     /// A whole number.
     pub fn integer(value: i64) -> Self {
-        Dyadic { mantissa: BigInt::from(value), exponent: 0 }
+        Dyadic {
+            mantissa: BigInt::from(value),
+            exponent: 0,
+        }
     }
 
     pub fn is_zero(&self) -> bool {
@@ -31,7 +34,10 @@ impl Dyadic {
     }
 
     pub fn subtract(&self, other: &Self) -> Self {
-        let negated = Dyadic { mantissa: -&other.mantissa, exponent: other.exponent };
+        let negated = Dyadic {
+            mantissa: -&other.mantissa,
+            exponent: other.exponent,
+        };
         self.add(&negated)
     }
 
@@ -44,12 +50,16 @@ impl Dyadic {
         }
         let exponent = self.exponent.min(other.exponent);
         let align = |d: &Self| &d.mantissa << (d.exponent - exponent) as usize;
-        Dyadic { mantissa: align(self) + align(other), exponent }
+        Dyadic {
+            mantissa: align(self) + align(other),
+            exponent,
+        }
     }
 
     /// The nearest `f64` to `self / divisor`, which must not be zero. Infinite if it is too large for an `f64`.
     pub fn divide(&self, divisor: &Self) -> f64 {
-        let is_negative = (self.mantissa.sign() == Sign::Minus) != (divisor.mantissa.sign() == Sign::Minus);
+        let is_negative =
+            (self.mantissa.sign() == Sign::Minus) != (divisor.mantissa.sign() == Sign::Minus);
         let (numerator, denominator) = (self.mantissa.magnitude(), divisor.mantissa.magnitude());
         // A quotient of 66 or 67 bits, and whether anything was left: more than enough to round from.
         let shift = 66 - (numerator.bits() as i64 - denominator.bits() as i64);
@@ -74,15 +84,21 @@ impl Dyadic {
         }
         let root = (&square.mantissa << shift as usize).sqrt();
         let exponent = ((i64::from(square.exponent) - shift) / 2) as i32;
-        self.divide(&Dyadic { mantissa: root, exponent })
+        self.divide(&Dyadic {
+            mantissa: root,
+            exponent,
+        })
     }
 
     /// The nearest `f64`. Infinite if the number is too large for one.
     pub fn to_f64(&self) -> f64 {
         match u128::try_from(self.mantissa.magnitude()) {
-            Ok(magnitude) => {
-                round(self.mantissa.sign() == Sign::Minus, magnitude, self.exponent, false)
-            }
+            Ok(magnitude) => round(
+                self.mantissa.sign() == Sign::Minus,
+                magnitude,
+                self.exponent,
+                false,
+            ),
             Err(_) => self.divide(&Dyadic::integer(1)),
         }
     }
@@ -98,7 +114,12 @@ pub fn divide_small(mantissa: i128, exponent: i32, divisor: u64) -> f64 {
     let scaled = mantissa.unsigned_abs() << shift;
     let divisor = u128::from(divisor);
     let quotient = scaled / divisor;
-    round(mantissa < 0, quotient, exponent - shift as i32, quotient * divisor != scaled)
+    round(
+        mantissa < 0,
+        quotient,
+        exponent - shift as i32,
+        quotient * divisor != scaled,
+    )
 }
 
 /// The nearest `f64` (ties to even) to `±(mantissa + ε) * 2^exponent`, where ε is 0 or, if `is_inexact`, anything
@@ -110,7 +131,11 @@ pub fn round(is_negative: bool, mantissa: u128, exponent: i32, is_inexact: bool)
     }
     let top = exponent + (127 - mantissa.leading_zeros() as i32);
     if top > 1023 {
-        return if is_negative { f64::NEG_INFINITY } else { f64::INFINITY };
+        return if is_negative {
+            f64::NEG_INFINITY
+        } else {
+            f64::INFINITY
+        };
     }
     let unit = (top - 52).max(LOWEST);
     let shift = unit - exponent;
@@ -157,15 +182,31 @@ mod tests {
             ((1 << 53) - 1, 971, false, f64::MAX),
             (1, -2000, false, 0.0),
         ] {
-            assert_eq!(round(false, mantissa, exponent, is_inexact), expected, "{mantissa} {exponent}");
+            assert_eq!(
+                round(false, mantissa, exponent, is_inexact),
+                expected,
+                "{mantissa} {exponent}"
+            );
             assert_eq!(round(true, mantissa, exponent, is_inexact), -expected);
         }
     }
 
     #[test]
     fn quotients_are_those_of_the_processor() {
-        for (a, b) in [(1i64, 3i64), (2, 3), (-10, 7), (1, i64::MAX), (i64::MAX, 3), (7, 7), (0, 5)] {
-            let expected = if a.abs() < 1 << 53 && b.abs() < 1 << 53 { a as f64 / b as f64 } else { f64::NAN };
+        for (a, b) in [
+            (1i64, 3i64),
+            (2, 3),
+            (-10, 7),
+            (1, i64::MAX),
+            (i64::MAX, 3),
+            (7, 7),
+            (0, 5),
+        ] {
+            let expected = if a.abs() < 1 << 53 && b.abs() < 1 << 53 {
+                a as f64 / b as f64
+            } else {
+                f64::NAN
+            };
             let exact = Dyadic::integer(a).divide(&Dyadic::integer(b));
             assert_eq!(divide_small(a as i128, 0, b as u64), exact);
             assert!(expected.is_nan() || expected == exact, "{a}/{b}");
@@ -177,7 +218,10 @@ mod tests {
         for (a, square) in [(1i64, 2i64), (3, 9), (-5, 1_000_003), (1 << 40, 7)] {
             let found = Dyadic::integer(a).divide_by_root(&Dyadic::integer(square));
             let expected = a as f64 / (square as f64).sqrt();
-            assert!((found - expected).abs() <= expected.abs() * 4e-16, "{a}/sqrt({square}): {found}");
+            assert!(
+                (found - expected).abs() <= expected.abs() * 4e-16,
+                "{a}/sqrt({square}): {found}"
+            );
         }
     }
 }

@@ -133,7 +133,10 @@ mod tests {
             assert_eq!(Reader::new(&out).signed().unwrap(), value);
             out.clear();
             put_signed_wide(value as i128 * 1_000_003, &mut out);
-            assert_eq!(Reader::new(&out).signed_wide().unwrap(), value as i128 * 1_000_003);
+            assert_eq!(
+                Reader::new(&out).signed_wide().unwrap(),
+                value as i128 * 1_000_003
+            );
         }
         for value in [i128::MAX, i128::MIN] {
             let mut out = Vec::new();

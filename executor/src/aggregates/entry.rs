@@ -48,12 +48,26 @@ pub struct EntryBatch {
 
 impl EntryCodec {
     /// For arguments and ORDER BY columns of these types.
-    pub fn new(arguments: Vec<DataType>, order: Vec<(DataType, SortOptions)>, rules: EntryRules) -> Result<Self> {
-        let ascending = SortOptions { descending: false, nulls_first: false };
-        let (types, options): (Vec<_>, Vec<_>) =
-            order.into_iter().chain(arguments.iter().map(|argument| (argument.clone(), ascending))).unzip();
+    pub fn new(
+        arguments: Vec<DataType>,
+        order: Vec<(DataType, SortOptions)>,
+        rules: EntryRules,
+    ) -> Result<Self> {
+        let ascending = SortOptions {
+            descending: false,
+            nulls_first: false,
+        };
+        let (types, options): (Vec<_>, Vec<_>) = order
+            .into_iter()
+            .chain(
+                arguments
+                    .iter()
+                    .map(|argument| (argument.clone(), ascending)),
+            )
+            .unzip();
         let is_exact = arguments.iter().all(has_one_form);
-        let canonical = (rules.is_canonical && !is_exact).then(|| KeyCodec::new(arguments.clone(), None));
+        let canonical =
+            (rules.is_canonical && !is_exact).then(|| KeyCodec::new(arguments.clone(), None));
         Ok(EntryCodec {
             arguments: arguments.len(),
             key: KeyCodec::new(types, Some(options))?,
@@ -67,7 +81,11 @@ impl EntryCodec {
     /// The elements of a batch: the argument columns, then the ORDER BY columns.
     pub fn encode(&self, columns: &[ArrayRef]) -> Result<EntryBatch> {
         let count = columns.first().map_or(0, |column| column.len());
-        let nulls = if self.skips_nulls { valid_rows(&columns[..self.arguments]) } else { None };
+        let nulls = if self.skips_nulls {
+            valid_rows(&columns[..self.arguments])
+        } else {
+            None
+        };
         let (rows_kept, columns) = match nulls.filter(|nulls| nulls.null_count() > 0) {
             None => ((0..count as u32).collect(), columns.to_vec()),
             Some(nulls) => {
@@ -95,7 +113,11 @@ impl EntryCodec {
             }
             keys = exact;
         }
-        Ok(EntryBatch { rows_kept, keys, values })
+        Ok(EntryBatch {
+            rows_kept,
+            keys,
+            values,
+        })
     }
 
     /// The argument columns of encoded values.
@@ -105,7 +127,12 @@ impl EntryCodec {
 
     /// The encoded value of a row of NULLs.
     pub fn null_row(&self) -> Result<Vec<u8>> {
-        let nulls: Vec<ArrayRef> = self.row.types().iter().map(|data_type| new_null_array(data_type, 1)).collect();
+        let nulls: Vec<ArrayRef> = self
+            .row
+            .types()
+            .iter()
+            .map(|data_type| new_null_array(data_type, 1))
+            .collect();
         let mut row = Vec::new();
         self.row.encode_row_into(&nulls, 0, &mut row)?;
         Ok(row)

@@ -118,8 +118,19 @@ pub fn split(value: f64) -> Option<(i64, i32)> {
         return None;
     }
     let fraction = (bits & ((1 << 52) - 1)) as i64;
-    let magnitude = if biased == 0 { fraction } else { fraction | 1 << 52 };
-    Some((if bits >> 63 == 1 { -magnitude } else { magnitude }, biased.max(1) - 1075))
+    let magnitude = if biased == 0 {
+        fraction
+    } else {
+        fraction | 1 << 52
+    };
+    Some((
+        if bits >> 63 == 1 {
+            -magnitude
+        } else {
+            magnitude
+        },
+        biased.max(1) - 1075,
+    ))
 }
 
 impl ExactSum<i128> {
@@ -140,7 +151,10 @@ impl ExactSum<i128> {
         match &self.rare {
             None => divide_small(self.mantissa, self.exponent, count),
             Some(_) => self.special().unwrap_or_else(|| {
-                let divisor = Dyadic { mantissa: BigInt::from(count), exponent: 0 };
+                let divisor = Dyadic {
+                    mantissa: BigInt::from(count),
+                    exponent: 0,
+                };
                 self.exact().divide(&divisor)
             }),
         }
@@ -149,7 +163,12 @@ impl ExactSum<i128> {
     /// The nearest `f64`; infinite too if the sum is beyond its range.
     pub fn to_f64(&self) -> f64 {
         match &self.rare {
-            None => round(self.mantissa < 0, self.mantissa.unsigned_abs(), self.exponent, false),
+            None => round(
+                self.mantissa < 0,
+                self.mantissa.unsigned_abs(),
+                self.exponent,
+                false,
+            ),
             Some(_) => self.special().unwrap_or_else(|| self.exact().to_f64()),
         }
     }
@@ -201,7 +220,10 @@ impl<M: Mantissa> ExactSum<M> {
     /// Moves the fixed-width part to the wide one and starts it anew with the term that did not fit.
     #[cold]
     fn spill(&mut self, term: M, exponent: i32) {
-        let fixed = Dyadic { mantissa: self.mantissa.to_big(), exponent: self.exponent };
+        let fixed = Dyadic {
+            mantissa: self.mantissa.to_big(),
+            exponent: self.exponent,
+        };
         self.add_wide(&fixed);
         (self.mantissa, self.exponent) = (term, exponent);
     }
@@ -209,7 +231,10 @@ impl<M: Mantissa> ExactSum<M> {
     #[cold]
     fn add_wide(&mut self, addend: &Dyadic) {
         let rare = self.rare.get_or_insert_default();
-        let wide = Dyadic { mantissa: std::mem::take(&mut rare.wide), exponent: rare.wide_exponent };
+        let wide = Dyadic {
+            mantissa: std::mem::take(&mut rare.wide),
+            exponent: rare.wide_exponent,
+        };
         let sum = wide.add(addend);
         (rare.wide, rare.wide_exponent) = (sum.mantissa, sum.exponent);
     }
@@ -229,7 +254,11 @@ impl<M: Mantissa> ExactSum<M> {
     /// The sum of the non-finite terms, if there are any.
     pub fn special(&self) -> Option<f64> {
         let rare = self.rare.as_deref()?;
-        match (rare.nan != 0, rare.positive_infinity != 0, rare.negative_infinity != 0) {
+        match (
+            rare.nan != 0,
+            rare.positive_infinity != 0,
+            rare.negative_infinity != 0,
+        ) {
             (true, _, _) | (_, true, true) => Some(f64::NAN),
             (_, true, false) => Some(f64::INFINITY),
             (_, false, true) => Some(f64::NEG_INFINITY),
@@ -239,11 +268,17 @@ impl<M: Mantissa> ExactSum<M> {
 
     /// The sum of the finite terms.
     pub fn exact(&self) -> Dyadic {
-        let fixed = Dyadic { mantissa: self.mantissa.to_big(), exponent: self.exponent };
+        let fixed = Dyadic {
+            mantissa: self.mantissa.to_big(),
+            exponent: self.exponent,
+        };
         match self.rare.as_deref() {
             None => fixed,
             Some(rare) => {
-                let wide = Dyadic { mantissa: rare.wide.clone(), exponent: rare.wide_exponent };
+                let wide = Dyadic {
+                    mantissa: rare.wide.clone(),
+                    exponent: rare.wide_exponent,
+                };
                 fixed.add(&wide)
             }
         }
@@ -251,11 +286,16 @@ impl<M: Mantissa> ExactSum<M> {
 
     /// Appends the stored form.
     pub fn store(&self, out: &mut Vec<u8>) {
-        let specials = self.rare.as_deref().map(|r| [r.nan, r.positive_infinity, r.negative_infinity]);
+        let specials = self
+            .rare
+            .as_deref()
+            .map(|r| [r.nan, r.positive_infinity, r.negative_infinity]);
         let specials = specials.filter(|counts| counts.iter().any(|&count| count != 0));
         let flag = if specials.is_some() { 0x10 } else { 0 };
         match self.mantissa.to_i128() {
-            Some(mantissa) if self.rare.is_none() => store_small(mantissa, self.exponent, flag, out),
+            Some(mantissa) if self.rare.is_none() => {
+                store_small(mantissa, self.exponent, flag, out)
+            }
             _ => {
                 let exact = self.exact();
                 let zeros = exact.mantissa.trailing_zeros().unwrap_or(0);
@@ -332,7 +372,9 @@ mod tests {
 
     fn sum_of(values: &[(f64, i64)]) -> ExactSum<i128> {
         let mut sum = ExactSum::default();
-        values.iter().for_each(|&(value, weight)| sum.add(value, weight));
+        values
+            .iter()
+            .for_each(|&(value, weight)| sum.add(value, weight));
         sum
     }
 
@@ -341,8 +383,16 @@ mod tests {
             0 => rng.random_range(-100.0..100.0),
             1 => f64::from(rng.random_range(-1000..1000)),
             2 => f64::from_bits(rng.random()),
-            _ => [1e308, -1e308, 5e-324, f64::MIN_POSITIVE, 0.1, f64::INFINITY, f64::NEG_INFINITY, f64::NAN]
-                [rng.random_range(0..8)],
+            _ => [
+                1e308,
+                -1e308,
+                5e-324,
+                f64::MIN_POSITIVE,
+                0.1,
+                f64::INFINITY,
+                f64::NEG_INFINITY,
+                f64::NAN,
+            ][rng.random_range(0..8)],
         }
     }
 
@@ -350,7 +400,10 @@ mod tests {
     fn sums_are_correctly_rounded() {
         for (values, expected) in [
             (vec![(0.1, 10)], 1.0),
-            (vec![(1e308, 1), (1e308, 1), (-1e308, 1), (1.0, 1), (-1e308, 1)], 1.0),
+            (
+                vec![(1e308, 1), (1e308, 1), (-1e308, 1), (1.0, 1), (-1e308, 1)],
+                1.0,
+            ),
             (vec![(1e16, 1), (1.0, 1), (-1e16, 1)], 1.0),
             (vec![(5e-324, 3), (1e300, 1), (1e300, -1)], 1.5e-323),
             (vec![(1e308, 1), (1e308, 1)], f64::INFINITY),
@@ -359,7 +412,11 @@ mod tests {
         ] {
             assert_eq!(sum_of(&values).to_f64(), expected, "{values:?}");
         }
-        assert!(sum_of(&[(f64::INFINITY, 1), (f64::NEG_INFINITY, 2)]).to_f64().is_nan());
+        assert!(
+            sum_of(&[(f64::INFINITY, 1), (f64::NEG_INFINITY, 2)])
+                .to_f64()
+                .is_nan()
+        );
         assert_eq!(sum_of(&[(1.0, 1), (2.0, 1), (2.0, 1)]).mean(3), 5.0 / 3.0);
     }
 
@@ -368,8 +425,9 @@ mod tests {
         let mut rng = StdRng::seed_from_u64(7);
         for _ in 0..200 {
             let count = rng.random_range(1..40);
-            let mut values: Vec<(f64, i64)> =
-                (0..count).map(|_| (random_value(&mut rng), rng.random_range(-3..9))).collect();
+            let mut values: Vec<(f64, i64)> = (0..count)
+                .map(|_| (random_value(&mut rng), rng.random_range(-3..9)))
+                .collect();
             let expected = bytes(&sum_of(&values));
             let noise = random_value(&mut rng);
             values.extend([(noise, 5), (noise, -5)]);
@@ -385,7 +443,12 @@ mod tests {
     #[test]
     fn products_are_exact() {
         let mut sum = ExactSum::<i256>::default();
-        for (a, b, weight) in [(0.1, 0.1, 1), (1e300, 1e300, 2), (1e-300, 1e-300, 1), (1e300, 1e300, -2)] {
+        for (a, b, weight) in [
+            (0.1, 0.1, 1),
+            (1e300, 1e300, 2),
+            (1e-300, 1e-300, 1),
+            (1e300, 1e300, -2),
+        ] {
             sum.add_product(a, b, weight);
         }
         sum.add_product(1e-300, 1e-300, -1);
@@ -399,7 +462,13 @@ mod tests {
     fn bytes_are_golden() {
         assert_eq!(bytes(&sum_of(&[])), [0]);
         assert_eq!(bytes(&sum_of(&[(1.5, 1)])), [1, 1, 6]);
-        assert_eq!(bytes(&sum_of(&[(1.5, 1), (f64::NAN, 1)])), [0x11, 1, 6, 2, 0, 0]);
-        assert_eq!(bytes(&sum_of(&[(1e300, 1), (5e-324, 1)]))[..3], [2, 0xe3, 0x10]);
+        assert_eq!(
+            bytes(&sum_of(&[(1.5, 1), (f64::NAN, 1)])),
+            [0x11, 1, 6, 2, 0, 0]
+        );
+        assert_eq!(
+            bytes(&sum_of(&[(1e300, 1), (5e-324, 1)]))[..3],
+            [2, 0xe3, 0x10]
+        );
     }
 }

@@ -34,7 +34,12 @@ pub struct NumberExtremeStates {
 impl NumberExtremeStates {
     /// For values of a type that [`ordered_int`] supports.
     pub fn new(end: End, data_type: DataType) -> Self {
-        NumberExtremeStates { end, data_type, orders: Vec::new(), is_present: Vec::new() }
+        NumberExtremeStates {
+            end,
+            data_type,
+            orders: Vec::new(),
+            is_present: Vec::new(),
+        }
     }
 
     /// What is worse than every value.
@@ -49,7 +54,10 @@ impl NumberExtremeStates {
 impl Accumulate for NumberExtremeStates {
     fn update(&mut self, rows: &GroupedRows<'_>) -> Result<()> {
         let values = ordered_int::encode(&rows.args[0])?;
-        if rows.weights.is_some_and(|weights| weights.iter().any(|&weight| weight < 0)) {
+        if rows
+            .weights
+            .is_some_and(|weights| weights.iter().any(|&weight| weight < 0))
+        {
             return Err(retraction());
         }
         let (orders, is_present) = (&mut self.orders, &mut self.is_present);
@@ -121,7 +129,12 @@ struct Entry {
 impl EntryExtremeStates {
     /// The output is the first argument, as `data_type`.
     pub fn new(end: End, entries: EntryCodec, data_type: DataType) -> Self {
-        EntryExtremeStates { end, entries, data_type, best: Vec::new() }
+        EntryExtremeStates {
+            end,
+            entries,
+            data_type,
+            best: Vec::new(),
+        }
     }
 
     fn offer(&mut self, group: usize, key: &[u8], row: &[u8]) {
@@ -131,7 +144,10 @@ impl EntryExtremeStates {
             (Some(best), End::Last) => *key > *best.key,
         };
         if is_better {
-            self.best[group] = Some(Entry { key: key.into(), row: row.into() });
+            self.best[group] = Some(Entry {
+                key: key.into(),
+                row: row.into(),
+            });
         }
     }
 }
@@ -145,7 +161,11 @@ impl Accumulate for EntryExtremeStates {
                 return Err(retraction());
             }
             if weight > 0 {
-                self.offer(rows.groups[row as usize], batch.keys.get(index), batch.values.get(index));
+                self.offer(
+                    rows.groups[row as usize],
+                    batch.keys.get(index),
+                    batch.values.get(index),
+                );
             }
         }
         Ok(())
@@ -179,8 +199,15 @@ impl GroupStates for EntryExtremeStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let rows = self.best.iter().map(|best| best.as_ref().map(|entry| &*entry.row));
-        Ok(Output::of(first_column(&self.entries, rows, &self.data_type)?))
+        let rows = self
+            .best
+            .iter()
+            .map(|best| best.as_ref().map(|entry| &*entry.row));
+        Ok(Output::of(first_column(
+            &self.entries,
+            rows,
+            &self.data_type,
+        )?))
     }
 }
 
@@ -193,5 +220,9 @@ pub fn first_column<'a>(
     let nulls = entries.null_row()?;
     let rows: Vec<&[u8]> = rows.map(|row| row.unwrap_or(&nulls)).collect();
     let column = entries.decode(rows.into_iter())?.swap_remove(0);
-    Ok(if column.data_type() == data_type { column } else { Arc::new(cast(&column, data_type)?) })
+    Ok(if column.data_type() == data_type {
+        column
+    } else {
+        Arc::new(cast(&column, data_type)?)
+    })
 }

@@ -95,7 +95,11 @@ pub struct MomentStates {
 impl MomentStates {
     /// With results of `data_type`.
     pub fn new(moment: Moment, data_type: DataType) -> Self {
-        MomentStates { moment, data_type, sums: Vec::new() }
+        MomentStates {
+            moment,
+            data_type,
+            sums: Vec::new(),
+        }
     }
 }
 
@@ -153,7 +157,11 @@ impl GroupStates for MomentStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let values: Float64Array = self.sums.iter().map(|sums| sums.finish(self.moment)).collect();
+        let values: Float64Array = self
+            .sums
+            .iter()
+            .map(|sums| sums.finish(self.moment))
+            .collect();
         Ok(Output::of(cast(&values, &self.data_type)?))
     }
 }
@@ -188,7 +196,9 @@ impl Sums {
     /// `n·Σab − Σa·Σb`.
     fn spread(&self, ab: &ExactSum<i256>, a: &ExactSum<i128>, b: &ExactSum<i128>) -> Dyadic {
         let count = Dyadic::integer(self.count);
-        count.multiply(&ab.exact()).subtract(&a.exact().multiply(&b.exact()))
+        count
+            .multiply(&ab.exact())
+            .subtract(&a.exact().multiply(&b.exact()))
     }
 
     fn spread_x(&self) -> Dyadic {
@@ -250,7 +260,8 @@ impl Sums {
             Moment::Slope => xy.divide(&x),
             Moment::Intercept => {
                 let left = self.y.exact().multiply(&self.xx.exact());
-                left.subtract(&self.x.exact().multiply(&self.xy.exact())).divide(&x)
+                left.subtract(&self.x.exact().multiply(&self.xy.exact()))
+                    .divide(&x)
             }
             Moment::R2 if y.is_zero() => 1.0,
             Moment::R2 => xy.multiply(&xy).divide(&x.multiply(&y)),
@@ -306,12 +317,24 @@ mod tests {
     fn undetermined_is_null() {
         let empty = sums(&[]);
         let one = sums(&[(1.0, 2.0)]);
-        for moment in [Moment::VarianceSample, Moment::Correlation, Moment::Slope, Moment::R2] {
+        for moment in [
+            Moment::VarianceSample,
+            Moment::Correlation,
+            Moment::Slope,
+            Moment::R2,
+        ] {
             assert_eq!(empty.finish(moment), None, "{moment:?}");
             assert_eq!(one.finish(moment), None, "{moment:?}");
         }
         assert_eq!(one.finish(Moment::VariancePopulation), Some(0.0));
-        assert_eq!(sums(&[(1.0, 5.0), (2.0, 5.0)]).finish(Moment::R2), Some(1.0));
-        assert!(sums(&[(f64::NAN, 1.0)]).finish(Moment::Sxx).is_some_and(f64::is_nan));
+        assert_eq!(
+            sums(&[(1.0, 5.0), (2.0, 5.0)]).finish(Moment::R2),
+            Some(1.0)
+        );
+        assert!(
+            sums(&[(f64::NAN, 1.0)])
+                .finish(Moment::Sxx)
+                .is_some_and(f64::is_nan)
+        );
     }
 }

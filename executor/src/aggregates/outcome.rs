@@ -32,7 +32,9 @@ pub struct OutcomeCodec {
 impl OutcomeCodec {
     /// For results of `data_type`.
     pub fn new(data_type: DataType) -> Result<Self> {
-        Ok(OutcomeCodec { row: RowCodec::new(vec![data_type])? })
+        Ok(OutcomeCodec {
+            row: RowCodec::new(vec![data_type])?,
+        })
     }
 
     /// The type of the results.
@@ -58,7 +60,11 @@ pub struct OutcomeStates {
 impl OutcomeStates {
     /// `empty` is the result over no elements.
     pub fn new(codec: OutcomeCodec, empty: Outcome) -> Self {
-        OutcomeStates { codec, empty, outcomes: Vec::new() }
+        OutcomeStates {
+            codec,
+            empty,
+            outcomes: Vec::new(),
+        }
     }
 
     /// Sets a group's result.

@@ -11,10 +11,10 @@
 //! stored:   | number of buckets | (gap to the previous bucket, count signed, sum signed wide) ... |  NULL rows excluded
 //! ```
 
-use std::collections::BTreeMap;
 use arrow::array::{AsArray, Float64Array};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Float64Type};
+use std::collections::BTreeMap;
 
 use super::encoding::{Reader, damaged, put_signed, put_signed_wide, put_unsigned};
 use super::ordered_int::{of_float, to_float};
@@ -66,7 +66,11 @@ impl Histogram {
             return Some(low);
         }
         let high = self.value_at(lower as i64 + 1)?;
-        Some(if low == high { low } else { low + (high - low) * fraction })
+        Some(if low == high {
+            low
+        } else {
+            low + (high - low) * fraction
+        })
     }
 
     /// The mean of the bucket that holds the value with `rank` values before it.
@@ -93,7 +97,11 @@ pub struct QuantileSketchStates {
 impl QuantileSketchStates {
     /// For a quantile from 0 to 1 and results of `data_type`, a numeric type.
     pub fn new(quantile: f64, data_type: DataType) -> Self {
-        QuantileSketchStates { quantile, data_type, histograms: Vec::new() }
+        QuantileSketchStates {
+            quantile,
+            data_type,
+            histograms: Vec::new(),
+        }
     }
 }
 
@@ -102,7 +110,10 @@ impl Accumulate for QuantileSketchStates {
         let values = cast(&rows.args[0], &DataType::Float64)?;
         let values = values.as_primitive::<Float64Type>().values();
         let histograms = &mut self.histograms;
-        let first = GroupedRows { args: &rows.args[..1], ..*rows };
+        let first = GroupedRows {
+            args: &rows.args[..1],
+            ..*rows
+        };
         first.for_each_valid(|row, group, weight| histograms[group].add_value(values[row], weight));
         Ok(())
     }
@@ -141,7 +152,11 @@ impl GroupStates for QuantileSketchStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let values: Float64Array = self.histograms.iter().map(|histogram| histogram.quantile(self.quantile)).collect();
+        let values: Float64Array = self
+            .histograms
+            .iter()
+            .map(|histogram| histogram.quantile(self.quantile))
+            .collect();
         Ok(Output::of(cast(&values, &self.data_type)?))
     }
 }
@@ -152,7 +167,9 @@ mod tests {
 
     fn histogram(values: &[f64]) -> Histogram {
         let mut histogram = Histogram::default();
-        values.iter().for_each(|&value| histogram.add_value(value, 1));
+        values
+            .iter()
+            .for_each(|&value| histogram.add_value(value, 1));
         histogram
     }
 
@@ -166,7 +183,11 @@ mod tests {
             (vec![3.25; 9], 0.37, Some(3.25)),
             (vec![], 0.5, None),
         ] {
-            assert_eq!(histogram(&values).quantile(quantile), expected, "{values:?} {quantile}");
+            assert_eq!(
+                histogram(&values).quantile(quantile),
+                expected,
+                "{values:?} {quantile}"
+            );
         }
     }
 
@@ -177,7 +198,10 @@ mod tests {
         for quantile in [0.001, 0.1, 0.5, 0.9, 0.999] {
             let exact = quantile * 99_999.0 / 10.0 - 3000.0;
             let found = sketch.quantile(quantile).unwrap();
-            assert!((found - exact).abs() <= exact.abs() * 0.01, "{quantile}: {found} for {exact}");
+            assert!(
+                (found - exact).abs() <= exact.abs() * 0.01,
+                "{quantile}: {found} for {exact}"
+            );
         }
     }
 

@@ -75,7 +75,11 @@ impl Replay {
         let order_by = if call.function.supports_within_group_clause() {
             let first = exprs.first().cloned();
             let options = call.order_by.first().map(|(_, options)| *options);
-            first.zip(options).map(|(expr, options)| PhysicalSortExpr::new(expr, options)).into_iter().collect()
+            first
+                .zip(options)
+                .map(|(expr, options)| PhysicalSortExpr::new(expr, options))
+                .into_iter()
+                .collect()
         } else {
             Vec::new()
         };
@@ -84,7 +88,13 @@ impl Replay {
             .alias(call.display.clone())
             .order_by(order_by)
             .with_ignore_nulls(call.ignore_nulls);
-        Ok(Replay { function: builder.build()?, inputs, entries, outcomes, is_distinct: call.distinct })
+        Ok(Replay {
+            function: builder.build()?,
+            inputs,
+            entries,
+            outcomes,
+            is_distinct: call.distinct,
+        })
     }
 
     /// The result over no elements.
@@ -120,9 +130,17 @@ impl Replay {
     }
 
     /// Hands over elements as often as they count; a failure of the function is the group's.
-    fn feed(&self, accumulator: &mut dyn Accumulator, rows: &Rows, weights: &[i64]) -> Result<Option<Outcome>> {
+    fn feed(
+        &self,
+        accumulator: &mut dyn Accumulator,
+        rows: &Rows,
+        weights: &[i64],
+    ) -> Result<Option<Outcome>> {
         let columns = self.entries.decode(rows.iter())?;
-        let mut copies = (0u32..).zip(weights).flat_map(|(row, &weight)| (0..weight).map(move |_| row)).peekable();
+        let mut copies = (0u32..)
+            .zip(weights)
+            .flat_map(|(row, &weight)| (0..weight).map(move |_| row))
+            .peekable();
         while copies.peek().is_some() {
             let indices: UInt32Array = copies.by_ref().take(BATCH_ROWS).collect::<Vec<_>>().into();
             let args = self.inputs.iter().map(|input| match input {
@@ -141,10 +159,11 @@ impl Replay {
         match accumulator.evaluate() {
             Ok(value) => {
                 let column = value.to_array()?;
-                self.outcomes.value(match column.data_type() == self.outcomes.data_type() {
-                    true => column,
-                    false => cast(&column, self.outcomes.data_type())?,
-                })
+                self.outcomes
+                    .value(match column.data_type() == self.outcomes.data_type() {
+                        true => column,
+                        false => cast(&column, self.outcomes.data_type())?,
+                    })
             }
             Err(error) => failure(error),
         }

@@ -69,7 +69,10 @@ pub struct Output {
 impl Output {
     /// Values without failures.
     pub fn of(values: ArrayRef) -> Self {
-        Output { values, failures: Vec::new() }
+        Output {
+            values,
+            failures: Vec::new(),
+        }
     }
 }
 

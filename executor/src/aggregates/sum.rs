@@ -33,7 +33,12 @@ pub struct IntegerSumStates {
 impl IntegerSumStates {
     /// With results of `data_type` (a 64-bit integer or decimal for sums, a float for means).
     pub fn new(kind: SumKind, data_type: DataType) -> Self {
-        IntegerSumStates { kind, data_type, sums: Vec::new(), counts: Vec::new() }
+        IntegerSumStates {
+            kind,
+            data_type,
+            sums: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 }
 
@@ -76,11 +81,19 @@ impl GroupStates for IntegerSumStates {
     }
 
     fn output(&self) -> Result<Output> {
-        let present = self.sums.iter().zip(&self.counts).map(|(&sum, &count)| (count != 0).then_some((sum, count)));
+        let present = self
+            .sums
+            .iter()
+            .zip(&self.counts)
+            .map(|(&sum, &count)| (count != 0).then_some((sum, count)));
         match (self.kind, &self.data_type) {
             (SumKind::Average, data_type) => {
                 let means: Float64Array = present
-                    .map(|group| group.map(|(sum, count)| super::dyadic::divide_small(sum, 0, count.unsigned_abs())))
+                    .map(|group| {
+                        group.map(|(sum, count)| {
+                            super::dyadic::divide_small(sum, 0, count.unsigned_abs())
+                        })
+                    })
                     .collect();
                 Ok(Output::of(cast(&means, data_type)?))
             }
@@ -98,7 +111,9 @@ impl GroupStates for IntegerSumStates {
             }
             (SumKind::Sum, data_type) => {
                 let sums = present.map(|sum| sum.map(|(sum, _)| i256::from_i128(sum)));
-                let sums = sums.collect::<Decimal256Array>().with_precision_and_scale(76, 0)?;
+                let sums = sums
+                    .collect::<Decimal256Array>()
+                    .with_precision_and_scale(76, 0)?;
                 fit(Arc::new(sums), data_type)
             }
         }
@@ -118,7 +133,13 @@ pub struct DecimalSumStates {
 impl DecimalSumStates {
     /// For values with `scale` digits behind the point and results of `data_type`, a decimal.
     pub fn new(kind: SumKind, scale: i8, data_type: DataType) -> Self {
-        DecimalSumStates { kind, scale, data_type, sums: Vec::new(), counts: Vec::new() }
+        DecimalSumStates {
+            kind,
+            scale,
+            data_type,
+            sums: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 
     /// The mean, rounded half away from zero as PostgreSQL rounds numerics, at the result's scale.
@@ -134,8 +155,16 @@ impl DecimalSumStates {
         let divisor = i256::from(count);
         let (quotient, rest) = (scaled.checked_div(divisor)?, scaled.checked_rem(divisor)?);
         let is_up = rest.wrapping_abs().checked_mul(i256::from(2i64))? >= divisor;
-        let step = if scaled.is_negative() { i256::MINUS_ONE } else { i256::ONE };
-        Some(if is_up { quotient.wrapping_add(step) } else { quotient })
+        let step = if scaled.is_negative() {
+            i256::MINUS_ONE
+        } else {
+            i256::ONE
+        };
+        Some(if is_up {
+            quotient.wrapping_add(step)
+        } else {
+            quotient
+        })
     }
 }
 
@@ -143,13 +172,21 @@ impl Accumulate for DecimalSumStates {
     fn update(&mut self, rows: &GroupedRows<'_>) -> Result<()> {
         let (sums, counts) = (&mut self.sums, &mut self.counts);
         let mut add = |group: usize, value: i256, weight: i64| {
-            let term = if weight == 1 { value } else { value.wrapping_mul(i256::from(weight)) };
+            let term = if weight == 1 {
+                value
+            } else {
+                value.wrapping_mul(i256::from(weight))
+            };
             sums[group] = sums[group].wrapping_add(term);
             counts[group] += weight;
         };
         if let DataType::Decimal128(_, _) = rows.args[0].data_type() {
-            let values = rows.args[0].as_primitive::<arrow::datatypes::Decimal128Type>().values();
-            rows.for_each_valid(|row, group, weight| add(group, i256::from_i128(values[row]), weight));
+            let values = rows.args[0]
+                .as_primitive::<arrow::datatypes::Decimal128Type>()
+                .values();
+            rows.for_each_valid(|row, group, weight| {
+                add(group, i256::from_i128(values[row]), weight)
+            });
         } else {
             let widened = cast(&rows.args[0], &DataType::Decimal256(76, self.scale))?;
             let values = widened.as_primitive::<Decimal256Type>().values();
@@ -169,9 +206,15 @@ impl GroupStates for DecimalSumStates {
         merge_each(readers, |group, reader| {
             // Shortened by its sign bytes; see `store`.
             let bytes = reader.bytes()?;
-            let fill = if bytes.last().is_some_and(|&byte| byte & 0x80 != 0) { 0xff } else { 0 };
+            let fill = if bytes.last().is_some_and(|&byte| byte & 0x80 != 0) {
+                0xff
+            } else {
+                0
+            };
             let mut full = [fill; 32];
-            full.get_mut(..bytes.len()).ok_or_else(super::encoding::damaged)?.copy_from_slice(bytes);
+            full.get_mut(..bytes.len())
+                .ok_or_else(super::encoding::damaged)?
+                .copy_from_slice(bytes);
             self.sums[group] = self.sums[group].wrapping_add(i256::from_le_bytes(full));
             self.counts[group] += reader.signed()?;
             Ok(())
@@ -181,7 +224,10 @@ impl GroupStates for DecimalSumStates {
     fn store(&self, group: usize, out: &mut Vec<u8>) {
         let bytes = self.sums[group].to_le_bytes();
         let fill = if bytes[31] & 0x80 != 0 { 0xff } else { 0 };
-        let mut length = bytes.iter().rposition(|&byte| byte != fill).map_or(0, |last| last + 1);
+        let mut length = bytes
+            .iter()
+            .rposition(|&byte| byte != fill)
+            .map_or(0, |last| last + 1);
         // The last byte kept must show the sign.
         let shows_sign = length > 0 && (bytes[length - 1] & 0x80 != 0) == (fill != 0);
         if !shows_sign && (length > 0 || fill != 0) {
@@ -193,17 +239,22 @@ impl GroupStates for DecimalSumStates {
 
     fn output(&self) -> Result<Output> {
         let mut failures = Vec::new();
-        let values = self.sums.iter().zip(&self.counts).enumerate().map(|(group, (&sum, &count))| {
-            let value = match (self.kind, count) {
-                (_, 0) => return None,
-                (SumKind::Sum, _) => Some(sum),
-                (SumKind::Average, _) => self.mean(sum, count),
-            };
-            if value.is_none() {
-                failures.push((group, overflow(&self.data_type)));
-            }
-            value
-        });
+        let values =
+            self.sums
+                .iter()
+                .zip(&self.counts)
+                .enumerate()
+                .map(|(group, (&sum, &count))| {
+                    let value = match (self.kind, count) {
+                        (_, 0) => return None,
+                        (SumKind::Sum, _) => Some(sum),
+                        (SumKind::Average, _) => self.mean(sum, count),
+                    };
+                    if value.is_none() {
+                        failures.push((group, overflow(&self.data_type)));
+                    }
+                    value
+                });
         let scale = match (self.kind, &self.data_type) {
             (SumKind::Sum, _) => self.scale,
             (
@@ -215,7 +266,9 @@ impl GroupStates for DecimalSumStates {
             ) => (*scale).max(self.scale),
             (SumKind::Average, _) => self.scale,
         };
-        let values = values.collect::<Decimal256Array>().with_precision_and_scale(76, scale)?;
+        let values = values
+            .collect::<Decimal256Array>()
+            .with_precision_and_scale(76, scale)?;
         let mut output = fit(Arc::new(values), &self.data_type)?;
         output.failures.extend(failures);
         Ok(output)
@@ -233,7 +286,12 @@ pub struct FloatSumStates {
 impl FloatSumStates {
     /// With results of `data_type`, a float.
     pub fn new(kind: SumKind, data_type: DataType) -> Self {
-        FloatSumStates { kind, data_type, sums: Vec::new(), counts: Vec::new() }
+        FloatSumStates {
+            kind,
+            data_type,
+            sums: Vec::new(),
+            counts: Vec::new(),
+        }
     }
 }
 
@@ -284,21 +342,33 @@ impl GroupStates for FloatSumStates {
                 Some(value)
             })
             .collect();
-        Ok(Output { values: cast(&values, &self.data_type)?, failures })
+        Ok(Output {
+            values: cast(&values, &self.data_type)?,
+            failures,
+        })
     }
 }
 
 /// Casts to the type of the result; groups whose value does not fit have failed.
 fn fit(values: ArrayRef, data_type: &DataType) -> Result<Output> {
-    let options = CastOptions { safe: true, ..CastOptions::default() };
+    let options = CastOptions {
+        safe: true,
+        ..CastOptions::default()
+    };
     let fitted = cast_with_options(&values, data_type, &options)?;
     let failures = if fitted.null_count() == values.null_count() {
         Vec::new()
     } else {
         let is_lost = |group: &usize| fitted.is_null(*group) && values.is_valid(*group);
-        (0..values.len()).filter(is_lost).map(|group| (group, overflow(data_type))).collect()
+        (0..values.len())
+            .filter(is_lost)
+            .map(|group| (group, overflow(data_type)))
+            .collect()
     };
-    Ok(Output { values: fitted, failures })
+    Ok(Output {
+        values: fitted,
+        failures,
+    })
 }
 
 fn overflow(data_type: &DataType) -> String {

@@ -17,7 +17,9 @@ pub fn split(delta: Delta, shards: usize) -> Vec<Delta> {
     }
     let count = delta.num_rows();
     let bound = |part: usize| count * part / parts;
-    (0..parts).map(|part| delta.slice(bound(part), bound(part + 1) - bound(part))).collect()
+    (0..parts)
+        .map(|part| delta.slice(bound(part), bound(part + 1) - bound(part)))
+        .collect()
 }
 
 /// Applies a stateless operator's function to all rows, on several threads if there are many. Deltas without rows are
@@ -29,9 +31,15 @@ pub fn map(
 ) -> Result<Vec<Delta>> {
     let mut parts = split(delta, context.shards);
     let results: Vec<Result<(Delta, Vec<Failure>)>> = if parts.len() == 1 {
-        parts.drain(..).map(|part| with_failures(part, &apply)).collect()
+        parts
+            .drain(..)
+            .map(|part| with_failures(part, &apply))
+            .collect()
     } else {
-        parts.into_par_iter().map(|part| with_failures(part, &apply)).collect()
+        parts
+            .into_par_iter()
+            .map(|part| with_failures(part, &apply))
+            .collect()
     };
     let mut output = Vec::with_capacity(results.len());
     for result in results {

@@ -31,7 +31,11 @@ pub struct Filter {
 impl Filter {
     /// `schema`: of the output.
     pub fn new(operator_id: u32, predicate: &BoundExpr, schema: SchemaRef) -> Self {
-        Filter { evaluator: Evaluator::new(operator_id), predicate: [predicate.physical.clone()], schema }
+        Filter {
+            evaluator: Evaluator::new(operator_id),
+            predicate: [predicate.physical.clone()],
+            schema,
+        }
     }
 }
 
@@ -40,8 +44,17 @@ impl Operator for Filter {
         "Filter"
     }
 
-    fn push(&mut self, _port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>> {
-        let Filter { evaluator, predicate, schema } = self;
+    fn push(
+        &mut self,
+        _port: usize,
+        delta: Delta,
+        context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
+        let Filter {
+            evaluator,
+            predicate,
+            schema,
+        } = self;
         chunks::map(delta, context, |part, failures| {
             let (part, columns) = evaluator.evaluate(predicate.as_slice(), part, failures)?;
             let mask = columns[0].as_boolean();

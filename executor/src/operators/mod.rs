@@ -9,6 +9,9 @@ mod union_all;
 mod unnest;
 mod values;
 
+#[cfg(test)]
+mod tests;
+
 use rivermark_planner::plan::{PlanNode, PlanOp};
 
 use crate::error::{ExecutorError, Result};
@@ -22,7 +25,11 @@ pub use aggregate::Aggregate;
 ///
 /// # Errors
 /// If a type can not be stored, or for a node that is no operator: a scan is the dataflow's own affair.
-pub fn build_operator(operator_id: u32, node: &PlanNode, tables: Vec<StateTable>) -> Result<Box<dyn Operator>> {
+pub fn build_operator(
+    operator_id: u32,
+    node: &PlanNode,
+    tables: Vec<StateTable>,
+) -> Result<Box<dyn Operator>> {
     if tables.len() != node.op.state_tables() as usize {
         let message = format!("{} was given {} state tables", node.op.name(), tables.len());
         return Err(ExecutorError::Internal(message));
@@ -30,15 +37,23 @@ pub fn build_operator(operator_id: u32, node: &PlanNode, tables: Vec<StateTable>
     let schema = node.schema.clone();
     Ok(match &node.op {
         PlanOp::Scan { name, .. } => {
-            return Err(ExecutorError::Internal(format!("the scan of {name} is no operator")));
+            return Err(ExecutorError::Internal(format!(
+                "the scan of {name} is no operator"
+            )));
         }
         PlanOp::Values { rows } => Box::new(values::Values::new(rows, &schema)?),
-        PlanOp::Filter { predicate } => Box::new(filter::Filter::new(operator_id, predicate, schema)),
+        PlanOp::Filter { predicate } => {
+            Box::new(filter::Filter::new(operator_id, predicate, schema))
+        }
         PlanOp::Project { exprs } => Box::new(project::Project::new(operator_id, exprs, schema)),
         PlanOp::Unnest { columns } => Box::new(unnest::Unnest::new(columns, schema)),
         PlanOp::UnionAll => Box::new(union_all::UnionAll::new(schema)),
-        PlanOp::Aggregate { group_by, calls } => {
-            Box::new(Aggregate::new(operator_id, group_by, calls, schema, tables)?)
-        }
+        PlanOp::Aggregate { group_by, calls } => Box::new(Aggregate::new(
+            operator_id,
+            group_by,
+            calls,
+            schema,
+            tables,
+        )?),
     })
 }

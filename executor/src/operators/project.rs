@@ -31,7 +31,11 @@ impl Project {
     /// `schema`: of the output, one field per expression.
     pub fn new(operator_id: u32, exprs: &[BoundExpr], schema: SchemaRef) -> Self {
         let exprs = exprs.iter().map(|expr| expr.physical.clone()).collect();
-        Project { evaluator: Evaluator::new(operator_id), exprs, schema }
+        Project {
+            evaluator: Evaluator::new(operator_id),
+            exprs,
+            schema,
+        }
     }
 }
 
@@ -40,8 +44,17 @@ impl Operator for Project {
         "Project"
     }
 
-    fn push(&mut self, _port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>> {
-        let Project { evaluator, exprs, schema } = self;
+    fn push(
+        &mut self,
+        _port: usize,
+        delta: Delta,
+        context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
+        let Project {
+            evaluator,
+            exprs,
+            schema,
+        } = self;
         chunks::map(delta, context, |part, failures| {
             let (part, columns) = evaluator.evaluate(exprs, part, failures)?;
             Ok(part.with_batch(conform(schema, columns, part.num_rows())?))

@@ -30,7 +30,12 @@ impl Operator for UnionAll {
         "UnionAll"
     }
 
-    fn push(&mut self, _port: usize, delta: Delta, _context: &mut EpochContext) -> Result<Vec<Delta>> {
+    fn push(
+        &mut self,
+        _port: usize,
+        delta: Delta,
+        _context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
         let batch = conform(&self.schema, delta.columns().to_vec(), delta.num_rows())?;
         Ok(vec![delta.with_batch(batch)])
     }

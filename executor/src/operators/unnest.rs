@@ -30,7 +30,10 @@ pub struct Unnest {
 impl Unnest {
     /// `columns`: which input columns are lists to be replaced. `schema`: of the output.
     pub fn new(columns: &[usize], schema: SchemaRef) -> Self {
-        Unnest { columns: columns.to_vec(), schema }
+        Unnest {
+            columns: columns.to_vec(),
+            schema,
+        }
     }
 
     /// The output of the input rows that `elements` has been cut to.
@@ -38,7 +41,11 @@ impl Unnest {
         let mut source = Vec::new();
         let mut elements = vec![Vec::new(); lists.len()];
         for row in rows {
-            let longest = lists.iter().map(|list| list.range(row).len()).max().unwrap_or(0);
+            let longest = lists
+                .iter()
+                .map(|list| list.range(row).len())
+                .max()
+                .unwrap_or(0);
             source.extend(std::iter::repeat_n(row as u32, longest));
             for (list, elements) in lists.iter().zip(&mut elements) {
                 let range = list.range(row);
@@ -58,9 +65,17 @@ impl Unnest {
             }
         });
         let columns = columns.collect::<Result<Vec<_>>>()?;
-        let weights = delta.weights().map(|weights| source.values().iter().map(|&row| weights.value(row as usize)));
+        let weights = delta.weights().map(|weights| {
+            source
+                .values()
+                .iter()
+                .map(|&row| weights.value(row as usize))
+        });
         let weights = weights.map(|weights| weights.collect::<Vec<_>>().into());
-        Ok(Delta::new(conform(&self.schema, columns, row_count)?, weights))
+        Ok(Delta::new(
+            conform(&self.schema, columns, row_count)?,
+            weights,
+        ))
     }
 }
 
@@ -69,13 +84,25 @@ impl Operator for Unnest {
         "Unnest"
     }
 
-    fn push(&mut self, _port: usize, delta: Delta, _context: &mut EpochContext) -> Result<Vec<Delta>> {
-        let lists = self.columns.iter().map(|&column| List::of(&delta.columns()[column]));
+    fn push(
+        &mut self,
+        _port: usize,
+        delta: Delta,
+        _context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
+        let lists = self
+            .columns
+            .iter()
+            .map(|&column| List::of(&delta.columns()[column]));
         let lists = lists.collect::<Result<Vec<_>>>()?;
         let mut output = Vec::new();
         let (mut start, mut pending) = (0, 0);
         for row in 0..delta.num_rows() {
-            pending += lists.iter().map(|list| list.range(row).len()).max().unwrap_or(0);
+            pending += lists
+                .iter()
+                .map(|list| list.range(row).len())
+                .max()
+                .unwrap_or(0);
             if pending >= OUTPUT_ROWS {
                 output.push(self.spread(&delta, &lists, start..row + 1)?);
                 (start, pending) = (row + 1, 0);
@@ -101,19 +128,38 @@ impl List {
         let (offsets, values) = match array.data_type() {
             DataType::List(_) => {
                 let list = array.as_list::<i32>();
-                (list.offsets().iter().map(|&offset| offset as usize).collect(), list.values().clone())
+                (
+                    list.offsets()
+                        .iter()
+                        .map(|&offset| offset as usize)
+                        .collect(),
+                    list.values().clone(),
+                )
             }
             DataType::LargeList(_) => {
                 let list = array.as_list::<i64>();
-                (list.offsets().iter().map(|&offset| offset as usize).collect(), list.values().clone())
+                (
+                    list.offsets()
+                        .iter()
+                        .map(|&offset| offset as usize)
+                        .collect(),
+                    list.values().clone(),
+                )
             }
             DataType::FixedSizeList(_, size) => {
                 let size = *size as usize;
-                ((0..=array.len()).map(|row| row * size).collect(), array.as_fixed_size_list().values().clone())
+                (
+                    (0..=array.len()).map(|row| row * size).collect(),
+                    array.as_fixed_size_list().values().clone(),
+                )
             }
             other => return Err(ExecutorError::Internal(format!("unnest of {other}"))),
         };
-        Ok(List { offsets, nulls: array.nulls().cloned(), values })
+        Ok(List {
+            offsets,
+            nulls: array.nulls().cloned(),
+            values,
+        })
     }
 
     fn range(&self, row: usize) -> Range<usize> {
@@ -135,28 +181,52 @@ mod tests {
 
     type Lists = Vec<Option<Vec<Option<i32>>>>;
 
-    fn unnest(a: Lists, b: Lists, weights: Option<Vec<i64>>) -> Vec<(i32, Option<i32>, Option<i32>, i64)> {
+    fn unnest(
+        a: Lists,
+        b: Lists,
+        weights: Option<Vec<i64>>,
+    ) -> Vec<(i32, Option<i32>, Option<i32>, i64)> {
         let ids = Int32Array::from_iter_values(0..a.len() as i32);
         let a = ListArray::from_iter_primitive::<Int32Type, _, _>(a);
         let b = ListArray::from_iter_primitive::<Int32Type, _, _>(b);
         let columns: Vec<ArrayRef> = vec![Arc::new(a), Arc::new(ids), Arc::new(b)];
         let names = ["a", "id", "b"];
         let fields = |types: Vec<DataType>| {
-            let fields = names.iter().zip(types).map(|(name, data_type)| Field::new(*name, data_type, true));
+            let fields = names
+                .iter()
+                .zip(types)
+                .map(|(name, data_type)| Field::new(*name, data_type, true));
             Arc::new(Schema::new(fields.collect::<Vec<_>>()))
         };
-        let input = fields(columns.iter().map(|column| column.data_type().clone()).collect());
+        let input = fields(
+            columns
+                .iter()
+                .map(|column| column.data_type().clone())
+                .collect(),
+        );
         let batch = RecordBatch::try_new(input, columns).unwrap();
         let mut operator = Unnest::new(&[0, 2], fields(vec![DataType::Int32; 3]));
-        let mut context = EpochContext { epoch: 1, shards: 1, failures: Vec::new() };
-        let output = operator.push(0, Delta::new(batch, weights.map(Into::into)), &mut context).unwrap();
+        let mut context = EpochContext {
+            epoch: 1,
+            shards: 1,
+            failures: Vec::new(),
+        };
+        let output = operator
+            .push(0, Delta::new(batch, weights.map(Into::into)), &mut context)
+            .unwrap();
         let mut rows = Vec::new();
         for delta in output {
             let column = |index: usize| delta.columns()[index].as_primitive::<Int32Type>().clone();
-            let get = |array: &Int32Array, row: usize| array.is_valid(row).then(|| array.value(row));
+            let get =
+                |array: &Int32Array, row: usize| array.is_valid(row).then(|| array.value(row));
             for row in 0..delta.num_rows() {
                 let id = column(1).value(row);
-                rows.push((id, get(&column(0), row), get(&column(2), row), delta.weight(row)));
+                rows.push((
+                    id,
+                    get(&column(0), row),
+                    get(&column(2), row),
+                    delta.weight(row),
+                ));
             }
         }
         rows
@@ -165,8 +235,18 @@ mod tests {
     #[test]
     fn lists_go_in_step() {
         let rows = unnest(
-            vec![Some(vec![Some(1), None, Some(3)]), None, Some(vec![]), Some(vec![Some(9)])],
-            vec![Some(vec![Some(10)]), Some(vec![Some(20)]), None, Some(vec![])],
+            vec![
+                Some(vec![Some(1), None, Some(3)]),
+                None,
+                Some(vec![]),
+                Some(vec![Some(9)]),
+            ],
+            vec![
+                Some(vec![Some(10)]),
+                Some(vec![Some(20)]),
+                None,
+                Some(vec![]),
+            ],
             Some(vec![2, -1, 5, 1]),
         );
         let expected = vec![
@@ -182,7 +262,9 @@ mod tests {
 
     #[test]
     fn long_output_is_cut() {
-        let long: Lists = (0..3).map(|_| Some(vec![Some(1); OUTPUT_ROWS / 2 + 1])).collect();
+        let long: Lists = (0..3)
+            .map(|_| Some(vec![Some(1); OUTPUT_ROWS / 2 + 1]))
+            .collect();
         let rows = unnest(long.clone(), vec![None; 3], None);
         assert_eq!(rows.len(), 3 * (OUTPUT_ROWS / 2 + 1));
         assert_eq!(rows.last().map(|row| row.0), Some(2));

@@ -21,7 +21,9 @@ pub struct Values {
 impl Values {
     /// Rows of the output's schema.
     pub fn new(rows: &RecordBatch, schema: &arrow::datatypes::SchemaRef) -> Result<Self> {
-        Ok(Values { rows: conform(schema, rows.columns().to_vec(), rows.num_rows())? })
+        Ok(Values {
+            rows: conform(schema, rows.columns().to_vec(), rows.num_rows())?,
+        })
     }
 }
 
@@ -34,7 +36,12 @@ impl Operator for Values {
         Ok(vec![Delta::insertions(self.rows.clone())])
     }
 
-    fn push(&mut self, _port: usize, _delta: Delta, _context: &mut EpochContext) -> Result<Vec<Delta>> {
+    fn push(
+        &mut self,
+        _port: usize,
+        _delta: Delta,
+        _context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
         Err(ExecutorError::Internal("Values has no input".to_string()))
     }
 }

@@ -10,8 +10,8 @@ use arrow::array::ArrayRef;
 use arrow::compute::cast;
 
 use crate::aggregates::{
-    Accumulate, Call, CallKind, EpochEntries, GroupStates, GroupedRows, Outcome, OutcomeStates, Pick, Reader,
-    Transitions, put_signed,
+    Accumulate, Call, CallKind, EpochEntries, GroupStates, GroupedRows, Outcome, OutcomeStates,
+    Pick, Reader, Transitions, put_signed,
 };
 use crate::error::{ExecutorError, Result};
 use crate::state::{KeyRange, Keys, StateTable, TableScan};
@@ -35,11 +35,20 @@ pub fn apply(
             if !transitions.groups.is_empty() {
                 let columns = transitions.columns(entries)?;
                 let weights = Some(transitions.weights.as_slice());
-                states.update(&GroupedRows { groups: &transitions.groups, args: &columns, weights })?;
+                states.update(&GroupedRows {
+                    groups: &transitions.groups,
+                    args: &columns,
+                    weights,
+                })?;
             }
             Ok(states)
         }
-        CallKind::Ordered { entries, pick, outcomes, empty } => {
+        CallKind::Ordered {
+            entries,
+            pick,
+            outcomes,
+            empty,
+        } => {
             let mut states: OutcomeStates = Call::outcome_states(outcomes, empty);
             states.resize(group_count);
             for group in touched {
@@ -50,7 +59,9 @@ pub fn apply(
                     }
                     let mut value = Reader::new(scan.value());
                     value.signed()?;
-                    let column: ArrayRef = entries.decode(std::iter::once(value.rest()))?.swap_remove(0);
+                    let column: ArrayRef = entries
+                        .decode(std::iter::once(value.rest()))?
+                        .swap_remove(0);
                     outcomes.value(cast(&column, outcomes.data_type())?)
                 };
                 let outcome = match pick {
@@ -77,7 +88,9 @@ fn write(
     groups: &Keys,
     table: &mut StateTable,
 ) -> Result<(Vec<usize>, Transitions)> {
-    let mut changed: Vec<usize> = (0..elements.len()).filter(|&entry| elements.get(entry).3 != 0).collect();
+    let mut changed: Vec<usize> = (0..elements.len())
+        .filter(|&entry| elements.get(entry).3 != 0)
+        .collect();
     changed.sort_unstable_by(|&a, &b| {
         let ((group_a, key_a, _, _), (group_b, key_b, _, _)) = (elements.get(a), elements.get(b));
         (groups.get(group_a), key_a).cmp(&(groups.get(group_b), key_b))

@@ -26,30 +26,51 @@ pub struct GroupTable {
 impl GroupTable {
     /// Groups without rows.
     pub fn empty(spec: &Spec, group_count: usize) -> Result<Self> {
-        let calls = spec.calls.iter().map(|call| -> Result<Box<dyn GroupStates>> {
-            let mut states: Box<dyn GroupStates> = match &call.kind {
-                CallKind::Accumulated(recipe) | CallKind::Distinct { recipe, .. } => recipe.states()?,
-                CallKind::Ordered { outcomes, empty, .. } => Box::new(Call::outcome_states(outcomes, empty)),
-            };
-            states.resize(group_count);
-            Ok(states)
-        });
-        Ok(GroupTable { counts: vec![0; group_count], calls: calls.collect::<Result<_>>()? })
+        let calls = spec
+            .calls
+            .iter()
+            .map(|call| -> Result<Box<dyn GroupStates>> {
+                let mut states: Box<dyn GroupStates> = match &call.kind {
+                    CallKind::Accumulated(recipe) | CallKind::Distinct { recipe, .. } => {
+                        recipe.states()?
+                    }
+                    CallKind::Ordered {
+                        outcomes, empty, ..
+                    } => Box::new(Call::outcome_states(outcomes, empty)),
+                };
+                states.resize(group_count);
+                Ok(states)
+            });
+        Ok(GroupTable {
+            counts: vec![0; group_count],
+            calls: calls.collect::<Result<_>>()?,
+        })
     }
 
     /// What the epoch adds to the groups; applies the changes of collections to their table on the way.
-    pub fn of_changes(spec: &Spec, changes: Changes, keys: &Keys, table: &mut StateTable) -> Result<Self> {
+    pub fn of_changes(
+        spec: &Spec,
+        changes: Changes,
+        keys: &Keys,
+        table: &mut StateTable,
+    ) -> Result<Self> {
         let group_count = keys.len();
         let mut calls: Vec<Box<dyn GroupStates>> = Vec::with_capacity(spec.calls.len());
         for (index, (call, change)) in spec.calls.iter().zip(changes.calls).enumerate() {
-            let index = u16::try_from(index)
-                .map_err(|_| ExecutorError::Internal("more than 65,536 aggregates in one SELECT".to_string()))?;
+            let index = u16::try_from(index).map_err(|_| {
+                ExecutorError::Internal("more than 65,536 aggregates in one SELECT".to_string())
+            })?;
             calls.push(match change {
                 Change::Accumulated(states) => states,
-                Change::Collected(elements) => collections::apply(call, index, &elements, keys, table, group_count)?,
+                Change::Collected(elements) => {
+                    collections::apply(call, index, &elements, keys, table, group_count)?
+                }
             });
         }
-        Ok(GroupTable { counts: changes.row_counts, calls })
+        Ok(GroupTable {
+            counts: changes.row_counts,
+            calls,
+        })
     }
 
     pub fn group_count(&self) -> usize {

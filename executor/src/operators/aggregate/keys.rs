@@ -33,18 +33,31 @@ impl Canonical {
         Ok(match self {
             Canonical::AsTheyAre => column,
             Canonical::Float32 => floats::<Float32Type>(column, |value| {
-                if value.is_nan() { f32::NAN } else { value + 0.0 }
+                if value.is_nan() {
+                    f32::NAN
+                } else {
+                    value + 0.0
+                }
             }),
             Canonical::Float64 => floats::<Float64Type>(column, |value| {
-                if value.is_nan() { f64::NAN } else { value + 0.0 }
+                if value.is_nan() {
+                    f64::NAN
+                } else {
+                    value + 0.0
+                }
             }),
-            Canonical::Codec(codec) => codec.decode(codec.encode(&[column])?.iter())?.swap_remove(0),
+            Canonical::Codec(codec) => codec
+                .decode(codec.encode(&[column])?.iter())?
+                .swap_remove(0),
         })
     }
 }
 
 /// Adding 0.0 turns −0.0 into 0.0.
-fn floats<T: ArrowPrimitiveType>(column: ArrayRef, canonical: impl Fn(T::Native) -> T::Native) -> ArrayRef {
+fn floats<T: ArrowPrimitiveType>(
+    column: ArrayRef,
+    canonical: impl Fn(T::Native) -> T::Native,
+) -> ArrayRef {
     let array: &PrimitiveArray<T> = column.as_primitive();
     Arc::new(array.unary::<_, T>(canonical))
 }

@@ -68,7 +68,11 @@ impl View {
     }
 
     fn failure(&self, group: usize) -> Option<&str> {
-        if self.exists[group] { self.failures[group].as_deref() } else { None }
+        if self.exists[group] {
+            self.failures[group].as_deref()
+        } else {
+            None
+        }
     }
 }
 
@@ -84,16 +88,24 @@ impl Aggregate {
         schema: SchemaRef,
         tables: Vec<StateTable>,
     ) -> Result<Self> {
-        let [groups, collections] = <[StateTable; 2]>::try_from(tables)
-            .map_err(|tables| ExecutorError::Internal(format!("Aggregate was given {} tables", tables.len())))?;
+        let [groups, collections] = <[StateTable; 2]>::try_from(tables).map_err(|tables| {
+            ExecutorError::Internal(format!("Aggregate was given {} tables", tables.len()))
+        })?;
         let spec = Arc::new(Spec::new(operator_id, group_by, calls, schema)?);
-        Ok(Aggregate { spec, groups, collections, partials: Vec::new() })
+        Ok(Aggregate {
+            spec,
+            groups,
+            collections,
+            partials: Vec::new(),
+        })
     }
 
     /// What all threads found, in one.
     fn take_partial(&mut self) -> Result<Option<Partial>> {
         let mut partials = std::mem::take(&mut self.partials).into_iter();
-        let Some(mut whole) = partials.next() else { return Ok(None) };
+        let Some(mut whole) = partials.next() else {
+            return Ok(None);
+        };
         for part in partials {
             whole.merge(&self.spec, part)?;
         }
@@ -112,12 +124,24 @@ impl Aggregate {
                 failures[group].get_or_insert(error);
             }
         }
-        let exists = (0..group_count).map(|group| self.spec.is_global() || is_stored(group)).collect();
-        Ok(View { columns, exists, failures })
+        let exists = (0..group_count)
+            .map(|group| self.spec.is_global() || is_stored(group))
+            .collect();
+        Ok(View {
+            columns,
+            exists,
+            failures,
+        })
     }
 
     /// The rows that differ, retracted as they were and inserted as they are, in key order.
-    fn difference(&self, keys: &[ArrayRef], order: &[u32], before: &View, after: &View) -> Result<Option<Delta>> {
+    fn difference(
+        &self,
+        keys: &[ArrayRef],
+        order: &[u32],
+        before: &View,
+        after: &View,
+    ) -> Result<Option<Delta>> {
         let comparators = before
             .columns
             .iter()
@@ -127,7 +151,12 @@ impl Aggregate {
         let mut rows: Vec<(usize, usize)> = Vec::new();
         for group in order.iter().map(|&group| group as usize) {
             let (was_shown, is_shown) = (before.is_shown(group), after.is_shown(group));
-            if was_shown && is_shown && comparators.iter().all(|compare| compare(group, group).is_eq()) {
+            if was_shown
+                && is_shown
+                && comparators
+                    .iter()
+                    .all(|compare| compare(group, group).is_eq())
+            {
                 continue;
             }
             rows.extend(was_shown.then_some((0, group)));
@@ -137,7 +166,10 @@ impl Aggregate {
             return Ok(None);
         }
         let indices = UInt32Array::from_iter_values(rows.iter().map(|&(_, group)| group as u32));
-        let mut columns = keys.iter().map(|key| take(key, &indices, None)).collect::<Result<Vec<_>, _>>()?;
+        let mut columns = keys
+            .iter()
+            .map(|key| take(key, &indices, None))
+            .collect::<Result<Vec<_>, _>>()?;
         for (before, after) in before.columns.iter().zip(&after.columns) {
             columns.push(interleave(&[before.as_ref(), after.as_ref()], &rows)?);
         }
@@ -166,7 +198,12 @@ impl Aggregate {
             let mut key = self.spec.operator_id.to_be_bytes().to_vec();
             key.extend_from_slice(key_bytes.get(group));
             let payload = row_as_json(self.spec.schema.fields(), keys, group)?;
-            failures.push(Failure { key, weight, payload, error: error.to_string() });
+            failures.push(Failure {
+                key,
+                weight,
+                payload,
+                error: error.to_string(),
+            });
         }
         Ok(())
     }
@@ -185,10 +222,19 @@ impl Operator for Aggregate {
         if !view.is_shown(0) {
             return Ok(Vec::new());
         }
-        Ok(vec![Delta::insertions(conform(&self.spec.schema, view.columns, 1)?)])
+        Ok(vec![Delta::insertions(conform(
+            &self.spec.schema,
+            view.columns,
+            1,
+        )?)])
     }
 
-    fn push(&mut self, _port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>> {
+    fn push(
+        &mut self,
+        _port: usize,
+        delta: Delta,
+        context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
         if delta.is_empty() {
             return Ok(Vec::new());
         }
@@ -223,7 +269,10 @@ impl Operator for Aggregate {
         let mut order: Vec<u32> = (0..group_count as u32).collect();
         order.sort_unstable_by(|&a, &b| key_bytes.get(a as usize).cmp(key_bytes.get(b as usize)));
 
-        let sorted: Keys = order.iter().map(|&group| key_bytes.get(group as usize)).collect();
+        let sorted: Keys = order
+            .iter()
+            .map(|&group| key_bytes.get(group as usize))
+            .collect();
         let stored = self.groups.get_many(&sorted)?;
         let mut readers: Vec<Option<Reader<'_>>> = vec![None; group_count];
         for (&group, row) in order.iter().zip(stored.iter()) {
@@ -232,7 +281,8 @@ impl Operator for Aggregate {
 
         let mut before = GroupTable::empty(&self.spec, group_count)?;
         before.merge_stored(&mut readers.clone())?;
-        let mut after = GroupTable::of_changes(&self.spec, changes, &key_bytes, &mut self.collections)?;
+        let mut after =
+            GroupTable::of_changes(&self.spec, changes, &key_bytes, &mut self.collections)?;
         after.merge_stored(&mut readers.clone())?;
         if let Some(group) = after.counts().iter().position(|&count| count < 0) {
             let key = row_as_json(self.spec.schema.fields(), &keys, group)?;
@@ -243,7 +293,13 @@ impl Operator for Aggregate {
         let old_view = self.view(&before, |group| readers[group].is_some())?;
         let new_view = self.view(&after, |group| after.counts()[group] > 0)?;
         let output = self.difference(&keys, &order, &old_view, &new_view)?;
-        self.report(&keys, &key_bytes, &old_view, &new_view, &mut context.failures)?;
+        self.report(
+            &keys,
+            &key_bytes,
+            &old_view,
+            &new_view,
+            &mut context.failures,
+        )?;
 
         let mut row = Vec::new();
         for group in order.into_iter().map(|group| group as usize) {

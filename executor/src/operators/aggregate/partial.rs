@@ -43,7 +43,9 @@ impl Partial {
     pub fn new(spec: &Spec) -> Result<Self> {
         let calls = spec.calls.iter().map(|call| match &call.kind {
             CallKind::Accumulated(recipe) => Ok(Change::Accumulated(recipe.states()?)),
-            CallKind::Distinct { .. } | CallKind::Ordered { .. } => Ok(Change::Collected(EpochEntries::default())),
+            CallKind::Distinct { .. } | CallKind::Ordered { .. } => {
+                Ok(Change::Collected(EpochEntries::default()))
+            }
         });
         Ok(Partial {
             interner: spec.interner()?,
@@ -69,9 +71,15 @@ impl Partial {
         self.intern(&inputs.keys, delta.num_rows())?;
         let weights = delta.weights().map(|weights| weights.values().as_ref());
         match weights {
-            None => self.groups.iter().for_each(|&group| self.row_counts[group] += 1),
+            None => self
+                .groups
+                .iter()
+                .for_each(|&group| self.row_counts[group] += 1),
             Some(weights) => {
-                self.groups.iter().zip(weights).for_each(|(&group, &weight)| self.row_counts[group] += weight);
+                self.groups
+                    .iter()
+                    .zip(weights)
+                    .for_each(|(&group, &weight)| self.row_counts[group] += weight);
             }
         }
         let group_count = self.row_counts.len();
@@ -116,8 +124,11 @@ impl Partial {
                 (Change::Accumulated(mine), Change::Accumulated(theirs)) => {
                     merge_states(mine.as_mut(), theirs.as_ref(), &self.groups, group_count)?;
                 }
-                (Change::Collected(mine), Change::Collected(theirs)) => mine.merge(theirs, &self.groups),
-                (Change::Accumulated(_), Change::Collected(_)) | (Change::Collected(_), Change::Accumulated(_)) => {
+                (Change::Collected(mine), Change::Collected(theirs)) => {
+                    mine.merge(theirs, &self.groups)
+                }
+                (Change::Accumulated(_), Change::Collected(_))
+                | (Change::Collected(_), Change::Accumulated(_)) => {
                     unreachable!("all shares are made from the same calls")
                 }
             }
@@ -141,7 +152,13 @@ impl Partial {
                 states.resize(group_count);
             }
         }
-        Ok((keys, Changes { row_counts: self.row_counts, calls: self.calls }))
+        Ok((
+            keys,
+            Changes {
+                row_counts: self.row_counts,
+                calls: self.calls,
+            },
+        ))
     }
 }
 
@@ -155,18 +172,50 @@ impl Change {
         group_count: usize,
     ) -> Result<()> {
         let Some(mask) = inputs.filter else {
-            return self.add(call, &GroupedRows { groups, args: &inputs.columns, weights }, group_count);
+            return self.add(
+                call,
+                &GroupedRows {
+                    groups,
+                    args: &inputs.columns,
+                    weights,
+                },
+                group_count,
+            );
         };
         let mask = mask.as_boolean();
-        let mask = if mask.null_count() > 0 { &prep_null_mask_filter(mask) } else { mask };
-        let columns = inputs.columns.iter().map(|column| filter(column, mask)).collect::<Result<Vec<_>, _>>()?;
+        let mask = if mask.null_count() > 0 {
+            &prep_null_mask_filter(mask)
+        } else {
+            mask
+        };
+        let columns = inputs
+            .columns
+            .iter()
+            .map(|column| filter(column, mask))
+            .collect::<Result<Vec<_>, _>>()?;
         let groups = UInt64Array::from_iter_values(groups.iter().map(|&group| group as u64));
         let groups = filter(&groups, mask)?;
-        let groups: Vec<usize> =
-            groups.as_primitive::<UInt64Type>().values().iter().map(|&group| group as usize).collect();
-        let weights = weights.map(|weights| filter(&Int64Array::from(weights.to_vec()), mask)).transpose()?;
-        let weights = weights.as_ref().map(|weights| weights.as_primitive::<Int64Type>().values().as_ref());
-        self.add(call, &GroupedRows { groups: &groups, args: &columns, weights }, group_count)
+        let groups: Vec<usize> = groups
+            .as_primitive::<UInt64Type>()
+            .values()
+            .iter()
+            .map(|&group| group as usize)
+            .collect();
+        let weights = weights
+            .map(|weights| filter(&Int64Array::from(weights.to_vec()), mask))
+            .transpose()?;
+        let weights = weights
+            .as_ref()
+            .map(|weights| weights.as_primitive::<Int64Type>().values().as_ref());
+        self.add(
+            call,
+            &GroupedRows {
+                groups: &groups,
+                args: &columns,
+                weights,
+            },
+            group_count,
+        )
     }
 
     fn add(&mut self, call: &Call, rows: &GroupedRows<'_>, group_count: usize) -> Result<()> {

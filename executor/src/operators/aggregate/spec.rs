@@ -44,9 +44,17 @@ pub struct CallInputs {
 }
 
 impl Spec {
-    pub fn new(operator_id: u32, group_by: &[BoundExpr], calls: &[AggregateCall], schema: SchemaRef) -> Result<Self> {
+    pub fn new(
+        operator_id: u32,
+        group_by: &[BoundExpr],
+        calls: &[AggregateCall],
+        schema: SchemaRef,
+    ) -> Result<Self> {
         let types: Vec<DataType> = group_by.iter().map(|key| key.data_type.clone()).collect();
-        let fields = types.iter().enumerate().map(|(i, t)| Field::new(format!("k{i}"), t.clone(), true));
+        let fields = types
+            .iter()
+            .enumerate()
+            .map(|(i, t)| Field::new(format!("k{i}"), t.clone(), true));
         Ok(Spec {
             operator_id,
             evaluator: Evaluator::new(operator_id),
@@ -69,7 +77,10 @@ impl Spec {
         if self.is_global() {
             return Ok(None);
         }
-        Ok(Some(new_group_values(self.key_schema.clone(), &GroupOrdering::None)?))
+        Ok(Some(new_group_values(
+            self.key_schema.clone(),
+            &GroupOrdering::None,
+        )?))
     }
 
     /// The stored form of each group's key.
@@ -116,12 +127,20 @@ impl Spec {
     /// What [`Self::evaluate`] gave, by what it is for.
     pub fn inputs(&self, columns: Vec<ArrayRef>) -> Result<Inputs> {
         let mut columns = columns.into_iter();
-        let keys = columns.by_ref().take(self.group_by.len()).zip(&self.canonical);
-        let keys = keys.map(|(key, canonical)| canonical.apply(key)).collect::<Result<_>>()?;
+        let keys = columns
+            .by_ref()
+            .take(self.group_by.len())
+            .zip(&self.canonical);
+        let keys = keys
+            .map(|(key, canonical)| canonical.apply(key))
+            .collect::<Result<_>>()?;
         let calls = self.calls.iter().map(|call| CallInputs {
             filter: call.filter.as_ref().and_then(|_| columns.next()),
             columns: columns.by_ref().take(call.inputs.len()).collect(),
         });
-        Ok(Inputs { keys, calls: calls.collect() })
+        Ok(Inputs {
+            keys,
+            calls: calls.collect(),
+        })
     }
 }

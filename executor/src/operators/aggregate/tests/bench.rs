@@ -12,13 +12,17 @@ use datafusion::logical_expr::{AggregateUDF, Expr};
 use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::expressions::{Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
-use rivermark_planner::plan::{AggregateCall, AggregateStrategy, BoundExpr, PlanNode, PlanOp, Properties};
+use rivermark_planner::plan::{
+    AggregateCall, AggregateStrategy, BoundExpr, PlanNode, PlanOp, Properties,
+};
 use tempfile::TempDir;
 
 use crate::delta::Delta;
 use crate::operator::{EpochContext, Failure, Operator};
 use crate::operators::build_operator;
-use crate::state::{CacheHandle, Family, MemoryPlan, StateTable, Store, StoreOptions, TableId, WriteSet};
+use crate::state::{
+    CacheHandle, Family, MemoryPlan, StateTable, Store, StoreOptions, TableId, WriteSet,
+};
 
 /// A call as tests write it: `args` are column names, or literals: `'text'`, `0.5`, `2`.
 #[derive(Debug, Clone, Copy)]
@@ -34,7 +38,13 @@ pub struct Case {
 
 impl Case {
     pub const fn new(name: &'static str, args: &'static [&'static str]) -> Self {
-        Case { name, args, distinct: false, filter: None, order: None }
+        Case {
+            name,
+            args,
+            distinct: false,
+            filter: None,
+            order: None,
+        }
     }
 
     pub const fn distinct(mut self) -> Self {
@@ -67,7 +77,11 @@ impl Case {
             args,
             distinct: self.distinct,
             filter: self.filter.map(|column| bound(column, schema)),
-            order_by: self.order.iter().map(|&(c, desc)| (bound(c, schema), options(desc))).collect(),
+            order_by: self
+                .order
+                .iter()
+                .map(|&(c, desc)| (bound(c, schema), options(desc)))
+                .collect(),
             ignore_nulls: false,
             strategy,
             data_type: typed.field().data_type().clone(),
@@ -77,11 +91,17 @@ impl Case {
 }
 
 pub fn options(is_descending: bool) -> SortOptions {
-    SortOptions { descending: is_descending, nulls_first: is_descending }
+    SortOptions {
+        descending: is_descending,
+        nulls_first: is_descending,
+    }
 }
 
 pub fn function(name: &str) -> Arc<AggregateUDF> {
-    all_default_aggregate_functions().into_iter().find(|function| function.name() == name).unwrap()
+    all_default_aggregate_functions()
+        .into_iter()
+        .find(|function| function.name() == name)
+        .unwrap()
 }
 
 pub fn bound(text: &str, schema: &Schema) -> BoundExpr {
@@ -97,7 +117,10 @@ pub fn bound(text: &str, schema: &Schema) -> BoundExpr {
         None => Arc::new(Column::new_with_schema(text, schema).unwrap()),
     };
     BoundExpr {
-        logical: literal.map_or_else(|| datafusion::prelude::col(text), |value| Expr::Literal(value, None)),
+        logical: literal.map_or_else(
+            || datafusion::prelude::col(text),
+            |value| Expr::Literal(value, None),
+        ),
         data_type: physical.data_type(schema).unwrap(),
         nullable: true,
         physical,
@@ -105,7 +128,10 @@ pub fn bound(text: &str, schema: &Schema) -> BoundExpr {
     }
 }
 
-const MEMORY: MemoryPlan = MemoryPlan { block_cache_bytes: 8 << 20, write_buffer_bytes: 16 << 20 };
+const MEMORY: MemoryPlan = MemoryPlan {
+    block_cache_bytes: 8 << 20,
+    write_buffer_bytes: 16 << 20,
+};
 
 /// An operator, its store, and the sum of its output so far.
 pub struct Bench {
@@ -123,11 +149,21 @@ pub struct Bench {
 impl Bench {
     pub fn new(input: &SchemaRef, group_by: &[&str], calls: Vec<AggregateCall>) -> Self {
         let group_by: Vec<BoundExpr> = group_by.iter().map(|column| bound(column, input)).collect();
-        let types = group_by.iter().map(|key| &key.data_type).chain(calls.iter().map(|call| &call.data_type));
-        let fields = types.enumerate().map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true));
+        let types = group_by
+            .iter()
+            .map(|key| &key.data_type)
+            .chain(calls.iter().map(|call| &call.data_type));
+        let fields = types
+            .enumerate()
+            .map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let op = PlanOp::Aggregate { group_by, calls };
-        let node = PlanNode { op, inputs: Vec::new(), schema, properties: Properties::default() };
+        let node = PlanNode {
+            op,
+            inputs: Vec::new(),
+            schema,
+            properties: Properties::default(),
+        };
         let directory = tempfile::tempdir().unwrap();
         let store = Store::open(&StoreOptions::new(directory.path(), MEMORY)).unwrap();
         let operator = build(&node, &store);
@@ -149,7 +185,11 @@ impl Bench {
 
     fn context(&mut self) -> EpochContext {
         self.epoch += 1;
-        EpochContext { epoch: self.epoch, shards: self.shards, failures: Vec::new() }
+        EpochContext {
+            epoch: self.epoch,
+            shards: self.shards,
+            failures: Vec::new(),
+        }
     }
 
     /// Runs one epoch and commits it. The output is added to `rows` and returned.
@@ -179,7 +219,11 @@ impl Bench {
     /// All keys and values of a state table: 0 groups, 1 collections.
     pub fn stored(&mut self, table: usize) -> Vec<(Vec<u8>, Vec<u8>)> {
         let table = self.operator.state_tables().swap_remove(table);
-        table.scan(&crate::state::KeyRange::all()).unwrap().map(Result::unwrap).collect()
+        table
+            .scan(&crate::state::KeyRange::all())
+            .unwrap()
+            .map(Result::unwrap)
+            .collect()
     }
 
     fn take(&mut self, output: Vec<Delta>, context: EpochContext) {
@@ -192,9 +236,14 @@ impl Bench {
                     let values = scalars(delta.batch(), row);
                     let text = format!("{values:?}");
                     match delta.weight(row) {
-                        1 if is_insertion => assert!(self.rows.insert(text, values).is_none(), "a row twice"),
+                        1 if is_insertion => {
+                            assert!(self.rows.insert(text, values).is_none(), "a row twice")
+                        }
                         -1 if !is_insertion => {
-                            assert!(self.rows.remove(&text).is_some(), "retracted but never shown: {text}");
+                            assert!(
+                                self.rows.remove(&text).is_some(),
+                                "retracted but never shown: {text}"
+                            );
                         }
                         1 | -1 => {}
                         weight => panic!("output row of weight {weight}"),
@@ -219,15 +268,23 @@ fn build(node: &PlanNode, store: &Store) -> Box<dyn Operator> {
 }
 
 pub fn scalars(batch: &RecordBatch, row: usize) -> Vec<ScalarValue> {
-    batch.columns().iter().map(|column| ScalarValue::try_from_array(column, row).unwrap()).collect()
+    batch
+        .columns()
+        .iter()
+        .map(|column| ScalarValue::try_from_array(column, row).unwrap())
+        .collect()
 }
 
 /// A batch of one column per field, from rows of scalars.
 pub fn batch_of(schema: &SchemaRef, rows: &[Vec<ScalarValue>]) -> RecordBatch {
-    let columns = schema.fields().iter().enumerate().map(|(index, field)| match rows {
-        [] => new_empty_array(field.data_type()),
-        rows => ScalarValue::iter_to_array(rows.iter().map(|row| row[index].clone())).unwrap(),
-    });
+    let columns = schema
+        .fields()
+        .iter()
+        .enumerate()
+        .map(|(index, field)| match rows {
+            [] => new_empty_array(field.data_type()),
+            rows => ScalarValue::iter_to_array(rows.iter().map(|row| row[index].clone())).unwrap(),
+        });
     RecordBatch::try_new(schema.clone(), columns.collect()).unwrap()
 }
 
@@ -235,7 +292,10 @@ pub fn batch_of(schema: &SchemaRef, rows: &[Vec<ScalarValue>]) -> RecordBatch {
 pub fn delta_of(schema: &SchemaRef, rows: &[(Vec<ScalarValue>, i64)]) -> Delta {
     let values: Vec<_> = rows.iter().map(|row| row.0.clone()).collect();
     let weights = rows.iter().map(|row| row.1).collect::<Vec<_>>();
-    let weights = weights.iter().any(|&weight| weight != 1).then(|| weights.into());
+    let weights = weights
+        .iter()
+        .any(|&weight| weight != 1)
+        .then(|| weights.into());
     Delta::new(batch_of(schema, &values), weights)
 }
 
@@ -252,5 +312,9 @@ pub fn input_schema() -> SchemaRef {
         ("d", DataType::Decimal128(10, 2)),
         ("t", DataType::Date32),
     ];
-    Arc::new(Schema::new(fields.map(|(name, data_type)| Field::new(name, data_type, true)).to_vec()))
+    Arc::new(Schema::new(
+        fields
+            .map(|(name, data_type)| Field::new(name, data_type, true))
+            .to_vec(),
+    ))
 }

@@ -96,26 +96,47 @@ const LEFT_OUT: &[&str] = &["grouping"];
 
 fn schema() -> SchemaRef {
     let mut fields: Vec<_> = input_schema().fields().iter().cloned().collect();
-    fields.push(Arc::new(arrow::datatypes::Field::new("w2", arrow::datatypes::DataType::Float64, true)));
+    fields.push(Arc::new(arrow::datatypes::Field::new(
+        "w2",
+        arrow::datatypes::DataType::Float64,
+        true,
+    )));
     Arc::new(arrow::datatypes::Schema::new(fields))
 }
 
 fn random_row(rng: &mut StdRng) -> Row {
     let mut null = |probability: f64| rng.random_bool(probability);
-    let is_null: Vec<bool> = (0..10).map(|column| null(if column < 2 { 0.05 } else { 0.2 })).collect();
+    let is_null: Vec<bool> = (0..10)
+        .map(|column| null(if column < 2 { 0.05 } else { 0.2 }))
+        .collect();
     let float = |rng: &mut StdRng| match rng.random_range(0..3) {
         0 => f64::from(rng.random_range(-8..9)) * 0.25,
         1 => f64::from(rng.random_range(-3..4)) + 1000.0,
         _ => rng.random_range(-1.0..1.0),
     };
-    let special = [0.5, 0.1, 1e300, -1e300, f64::NAN, f64::INFINITY, f64::NEG_INFINITY, 5e-324];
+    let special = [
+        0.5,
+        0.1,
+        1e300,
+        -1e300,
+        f64::NAN,
+        f64::INFINITY,
+        f64::NEG_INFINITY,
+        5e-324,
+    ];
     let text = ["", "a", "b", "ab", "Ä", "a\0b"];
     let row = vec![
         ScalarValue::from(rng.random_range(0i64..4)),
         ScalarValue::from([0.0, -0.0, 1.5][rng.random_range(0..3)]),
         ScalarValue::from(rng.random_range(-4i64..5)),
         ScalarValue::from(float(rng)),
-        ScalarValue::from(special[if rng.random_bool(0.9) { rng.random_range(0..2) } else { rng.random_range(0..8) }]),
+        ScalarValue::from(
+            special[if rng.random_bool(0.9) {
+                rng.random_range(0..2)
+            } else {
+                rng.random_range(0..8)
+            }],
+        ),
         ScalarValue::from(text[rng.random_range(0..6)]),
         ScalarValue::from(rng.random_bool(0.5)),
         ScalarValue::Decimal128(Some(rng.random_range(-500..500)), 10, 2),
@@ -125,7 +146,11 @@ fn random_row(rng: &mut StdRng) -> Row {
     let nulls = schema();
     let pick = row.into_iter().zip(nulls.fields()).zip(is_null);
     pick.map(|((value, field), is_null)| {
-        if is_null { ScalarValue::try_from(field.data_type()).unwrap() } else { value }
+        if is_null {
+            ScalarValue::try_from(field.data_type()).unwrap()
+        } else {
+            value
+        }
     })
     .collect()
 }
@@ -142,7 +167,11 @@ impl Bag {
         let mut changes = Vec::new();
         for _ in 0..rng.random_range(0..40) {
             let row = random_row(rng);
-            let weight = if rng.random_bool(0.8) { 1 } else { rng.random_range(1..4) };
+            let weight = if rng.random_bool(0.8) {
+                1
+            } else {
+                rng.random_range(1..4)
+            };
             self.rows.push((row.clone(), weight));
             changes.push((row, weight));
         }
@@ -151,7 +180,11 @@ impl Bag {
             for (row, weight) in &mut self.rows {
                 let probability = if is_purge { 0.95 } else { 0.2 };
                 if *weight > 0 && rng.random_bool(probability) {
-                    let taken = if is_purge { *weight } else { rng.random_range(1..*weight + 1) };
+                    let taken = if is_purge {
+                        *weight
+                    } else {
+                        rng.random_range(1..*weight + 1)
+                    };
                     *weight -= taken;
                     changes.push((row.clone(), -taken));
                 }
@@ -171,8 +204,12 @@ impl Bag {
                 ref other => other.clone(),
             };
             let key = vec![row[0].clone(), float];
-            let group = groups.entry(format!("{key:?}")).or_insert_with(|| (key, Vec::new()));
-            group.1.extend(std::iter::repeat_n(row.clone(), *weight as usize));
+            let group = groups
+                .entry(format!("{key:?}"))
+                .or_insert_with(|| (key, Vec::new()));
+            group
+                .1
+                .extend(std::iter::repeat_n(row.clone(), *weight as usize));
         }
         groups
     }
@@ -194,11 +231,19 @@ fn reference(case: &Case, call: &AggregateCall, rows: &[Row]) -> ScalarValue {
     let schema = schema();
     let mut batch = batch_of(&schema, rows);
     if let Some(filter) = &call.filter {
-        let mask = filter.physical.evaluate(&batch).unwrap().into_array(rows.len()).unwrap();
+        let mask = filter
+            .physical
+            .evaluate(&batch)
+            .unwrap()
+            .into_array(rows.len())
+            .unwrap();
         batch = filter_record_batch(&batch, mask.as_boolean()).unwrap();
     }
     let evaluate = |expr: &Arc<dyn datafusion::physical_plan::PhysicalExpr>| -> ArrayRef {
-        expr.evaluate(&batch).unwrap().into_array(batch.num_rows()).unwrap()
+        expr.evaluate(&batch)
+            .unwrap()
+            .into_array(batch.num_rows())
+            .unwrap()
     };
     let name = match case.name {
         "approx_median" => "median",
@@ -206,24 +251,44 @@ fn reference(case: &Case, call: &AggregateCall, rows: &[Row]) -> ScalarValue {
         "approx_distinct" => "count",
         name => name,
     };
-    let args: Vec<ArrayRef> = call.args.iter().map(|arg| evaluate(&arg.physical)).collect();
-    let sort_by = |values: ArrayRef, options| SortColumn { values, options: Some(options) };
+    let args: Vec<ArrayRef> = call
+        .args
+        .iter()
+        .map(|arg| evaluate(&arg.physical))
+        .collect();
+    let sort_by = |values: ArrayRef, options| SortColumn {
+        values,
+        options: Some(options),
+    };
     let mut columns: Vec<SortColumn> = Vec::new();
     if !name.starts_with("percentile") {
-        columns.extend(call.order_by.iter().map(|(expr, options)| sort_by(evaluate(&expr.physical), *options)));
+        columns.extend(
+            call.order_by
+                .iter()
+                .map(|(expr, options)| sort_by(evaluate(&expr.physical), *options)),
+        );
     }
     columns.extend(args.iter().map(|arg| sort_by(arg.clone(), options(false))));
     let order = lexsort_to_indices(&columns, None).unwrap();
-    let mut args: Vec<ArrayRef> = args.iter().map(|arg| take(arg, &order, None).unwrap()).collect();
+    let mut args: Vec<ArrayRef> = args
+        .iter()
+        .map(|arg| take(arg, &order, None).unwrap())
+        .collect();
     if case.distinct || case.name == "approx_distinct" {
         let mut seen = std::collections::HashSet::new();
-        let firsts = (0..args[0].len() as u32)
-            .filter(|&row| seen.insert(ScalarValue::try_from_array(&args[0], row as usize).unwrap()));
+        let firsts = (0..args[0].len() as u32).filter(|&row| {
+            seen.insert(ScalarValue::try_from_array(&args[0], row as usize).unwrap())
+        });
         let firsts = arrow::array::UInt32Array::from_iter_values(firsts);
-        args = args.iter().map(|arg| take(arg, &firsts, None).unwrap()).collect();
+        args = args
+            .iter()
+            .map(|arg| take(arg, &firsts, None).unwrap())
+            .collect();
     }
     let exprs = call.args.iter().map(|arg| arg.physical.clone()).collect();
-    let mut builder = AggregateExprBuilder::new(super::bench::function(name), exprs).schema(schema).alias("x");
+    let mut builder = AggregateExprBuilder::new(super::bench::function(name), exprs)
+        .schema(schema)
+        .alias("x");
     if name == "percentile_cont" {
         let order = call.order_by.iter().map(|(expr, options)| {
             datafusion::physical_expr::PhysicalSortExpr::new(expr.physical.clone(), *options)
@@ -237,41 +302,66 @@ fn reference(case: &Case, call: &AggregateCall, rows: &[Row]) -> ScalarValue {
 
 fn as_f64(value: &ScalarValue) -> Option<f64> {
     let value = value.cast_to(&arrow::datatypes::DataType::Float64).ok()?;
-    if let ScalarValue::Float64(value) = value { value } else { None }
+    if let ScalarValue::Float64(value) = value {
+        value
+    } else {
+        None
+    }
 }
 
 /// Equal, but for the rounding of floats and the error of sketches.
 fn is_same(case: &Case, found: &ScalarValue, expected: &ScalarValue) -> bool {
     // DataFusion's values here are NaN or noise where PostgreSQL's rule, which we follow, says NULL.
-    if found.is_null() && matches!(case.name, "corr" | "regr_r2" | "regr_slope" | "regr_intercept") {
-        return expected.is_null() || as_f64(expected).is_none_or(|value| value.is_nan() || value.abs() <= 1.0);
+    if found.is_null()
+        && matches!(
+            case.name,
+            "corr" | "regr_r2" | "regr_slope" | "regr_intercept"
+        )
+    {
+        return expected.is_null()
+            || as_f64(expected).is_none_or(|value| value.is_nan() || value.abs() <= 1.0);
     }
     if case.name == "regr_r2" && found == &ScalarValue::from(1.0) && expected.is_null() {
         return true;
     }
     match (found, expected) {
         (ScalarValue::Float64(Some(found)), ScalarValue::Float64(Some(expected))) => {
-            let tolerance = if case.name.starts_with("approx") { 0.02 } else { 1e-7 };
+            let tolerance = if case.name.starts_with("approx") {
+                0.02
+            } else {
+                1e-7
+            };
             found.to_bits() == expected.to_bits()
                 || (found.is_nan() && expected.is_nan())
                 || (found - expected).abs() <= tolerance * expected.abs().max(1.0)
         }
         // DataFusion cuts digits off where PostgreSQL rounds.
-        (ScalarValue::Decimal128(Some(found), 14, 6), ScalarValue::Decimal128(Some(expected), 14, 6)) => {
-            found.abs_diff(*expected) <= 1
+        (
+            ScalarValue::Decimal128(Some(found), 14, 6),
+            ScalarValue::Decimal128(Some(expected), 14, 6),
+        ) => found.abs_diff(*expected) <= 1,
+        _ if case.name == "approx_distinct" || case.name == "regr_count" => {
+            as_f64(found) == as_f64(expected)
         }
-        _ if case.name == "approx_distinct" || case.name == "regr_count" => as_f64(found) == as_f64(expected),
         _ => found == expected,
     }
 }
 
 fn check(bench: &Bench, bag: &Bag, calls: &[AggregateCall], seed: u64) {
     let groups = bag.groups();
-    let found: BTreeMap<String, &Vec<ScalarValue>> =
-        bench.rows.values().map(|row| (format!("{:?}", &row[..2]), row)).collect();
+    let found: BTreeMap<String, &Vec<ScalarValue>> = bench
+        .rows
+        .values()
+        .map(|row| (format!("{:?}", &row[..2]), row))
+        .collect();
     assert_eq!(
         found.keys().collect::<Vec<_>>(),
-        groups.values().map(|(key, _)| format!("{key:?}")).collect::<Vec<_>>().iter().collect::<Vec<_>>(),
+        groups
+            .values()
+            .map(|(key, _)| format!("{key:?}"))
+            .collect::<Vec<_>>()
+            .iter()
+            .collect::<Vec<_>>(),
         "groups, seed {seed}"
     );
     for (key, row) in found {
@@ -279,7 +369,10 @@ fn check(bench: &Bench, bag: &Bag, calls: &[AggregateCall], seed: u64) {
         for (index, (case, call)) in CASES.iter().zip(calls).enumerate() {
             let expected = reference(case, call, rows);
             let found = &row[2 + index];
-            assert!(is_same(case, found, &expected), "seed {seed}, group {key}, {case:?}: {found:?}, not {expected:?}");
+            assert!(
+                is_same(case, found, &expected),
+                "seed {seed}, group {key}, {case:?}: {found:?}, not {expected:?}"
+            );
         }
     }
 }
@@ -287,8 +380,15 @@ fn check(bench: &Bench, bag: &Bag, calls: &[AggregateCall], seed: u64) {
 fn run(seed: u64, is_append_only: bool, epochs: usize) {
     let mut rng = StdRng::seed_from_u64(seed);
     let schema = schema();
-    let strategy = if is_append_only { AggregateStrategy::Mergeable } else { AggregateStrategy::Multiset };
-    let calls: Vec<AggregateCall> = CASES.iter().map(|case| case.call(&schema, strategy)).collect();
+    let strategy = if is_append_only {
+        AggregateStrategy::Mergeable
+    } else {
+        AggregateStrategy::Multiset
+    };
+    let calls: Vec<AggregateCall> = CASES
+        .iter()
+        .map(|case| case.call(&schema, strategy))
+        .collect();
     let mut bench = Bench::new(&schema, &["g", "k"], calls.clone());
     let mut bag = Bag::default();
     for _ in 0..epochs {
@@ -329,7 +429,10 @@ fn every_aggregate_equals_the_batch_on_append_only_input() {
 fn every_builtin_has_a_case() {
     for function in datafusion::functions_aggregate::all_default_aggregate_functions() {
         let name = function.name();
-        assert!(LEFT_OUT.contains(&name) || CASES.iter().any(|case| case.name == name), "{name}");
+        assert!(
+            LEFT_OUT.contains(&name) || CASES.iter().any(|case| case.name == name),
+            "{name}"
+        );
     }
 }
 
@@ -340,7 +443,10 @@ fn splits_give_the_same_bytes() {
     let rows: Vec<(Row, i64)> = (0..300).map(|_| (random_row(&mut rng), 1)).collect();
     let mut stored = Vec::new();
     for (shards, epochs) in [(1, 1), (3, 1), (2, 7), (1, 50)] {
-        let calls = CASES.iter().map(|case| case.call(&schema, AggregateStrategy::Mergeable)).collect();
+        let calls = CASES
+            .iter()
+            .map(|case| case.call(&schema, AggregateStrategy::Mergeable))
+            .collect();
         let mut bench = Bench::new(&schema, &["g", "k"], calls);
         bench.shards = shards;
         let mut shuffled = rows.clone();
