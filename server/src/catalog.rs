@@ -95,9 +95,11 @@ impl Namespace {
     }
 
     fn pg_scope(&self) -> pg_catalog::Scope {
+        // Not inside the literal: the lock would be held while `rows` takes it again.
+        let settings = self.session.settings.lock().clone();
         pg_catalog::Scope {
             catalog: self.snapshot.catalog.clone(),
-            settings: self.session.settings.lock().clone(),
+            settings,
             user: self.session.user.clone(),
             sessions: self.server.sessions.rows(),
         }
