@@ -119,7 +119,9 @@ fn cursors(request: &ReadRequest, lanes: &Lanes) -> BTreeMap<i32, Cursor> {
         cursors.insert(*partition, cursor);
     }
     for partition in request.stop_at.iter().flat_map(BTreeMap::keys) {
-        lanes.open(*partition, 0, false);
+        if !cursors.contains_key(partition) {
+            lanes.open(*partition, 0, false);
+        }
     }
     cursors
 }
