@@ -76,6 +76,8 @@ impl Namespace {
     /// The rows of a relation that the server itself provides; `None` if it is none.
     pub fn system_table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
         match schema {
+            // every unqualified name comes by here first
+            "pg_catalog" if !pg_catalog::has(name) => Ok(None),
             "pg_catalog" => pg_catalog::table(name, &self.pg_scope()),
             "information_schema" => {
                 let rows = information_schema::table(

@@ -13,8 +13,10 @@ use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
 };
+use datafusion::scalar::ScalarValue;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::QualifiedName;
+use rivermark_planner::types::SqlType;
 
 use super::{definitions, oids};
 use crate::catalog::{DATABASE_NAME, VERSION_TEXT};
@@ -174,6 +176,35 @@ impl Registry {
     }
 }
 
+/// `pg_typeof(any)`: the argument's type as `format_type` spells it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+struct TypeOf {
+    signature: Signature,
+}
+
+impl ScalarUDFImpl for TypeOf {
+    fn name(&self) -> &str {
+        "pg_typeof"
+    }
+
+    fn signature(&self) -> &Signature {
+        &self.signature
+    }
+
+    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
+        Ok(DataType::Utf8)
+    }
+
+    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
+        let name = match args.arg_fields.first() {
+            Some(field) if *field.data_type() == DataType::Null => "unknown".to_string(),
+            Some(field) => SqlType::of_field(field).to_string(),
+            None => return Err(DataFusionError::Internal("pg_typeof takes one argument".to_string())),
+        };
+        Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
+    }
+}
+
 /// The functions of one session.
 pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
     let mut registry = Registry { session: session.pid, functions: Vec::new() };
@@ -182,6 +213,8 @@ pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
     object_functions(&mut registry, session);
     name_functions(&mut registry, session);
     presence_functions(&mut registry);
+    let type_of = TypeOf { signature: Signature::any(1, Volatility::Stable) };
+    registry.functions.push(ScalarUDF::new_from_impl(type_of));
     registry.functions
 }
 

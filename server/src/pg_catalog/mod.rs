@@ -109,6 +109,11 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
     })
 }
 
+/// Whether there is a table of that name.
+pub fn has(name: &str) -> bool {
+    name.starts_with("pg_") && system_relations().iter().any(|r| r.schema == "pg_catalog" && r.name == name)
+}
+
 /// The table of that name, or `None`.
 pub fn table(name: &str, scope: &Scope) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
     if let Some(rows) = live_table(name, scope, system_relations()) {
