@@ -97,7 +97,7 @@ impl Namespace {
     }
 
     fn pg_scope(&self) -> pg_catalog::Scope {
-        // locked for this line only: listing the sessions locks each one's settings
+        // Released before the sessions are listed: this one's settings are among theirs.
         let settings = self.session.settings.lock().clone();
         pg_catalog::Scope {
             catalog: self.snapshot.catalog.clone(),
