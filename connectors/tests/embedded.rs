@@ -82,6 +82,18 @@ fn a_bounded_read_delivers_every_partition_and_ends() {
         .expect("a reader");
     assert_eq!(rows(&take_all(&mut reader)), 0);
 
+    // A partition whose start is to be found.
+    let stop = Positions::from([(1, 10), (3, 20)]);
+    let start = Positions::from([(1, 5)]);
+    let mut reader = source
+        .reader(request(&[0], start, Some(stop)))
+        .expect("a reader");
+    let batches = take_all(&mut reader);
+    assert_eq!(
+        offsets(&batches),
+        [(1, (5..10).collect()), (3, (0..20).collect())].into()
+    );
+
     let count = count_bare(&bootstrap, "t", 16 << 20).expect("counted");
     assert_eq!(count.messages, 20_000);
 }

@@ -32,9 +32,10 @@ use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
+use crate::rewrite::mistaken::refuse_mistaken;
 use crate::rewrite::pg_types::type_expr;
-use crate::rewrite::session_zone::{localize, zone_of};
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
+use crate::rewrite::session_zone::{localize, zone_of};
 use crate::types::SqlType;
 
 /// A query as DataFusion's plan, neither analysed nor optimised; the session's rules do that when it runs.
@@ -124,6 +125,7 @@ impl<'a> Binder<'a> {
                 &mut context,
             )
             .map_err(|error| plan_error(error, self.text))?;
+        refuse_mistaken(&plan)?;
         Ok(BoundQuery {
             plan,
             columns,

@@ -55,6 +55,13 @@ pub fn describe(expr: &Expr) -> String {
             }
             text + " END"
         }
+        other => predicate(other),
+    }
+}
+
+/// Tests, and whatever else there is.
+fn predicate(expr: &Expr) -> String {
+    match expr {
         Expr::Not(inner) => format!("NOT {}", operand(inner)),
         Expr::Negative(inner) => format!("-{}", operand(inner)),
         Expr::IsNull(inner) => format!("{} IS NULL", operand(inner)),

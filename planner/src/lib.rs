@@ -4,6 +4,8 @@
 
 pub mod bind;
 pub mod bind_error;
+#[cfg(test)]
+mod bind_tests;
 pub mod catalog;
 pub mod definition;
 pub mod describe;

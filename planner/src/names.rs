@@ -1,29 +1,24 @@
 //! Identifiers: folding as PostgreSQL folds them, and quoting where the bound SQL needs it.
 
+use std::borrow::Cow;
+
 use sqlparser::ast::Ident;
-use sqlparser::keywords::ALL_KEYWORDS;
+
+use crate::identifier;
 
 /// The name that `ident` means: lower case unless it was quoted.
 pub fn fold(ident: &Ident) -> String {
     match ident.quote_style {
         Some(_) => ident.value.clone(),
-        None => ident.value.to_lowercase(),
+        None => identifier::fold(&ident.value),
     }
 }
 
-/// An identifier that means exactly `name`, quoted if it would be folded or taken for a keyword otherwise.
+/// An identifier that means exactly `name`, quoted if it would be read as something else otherwise.
 pub fn ident(name: &str) -> Ident {
-    let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name
-            .chars()
-            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_')
-        && ALL_KEYWORDS
-            .binary_search(&name.to_ascii_uppercase().as_str())
-            .is_err();
-    if is_plain {
-        Ident::new(name)
-    } else {
-        Ident::with_quote('"', name)
+    match identifier::quote_ident(name) {
+        Cow::Borrowed(plain) => Ident::new(plain),
+        Cow::Owned(_) => Ident::with_quote('"', name),
     }
 }
 

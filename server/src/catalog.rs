@@ -95,7 +95,7 @@ impl Namespace {
     }
 
     fn pg_scope(&self) -> pg_catalog::Scope {
-        // Not inside the literal: the lock would be held while `rows` takes it again.
+        // Released before the sessions are listed: this one's settings are among theirs.
         let settings = self.session.settings.lock().clone();
         pg_catalog::Scope {
             catalog: self.snapshot.catalog.clone(),

@@ -285,9 +285,7 @@ impl From<DataFusionError> for PgError {
             DataFusionError::NotImplemented(text) => {
                 PgError::new(SqlState::FeatureNotSupported, text)
             }
-            DataFusionError::SchemaError(inner, _) => {
-                PgError::new(schema_error_state(&inner), inner.to_string())
-            }
+            DataFusionError::SchemaError(inner, _) => schema_error(&inner),
             DataFusionError::ResourcesExhausted(text) => PgError::new(SqlState::OutOfMemory, text),
             DataFusionError::Context(_, inner) | DataFusionError::Diagnostic(_, inner) => {
                 PgError::from(*inner)
@@ -306,7 +304,7 @@ impl From<DataFusionError> for PgError {
                 }
                 root => evaluation_error(root.strip_backtrace()),
             },
-            DataFusionError::Plan(text) => PgError::new(plan_message_state(&text), text),
+            DataFusionError::Plan(text) => plan_error(text),
             DataFusionError::Execution(text) => evaluation_error(text),
             DataFusionError::IoError(inner) => PgError::new(SqlState::IoError, inner.to_string()),
             _ => PgError::new(SqlState::InternalError, message),
@@ -333,21 +331,39 @@ fn from_external(inner: Box<dyn std::error::Error + Send + Sync>, message: Strin
     }
 }
 
-fn schema_error_state(error: &SchemaError) -> SqlState {
+fn schema_error(error: &SchemaError) -> PgError {
     match error {
-        SchemaError::AmbiguousReference { .. } => SqlState::AmbiguousColumn,
-        SchemaError::DuplicateQualifiedField { .. }
-        | SchemaError::DuplicateUnqualifiedField { .. } => SqlState::DuplicateColumn,
-        SchemaError::FieldNotFound { .. } => SqlState::UndefinedColumn,
+        SchemaError::AmbiguousReference { field } => PgError::new(
+            SqlState::AmbiguousColumn,
+            format!("column reference \"{}\" is ambiguous", field.name),
+        ),
+        SchemaError::DuplicateQualifiedField { name, .. }
+        | SchemaError::DuplicateUnqualifiedField { name } => PgError::new(
+            SqlState::DuplicateColumn,
+            format!("column \"{name}\" specified more than once"),
+        ),
+        SchemaError::FieldNotFound { field, .. } => {
+            let message = match &field.relation {
+                Some(relation) => {
+                    format!("column {}.{} does not exist", relation.table(), field.name)
+                }
+                None => format!("column \"{}\" does not exist", field.name),
+            };
+            PgError::new(SqlState::UndefinedColumn, message)
+        }
     }
 }
 
 /// DataFusion tells planning errors apart by text alone.
-fn plan_message_state(message: &str) -> SqlState {
+fn plan_error(message: String) -> PgError {
     let lower = message.to_lowercase();
-    if lower.contains("table") && lower.contains("not found") {
-        SqlState::UndefinedTable
-    } else if lower.contains("invalid function") || lower.contains("no function matches") {
+    if let Some(name) = missing_table(&message) {
+        return PgError::new(
+            SqlState::UndefinedTable,
+            format!("relation \"{name}\" does not exist"),
+        );
+    }
+    let state = if lower.contains("invalid function") || lower.contains("no function matches") {
         SqlState::UndefinedFunction
     } else if lower.contains("group by") {
         SqlState::GroupingError
@@ -357,7 +373,22 @@ fn plan_message_state(message: &str) -> SqlState {
         SqlState::DatatypeMismatch
     } else {
         SqlState::SyntaxError
+    };
+    PgError::new(state, message)
+}
+
+/// `table 'catalog.schema.name' not found`: the name, with its schema unless that is `public`.
+fn missing_table(message: &str) -> Option<&str> {
+    let rest = &message[message.find("table '")? + "table '".len()..];
+    let (name, after) = rest.split_once('\'')?;
+    if !after.trim_start().starts_with("not found") {
+        return None;
     }
+    let name = match name.matches('.').count() {
+        2 => name.split_once('.')?.1,
+        _ => name,
+    };
+    Some(name.strip_prefix("public.").unwrap_or(name))
 }
 
 /// An expression failed on some value; kernels tell the reason by text alone.

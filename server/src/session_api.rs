@@ -126,7 +126,7 @@ pub trait SqlSession: Send {
     /// Notices since the last call; they are sent before the statement's CommandComplete or error.
     fn take_notices(&mut self) -> Vec<Notice>;
 
-    /// All reported parameters (`wire::parameter_status::standard` lists them), sent once at the start.
+    /// All reported parameters (`server_version`, `client_encoding`, `DateStyle`, ...), sent once at the start.
     fn reported_parameters(&self) -> Vec<(String, String)>;
 
     /// Reported parameters that have changed since the last call (`SET TimeZone`, also a rollback's undoing of it).

@@ -19,8 +19,8 @@ use crate::format::column::Column;
 
 /// Rows of one batch at most.
 const MAX_ROWS: usize = 8192;
-/// The shortest time between two wakes.
-const MIN_PACE: Duration = Duration::from_millis(10);
+/// Bounds of the time between two wakes.
+const PACES: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(100));
 
 pub struct DatagenReader {
     schema: SchemaRef,
@@ -74,7 +74,7 @@ impl DatagenReader {
         let (pacer, wake) = (reader.pacer.clone(), request.wake.clone());
         let pace = Duration::from_secs(1)
             .div_f64(schedule.rows_per_second as f64)
-            .max(MIN_PACE);
+            .clamp(PACES.0, PACES.1);
         thread::Builder::new()
             .name("datagen-pace".to_string())
             .spawn(move || pacer.run(pace, &*wake))

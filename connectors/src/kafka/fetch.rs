@@ -264,6 +264,7 @@ impl Fetcher {
             return Ok(());
         }
         let mut current = usize::MAX;
+        let mut has_news = false;
         for message in messages.drain(..) {
             let partition = message.partition();
             if self
@@ -281,8 +282,11 @@ impl Fetcher {
             }
             let open = &mut self.runs[current];
             if message.error() != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
-                self.observe(current, &message);
-            } else if open.cursor.accepts(message.offset()) {
+                has_news |= self.observe(current, &message);
+                continue;
+            }
+            has_news = true;
+            if open.cursor.accepts(message.offset()) {
                 open.run.bytes += message.size();
                 open.run.messages.push(message);
                 open.reached_end = None;
@@ -295,7 +299,9 @@ impl Fetcher {
         while !self.runs.is_empty() {
             self.close_run(0)?;
         }
-        self.lanes.set_running();
+        if has_news {
+            self.lanes.set_running();
+        }
         Ok(())
     }
 
@@ -347,8 +353,8 @@ impl Fetcher {
         Ok(())
     }
 
-    /// An event of the partition whose run is at `index`.
-    fn observe(&mut self, index: usize, event: &KafkaMessage) {
+    /// An event of the partition whose run is at `index`; tells whether it shows that the broker answers.
+    fn observe(&mut self, index: usize, event: &KafkaMessage) -> bool {
         let open = &mut self.runs[index];
         match event.error() {
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__PARTITION_EOF => {
@@ -357,13 +363,18 @@ impl Fetcher {
                     open.cursor.advance(end_offset);
                     open.reached_end = Some(end_offset);
                 }
+                true
             }
             RDKafkaRespErr::RD_KAFKA_RESP_ERR__AUTO_OFFSET_RESET
             | RDKafkaRespErr::RD_KAFKA_RESP_ERR__LOG_TRUNCATION => {
                 let partition = open.run.partition;
                 self.lose(partition, false);
+                false
             }
-            _ => self.note_stray(event),
+            _ => {
+                self.note_stray(event);
+                false
+            }
         }
     }
 

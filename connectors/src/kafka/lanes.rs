@@ -75,7 +75,7 @@ impl Lanes {
         }
     }
 
-    /// Adds a partition that is read from `start`.
+    /// Adds a partition that is read from `start`, before anything else happens to it.
     pub fn open(&self, partition: i32, start: i64, is_done: bool) {
         let lane = Lane {
             places: VecDeque::new(),
@@ -87,7 +87,10 @@ impl Lanes {
             is_paused: false,
             is_done,
         };
-        self.state.lock().lanes.entry(partition).or_insert(lane);
+        let mut state = self.state.lock();
+        let is_paused = state.lanes.get(&partition).is_some_and(|l| l.is_paused);
+        state.lanes.insert(partition, Lane { is_paused, ..lane });
+        drop(state);
         (self.wake)();
     }
 

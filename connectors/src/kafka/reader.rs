@@ -1,7 +1,7 @@
 //! A reader of one topic: starts the threads, and is the epoch loop's end of their lanes.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::thread;
 
 use arrow::datatypes::SchemaRef;
@@ -27,7 +27,8 @@ const DECODERS: usize = 2;
 pub struct KafkaReader {
     schema: SchemaRef,
     lanes: Arc<Lanes>,
-    queue: Arc<Queue>,
+    /// The threads own it: whoever drops it last waits for librdkafka's threads to end.
+    queue: Weak<Queue>,
     pokes: Sender<()>,
 }
 
@@ -84,12 +85,20 @@ impl KafkaReader {
         let reader = KafkaReader {
             schema,
             lanes,
-            queue,
+            queue: Arc::downgrade(&queue),
             pokes,
         };
         spawn("kafka-fetch", move || fetcher.run())?;
         spawn("kafka-watch", move || watcher.run())?;
         Ok(reader)
+    }
+}
+
+impl KafkaReader {
+    fn wake_fetcher(&self) {
+        if let Some(queue) = self.queue.upgrade() {
+            queue.wake();
+        }
     }
 }
 
@@ -110,7 +119,9 @@ fn cursors(request: &ReadRequest, lanes: &Lanes) -> BTreeMap<i32, Cursor> {
         cursors.insert(*partition, cursor);
     }
     for partition in request.stop_at.iter().flat_map(BTreeMap::keys) {
-        lanes.open(*partition, 0, false);
+        if !cursors.contains_key(partition) {
+            lanes.open(*partition, 0, false);
+        }
     }
     cursors
 }
@@ -138,14 +149,14 @@ impl SourceReader for KafkaReader {
 
     fn set_paused(&mut self, partition: i32, is_paused: bool) {
         self.lanes.set_paused(partition, is_paused);
-        self.queue.wake();
+        self.wake_fetcher();
     }
 }
 
 impl Drop for KafkaReader {
     fn drop(&mut self) {
         self.lanes.stop();
-        self.queue.wake();
+        self.wake_fetcher();
         let _ = self.pokes.try_send(());
     }
 }

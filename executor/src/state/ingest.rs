@@ -13,11 +13,12 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 
-use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch, WriteOptions};
+use rocksdb::{IngestExternalFileOptions, SstFileWriter, WriteBatch};
 
 use super::error::StateError;
 use super::failpoint;
 use super::layout::{Family, meta_key};
+use super::log_write;
 use super::open_db::{OpenDb, SharedMemory, family_options};
 use super::store::StoreOptions;
 use super::write_set::WriteSet;
@@ -45,9 +46,11 @@ pub(super) fn commit(
     complete_interrupted(db, options)?;
     let record = write_files(db, options, memory, writes)?;
     failpoint::hit(failpoint::INGEST_FILES_WRITTEN);
-    let mut batch = WriteBatch::default();
-    batch.put_cf(db.family(Family::Meta), meta_key::INGEST, record.encode());
-    write_synced(db, batch)?;
+    log_write::write(db, true, || {
+        let mut batch = WriteBatch::default();
+        batch.put_cf(db.family(Family::Meta), meta_key::INGEST, record.encode());
+        Ok(batch)
+    })?;
     failpoint::hit(failpoint::INGEST_RECORDED);
     complete(db, options, &record)
 }
@@ -76,24 +79,20 @@ fn complete(db: &OpenDb, options: &StoreOptions, record: &IngestRecord) -> Resul
         }
     }
     failpoint::hit(failpoint::INGEST_INGESTED);
-    let meta = db.family(Family::Meta);
-    let mut batch = WriteBatch::default();
-    for (name, value) in &record.meta {
-        match value {
-            Some(value) => batch.put_cf(meta, name, value),
-            None => batch.delete_cf(meta, name),
+    log_write::write(db, true, || {
+        let meta = db.family(Family::Meta);
+        let mut batch = WriteBatch::default();
+        for (name, value) in &record.meta {
+            match value {
+                Some(value) => batch.put_cf(meta, name, value),
+                None => batch.delete_cf(meta, name),
+            }
         }
-    }
-    batch.delete_cf(meta, meta_key::INGEST);
-    write_synced(db, batch)?;
+        batch.delete_cf(meta, meta_key::INGEST);
+        Ok(batch)
+    })?;
     failpoint::hit(failpoint::INGEST_PUBLISHED);
     Ok(())
-}
-
-fn write_synced(db: &OpenDb, batch: WriteBatch) -> Result<(), StateError> {
-    let mut options = WriteOptions::default();
-    options.set_sync(true);
-    Ok(db.db().write_opt(batch, &options)?)
 }
 
 /// Step 1. Everything but meta goes to files.

@@ -15,6 +15,7 @@ pub mod failpoint;
 mod ingest;
 mod key;
 mod layout;
+mod log_write;
 mod open_db;
 mod overlay;
 mod row;

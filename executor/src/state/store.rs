@@ -22,6 +22,7 @@ use super::error::StateError;
 use super::failpoint;
 use super::ingest;
 use super::layout::{FORMAT_VERSION, Family, TableId, meta_key, prefix_end, table_prefix};
+use super::log_write;
 use super::open_db::{OpenDb, SharedMemory};
 use super::snapshot::{Revocable, StoreSnapshot};
 use super::write_set::WriteSet;
@@ -192,9 +193,7 @@ impl Store {
         if self.inner.failing_since.lock().is_some() {
             ingest::complete_interrupted(&db, &self.inner.options)?;
         }
-        let mut options = WriteOptions::default();
-        options.set_sync(sync);
-        db.db().write_opt(write_batch(&db, writes)?, &options)?;
+        log_write::write(&db, sync, || write_batch(&db, writes))?;
         failpoint::hit(failpoint::AFTER_WAL_WRITE);
         Ok(stats)
     }

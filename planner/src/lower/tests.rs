@@ -153,15 +153,15 @@ fn bound_sql_is_qualified() {
     for (sql, expected) in [
         (
             "SELECT * FROM t",
-            "SELECT t.id, t.a, t.b, t.\"name\" FROM public.t AS t",
+            "SELECT t.id, t.a, t.b, t.name FROM public.t AS t",
         ),
         (
             "SELECT window_start, count(*) FROM tumble(readings, ts, '1 min') GROUP BY 1",
-            "SELECT window_start, count(*) AS \"count\" FROM tumble(public.readings, ts, '1 min') AS readings GROUP BY 1",
+            "SELECT window_start, count(*) AS count FROM tumble(public.readings, ts, '1 min') AS readings GROUP BY 1",
         ),
         (
             "SELECT s.* FROM (SELECT avg(v) FROM log) s",
-            "SELECT s.\"avg\" FROM (SELECT avg(v) AS \"avg\" FROM public.log AS log) s",
+            "SELECT s.avg FROM (SELECT avg(v) AS avg FROM public.log AS log) s",
         ),
     ] {
         assert_eq!(plan(sql).unwrap().view.bound_sql, expected);
@@ -173,7 +173,7 @@ fn bound_sql_is_qualified() {
 fn fingerprint_is_stable() {
     assert_eq!(
         format!("{:016x}", plan(WINDOWED).unwrap().plan.fingerprint),
-        "0000000000000000"
+        "cd7657e50b121759"
     );
 }
 
@@ -394,4 +394,28 @@ fn column_lists_name_the_first_columns() {
         plan_view(&catalog, view).unwrap().view.bound_sql,
         bound.bound_sql
     );
+}
+
+#[test]
+fn time_zone_is_fixed_in_the_bound_sql() {
+    let catalog = catalog();
+    let query = parse("SELECT date_trunc('day', ts) AS day, count(*) FROM readings GROUP BY 1");
+    let plan_in = |query: &sqlparser::ast::Query, time_zone: &str| {
+        plan_view(
+            &catalog,
+            ViewQuery {
+                query,
+                columns: &[],
+                time_zone,
+                text: None,
+            },
+        )
+        .unwrap()
+    };
+    let berlin = plan_in(&query, "Europe/Berlin");
+    let again = plan_in(&parse(&berlin.view.bound_sql), "UTC");
+    assert_eq!(explain(&berlin.plan), explain(&again.plan));
+    assert_eq!(berlin.view.bound_sql, again.view.bound_sql);
+    assert!(explain(&berlin.plan).join(" ").contains("'Europe/Berlin'"));
+    assert_ne!(explain(&berlin.plan), explain(&plan_in(&query, "UTC").plan));
 }

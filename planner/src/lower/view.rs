@@ -16,8 +16,10 @@ use crate::names::ident;
 use crate::parse_query::parse_query;
 use crate::plan::{PlanNode, StreamPlan};
 use crate::relations::CatalogRelations;
+use crate::rewrite::fixed_zone::{fix_zone, fixed_zone};
 use crate::rewrite::qualify::Qualified;
 use crate::rewrite::refuse::{refuse_set_operations, refuse_unsupported};
+use crate::rewrite::session_zone::zone_of;
 use crate::rewrite::volatile::refuse_volatile;
 use crate::session::session_state;
 use crate::types::SqlType;
@@ -57,6 +59,11 @@ pub fn bind_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<BoundView> {
 
 /// Plans the query of `CREATE MATERIALIZED VIEW`, or a stored one again.
 pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> {
+    let fixed = fixed_zone(view.query);
+    let view = ViewQuery {
+        time_zone: fixed.as_deref().unwrap_or(view.time_zone),
+        ..view
+    };
     let state = session_state(view.time_zone);
     let (bound, plan) = bind(catalog, view, true)?;
     refuse_volatile(&plan)?;
@@ -98,7 +105,13 @@ fn bind(
     refuse_duplicates(&qualified.columns)?;
     let mut depends_on: Vec<ObjectId> = qualified.relations.values().filter_map(|r| r.id).collect();
     depends_on.sort();
-    let bound_sql = qualified.query.to_string();
+    let must_fix = is_materialized
+        && zone_of(state.config_options()).is_some()
+        && fixed_zone(&qualified.query).is_none();
+    let bound_sql = match must_fix {
+        true => fix_zone(qualified.query.clone(), view.time_zone)?.to_string(),
+        false => qualified.query.to_string(),
+    };
 
     if is_materialized {
         refuse_set_operations(&qualified.query)?;

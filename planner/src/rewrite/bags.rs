@@ -14,12 +14,27 @@ pub fn is_bag_difference(op: SetOperator, quantifier: SetQuantifier) -> bool {
 }
 
 /// `left op ALL right`, whose columns are `columns`.
-pub fn bag_operation(op: SetOperator, left: &SetExpr, right: &SetExpr, columns: &[String]) -> Result<SetExpr> {
-    let list = columns.iter().map(|c| ident(c).to_string()).collect::<Vec<_>>().join(", ");
+pub fn bag_operation(
+    op: SetOperator,
+    left: &SetExpr,
+    right: &SetExpr,
+    columns: &[String],
+) -> Result<SetExpr> {
+    let list = columns
+        .iter()
+        .map(|c| ident(c).to_string())
+        .collect::<Vec<_>>()
+        .join(", ");
     let number = ident("rm:copy");
     let numbered = |side: &SetExpr| {
-        format!("SELECT {list}, row_number() OVER (PARTITION BY {list}) AS {number} FROM ({side}) AS s ({list})")
+        format!(
+            "SELECT {list}, row_number() OVER (PARTITION BY {list}) AS {number} FROM ({side}) AS s ({list})"
+        )
     };
-    let sql = format!("SELECT {list} FROM ({} {op} {}) AS s", numbered(left), numbered(right));
+    let sql = format!(
+        "SELECT {list} FROM ({} {op} {}) AS s",
+        numbered(left),
+        numbered(right)
+    );
     Ok(*parse_query(&sql)?.body)
 }

@@ -87,12 +87,12 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Expr::InList(list)
             }
             Expr::Case(mut case) => {
-                let results = case
+                let mut results = case
                     .when_then_expr
                     .iter()
                     .map(|(_, then)| then)
                     .chain(&case.else_expr);
-                let is_float = results.map(|result| is_float(result, schema)).any(|is| is);
+                let is_float = results.any(|result| is_float(result, schema));
                 let unify = |result: Box<Expr>| {
                     Box::new(float_if(is_float, narrow_literal(*result), schema))
                 };

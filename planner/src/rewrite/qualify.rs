@@ -3,13 +3,12 @@
 //! With [`Mode::Bind`] the result is what is stored with a view. With [`Mode::Expand`] also views, generated columns
 //! and window functions are replaced by the subqueries they stand for, so that DataFusion can bind it.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Cte, Expr, GroupByExpr, Ident, JoinConstraint, ObjectName as AstName, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, Spanned, TableAlias, TableAliasColumnDef,
-    TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    Cte, GroupByExpr, JoinConstraint, ObjectName as AstName, Query, Select, SetExpr, Spanned,
+    TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
 };
 
 use crate::bind_error::SourceText;
@@ -18,10 +17,13 @@ use crate::error::{PlanError, Result, UndefinedKind};
 use crate::names::{fold, ident};
 use crate::parse_query::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
-use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::aliases::{
+    aliased, column_alias, name_columns, numbered, scope_of, table_alias,
+};
 use crate::rewrite::bags::{bag_operation, is_bag_difference};
-use crate::rewrite::output_names::output_name;
-use crate::rewrite::scope::{Scope, ScopeColumn, constraint};
+use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::scope::{Scope, constraint};
+use crate::rewrite::select_list::{Names, expand_select_list, strip_schemas};
 use crate::statement::ObjectName;
 
 /// How far to go.
@@ -71,24 +73,6 @@ pub fn qualify(
 /// Columns of the common table expressions in scope.
 type Ctes = HashMap<String, Vec<String>>;
 
-/// Output columns of a query.
-#[derive(Debug, Clone, Default)]
-struct Names {
-    /// As PostgreSQL shows them.
-    shown: Vec<String>,
-    /// As other parts of the query may refer to them: without duplicates.
-    unique: Vec<String>,
-}
-
-impl Names {
-    fn of(names: Vec<String>) -> Self {
-        Names {
-            shown: names.clone(),
-            unique: names,
-        }
-    }
-}
-
 pub(super) struct Qualifier<'a> {
     relations: &'a dyn Relations,
     pub(super) mode: Mode,
@@ -136,7 +120,12 @@ impl Qualifier<'_> {
         match body {
             SetExpr::Select(select) => self.select(select, ctes),
             SetExpr::Query(query) => self.query(query, ctes),
-            SetExpr::SetOperation { op, set_quantifier, left, right } => {
+            SetExpr::SetOperation {
+                op,
+                set_quantifier,
+                left,
+                right,
+            } => {
                 let names = self.set_expr(left, ctes)?;
                 self.set_expr(right, ctes)?;
                 if self.mode == Mode::Expand && is_bag_difference(*op, *set_quantifier) {
@@ -187,6 +176,9 @@ impl Qualifier<'_> {
         }
         select.from = from;
         let names = expand_select_list(select, &scope)?;
+        let from = std::mem::take(&mut select.from);
+        scope.resolve_merged(select);
+        select.from = from;
         reject_star_elsewhere(&select.group_by)?;
         Ok(names)
     }
@@ -356,10 +348,11 @@ impl VisitorMut for Subqueries<'_, '_> {
         // The node itself may be the query whose other clauses are visited; its body is away then.
         let is_emptied =
             matches!(query.body.as_ref(), SetExpr::Values(values) if values.rows.is_empty());
-        if self.depth == 0 && !is_emptied {
-            if let Err(error) = self.qualifier.query(query, self.ctes) {
-                return ControlFlow::Break(Box::new(error));
-            }
+        if self.depth == 0
+            && !is_emptied
+            && let Err(error) = self.qualifier.query(query, self.ctes)
+        {
+            return ControlFlow::Break(Box::new(error));
         }
         if !is_emptied {
             self.depth += 1;
@@ -377,175 +370,10 @@ impl VisitorMut for Subqueries<'_, '_> {
     }
 }
 
-/// Expands stars and names every item; a name that is taken gets a number, so that DataFusion can tell them apart.
-fn expand_select_list(select: &mut Select, scope: &Scope) -> Result<Names> {
-    let mut items = Vec::new();
-    for item in select.projection.drain(..) {
-        match item {
-            SelectItem::Wildcard(_) if scope.star.is_empty() => {
-                return Err(PlanError::Syntax {
-                    message: "SELECT * with no tables specified is not valid".to_string(),
-                    position: None,
-                });
-            }
-            SelectItem::Wildcard(_) => items.extend(scope.star.iter().cloned().map(starred)),
-            SelectItem::QualifiedWildcard(SelectItemQualifiedWildcardKind::ObjectName(name), _) => {
-                let table = name
-                    .0
-                    .last()
-                    .and_then(|part| part.as_ident())
-                    .map(fold)
-                    .unwrap_or_default();
-                items.extend(scope.table_star(&table)?.into_iter().map(starred));
-            }
-            SelectItem::UnnamedExpr(expr) => items.push((output_name(&expr), expr, None)),
-            SelectItem::ExprWithAlias { expr, alias } => {
-                items.push((fold(&alias), expr, Some(alias)))
-            }
-            other @ (SelectItem::ExprWithAliases { .. } | SelectItem::QualifiedWildcard(..)) => {
-                return Err(unsupported(&format!("{other}"), "name each column"));
-            }
-        }
-    }
-    let mut names = Names::default();
-    let mut taken = HashSet::new();
-    for (shown, expr, alias) in items {
-        let mut unique = shown.clone();
-        let mut number = 2;
-        while !taken.insert(unique.clone()) {
-            unique = format!("{shown}:{number}");
-            number += 1;
-        }
-        select.projection.push(match (alias, &expr) {
-            (Some(alias), _) if unique == shown => SelectItem::ExprWithAlias { expr, alias },
-            (None, expr_ref) if unique == shown && is_plain_column(expr_ref, scope) => {
-                SelectItem::UnnamedExpr(expr)
-            }
-            _ => SelectItem::ExprWithAlias {
-                expr,
-                alias: ident(&unique),
-            },
-        });
-        names.shown.push(shown);
-        names.unique.push(unique);
-    }
-    Ok(names)
-}
-
-fn starred(column: ScopeColumn) -> (String, Expr, Option<Ident>) {
-    let alias = match column.expr {
-        Expr::CompoundIdentifier(_) | Expr::Identifier(_) => None,
-        _ => Some(ident(&column.name)),
-    };
-    (column.name, column.expr, alias)
-}
-
-/// A column that DataFusion names as PostgreSQL does; not a field of a struct.
-fn is_plain_column(expr: &Expr, scope: &Scope) -> bool {
-    match expr {
-        Expr::Identifier(_) => true,
-        Expr::CompoundIdentifier(parts) => parts.len() == 2 && scope.has_table(&fold(&parts[0])),
-        _ => false,
-    }
-}
-
-/// `schema.table.column` as `table.column`: relations are known by alias or bare name.
-fn strip_schemas<T: VisitMut>(
-    node: &mut T,
-    scope: &Scope,
-    found: &BTreeMap<QualifiedName, Relation>,
-) {
-    let _: ControlFlow<()> = sqlparser::ast::visit_expressions_mut(node, |expr| {
-        if let Expr::CompoundIdentifier(parts) = expr
-            && parts.len() >= 3
-        {
-            let name = QualifiedName {
-                schema: fold(&parts[0]),
-                name: fold(&parts[1]),
-            };
-            if found.contains_key(&name) && scope.has_table(&name.name) {
-                parts.remove(0);
-            }
-        }
-        ControlFlow::Continue(())
-    });
-}
-
 fn reject_star_elsewhere(group_by: &GroupByExpr) -> Result<()> {
     match group_by {
         GroupByExpr::All(_) => Err(unsupported("GROUP BY ALL", "list the columns to group by")),
         GroupByExpr::Expressions(..) => Ok(()),
-    }
-}
-
-/// The scope of a relation with an optional alias, whose column list is filled up to the relation's width.
-pub(super) fn scope_of(alias: Option<&mut TableAlias>, columns: Vec<String>) -> Result<Scope> {
-    match alias {
-        Some(alias) => {
-            let name = fold(&alias.name);
-            let columns = aliased(alias, columns)?;
-            Ok(Scope::of_table(Some(name), columns))
-        }
-        None => Ok(Scope::of_table(None, columns)),
-    }
-}
-
-fn aliased(alias: &mut TableAlias, mut columns: Vec<String>) -> Result<Vec<String>> {
-    if alias.columns.is_empty() {
-        return Ok(columns);
-    }
-    if alias.columns.len() > columns.len() {
-        return Err(PlanError::InvalidDefinition {
-            message: format!(
-                "table \"{}\" has {} columns available but {} columns specified",
-                fold(&alias.name),
-                columns.len(),
-                alias.columns.len()
-            ),
-            hint: None,
-        });
-    }
-    for (column, named) in columns.iter_mut().zip(&alias.columns) {
-        *column = fold(&named.name);
-    }
-    alias.columns.extend(
-        columns[alias.columns.len()..]
-            .iter()
-            .map(|c| column_alias(c)),
-    );
-    Ok(columns)
-}
-
-/// Writes the names of `scope` into `alias`, for functions whose columns DataFusion names otherwise.
-pub(super) fn name_columns(alias: &mut TableAlias, scope: &Scope) {
-    alias.columns = scope.star.iter().map(|c| column_alias(&c.name)).collect();
-}
-
-pub(super) fn numbered(name: &str, count: usize) -> Vec<String> {
-    (1..=count)
-        .map(|i| {
-            if i == 1 {
-                name.to_string()
-            } else {
-                format!("{name}:{i}")
-            }
-        })
-        .collect()
-}
-
-fn column_alias(name: &str) -> TableAliasColumnDef {
-    TableAliasColumnDef {
-        name: ident(name),
-        data_type: None,
-    }
-}
-
-pub(super) fn table_alias(name: &str) -> TableAlias {
-    TableAlias {
-        explicit: true,
-        name: ident(name),
-        columns: Vec::new(),
-        at: None,
     }
 }
 

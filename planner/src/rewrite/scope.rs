@@ -1,6 +1,11 @@
 //! What a FROM clause offers to the select list: the columns that `*` and `t.*` stand for.
 
-use sqlparser::ast::{Expr, Ident, Join, JoinConstraint, JoinOperator};
+use std::convert::Infallible;
+use std::ops::ControlFlow;
+
+use sqlparser::ast::{
+    Expr, Ident, Join, JoinConstraint, JoinOperator, Query, VisitMut, VisitorMut,
+};
 
 use crate::error::{PlanError, Result};
 use crate::names::{fold, ident};
@@ -27,6 +32,8 @@ pub struct ScopeTable {
 pub struct Scope {
     pub tables: Vec<ScopeTable>,
     pub star: Vec<ScopeColumn>,
+    /// Columns that USING and NATURAL merged into one; each is also in `star`.
+    merged: Vec<ScopeColumn>,
 }
 
 impl Scope {
@@ -42,6 +49,7 @@ impl Scope {
         Scope {
             tables: vec![ScopeTable { name, columns }],
             star,
+            merged: Vec::new(),
         }
     }
 
@@ -49,6 +57,7 @@ impl Scope {
     pub fn cross(&mut self, right: Scope) {
         self.tables.extend(right.tables);
         self.star.extend(right.star);
+        self.merged.extend(right.merged);
     }
 
     /// `FROM a JOIN b ...`: columns named by USING or NATURAL come once and first.
@@ -80,6 +89,7 @@ impl Scope {
                 expr,
             });
         }
+        self.merged.clone_from(&star);
         let rest = self
             .star
             .drain(..)
@@ -106,6 +116,29 @@ impl Scope {
         }
     }
 
+    /// The merged column that an unqualified name means.
+    pub fn merged_reference(&self, expr: &Expr) -> Option<ScopeColumn> {
+        let Expr::Identifier(name) = expr else {
+            return None;
+        };
+        let name = fold(name);
+        self.merged
+            .iter()
+            .find(|column| column.name == name)
+            .cloned()
+    }
+
+    /// Replaces unqualified names of merged columns in `node`, which has no FROM clause; DataFusion knows them in the
+    /// select list only.
+    pub fn resolve_merged<T: VisitMut>(&self, node: &mut T) {
+        if !self.merged.is_empty() {
+            let _ = node.visit(&mut MergedNames {
+                scope: self,
+                depth: 0,
+            });
+        }
+    }
+
     /// What `table.*` stands for.
     pub fn table_star(&self, table: &str) -> Result<Vec<ScopeColumn>> {
         let found = self
@@ -127,6 +160,35 @@ impl Scope {
     /// Whether `name` is the alias or name of a relation here.
     pub fn has_table(&self, name: &str) -> bool {
         self.tables.iter().any(|t| t.name.as_deref() == Some(name))
+    }
+}
+
+/// Replaces names outside of subqueries, which have scopes of their own.
+struct MergedNames<'a> {
+    scope: &'a Scope,
+    depth: usize,
+}
+
+impl VisitorMut for MergedNames<'_> {
+    type Break = Infallible;
+
+    fn pre_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Infallible> {
+        self.depth += 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_query(&mut self, _query: &mut Query) -> ControlFlow<Infallible> {
+        self.depth -= 1;
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        if self.depth == 0
+            && let Some(column) = self.scope.merged_reference(expr)
+        {
+            *expr = column.expr;
+        }
+        ControlFlow::Continue(())
     }
 }
 

@@ -58,14 +58,21 @@ pub fn localize(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed
         Expr::Cast(Cast { expr, field }) => localize_cast(*expr, field, schema, zone),
         Expr::ScalarFunction(mut function)
             if matches!(function.name(), "date_trunc" | "date_part")
-                && function.args.get(1).is_some_and(|arg| is_instant(arg, schema))
+                && function
+                    .args
+                    .get(1)
+                    .is_some_and(|arg| is_instant(arg, schema))
                 && !is_epoch(&function.args[0]) =>
         {
             let is_cut = function.name() == "date_trunc";
             let local = in_zone(zone, std::mem::take(&mut function.args[1]));
             function.args[1] = local;
             let result = Expr::ScalarFunction(function);
-            Ok(Transformed::yes(if is_cut { in_zone(zone, result) } else { result }))
+            Ok(Transformed::yes(if is_cut {
+                in_zone(zone, result)
+            } else {
+                result
+            }))
         }
         other => Ok(Transformed::no(other)),
     })
@@ -88,9 +95,17 @@ fn localize_cast(
             in_zone(zone, expr)
         }
         (DataType::Timestamp(_, Some(_)), DataType::Utf8) => cast(expr, of_zone),
-        _ => return Ok(Transformed::no(Expr::Cast(Cast { expr: Box::new(expr), field }))),
+        _ => {
+            return Ok(Transformed::no(Expr::Cast(Cast {
+                expr: Box::new(expr),
+                field,
+            })));
+        }
     };
-    Ok(Transformed::yes(Expr::Cast(Cast { expr: Box::new(inner), field })))
+    Ok(Transformed::yes(Expr::Cast(Cast {
+        expr: Box::new(inner),
+        field,
+    })))
 }
 
 /// `expr AT TIME ZONE zone`.

@@ -106,23 +106,6 @@ impl CancelRegistry {
             signal.request();
         }
     }
-
-    /// Signals a connection on behalf of SQL (`pg_cancel_backend`). False if there is none with this number.
-    pub fn cancel_by_pid(&self, pid: i32) -> bool {
-        let signal = self
-            .connections
-            .lock()
-            .by_pid
-            .get(&pid)
-            .map(|(_, signal)| signal.clone());
-        match signal {
-            Some(signal) => {
-                signal.request();
-                true
-            }
-            None => false,
-        }
-    }
 }
 
 impl Drop for Registration {

@@ -19,7 +19,7 @@ use super::extended_query::{Portal, Prepared};
 use super::frontend::{Frame, FrontendMessage};
 use super::link::{BoxedSocket, Fault, Link};
 use super::startup::{Opening, Refusal, StartupRequest, open};
-use crate::pg_error::PgError;
+use crate::pg_error::{PgError, Severity};
 use crate::session_api::{
     Deallocated, Outlet, SessionFactory, SessionStart, SqlSession, TransactionStatus,
 };
@@ -27,6 +27,8 @@ use crate::sqlstate::SqlState;
 
 /// A client that has not authenticated by then is turned away, as with PostgreSQL's `authentication_timeout`.
 const AUTHENTICATION_TIMEOUT: Duration = Duration::from_secs(60);
+/// Limit on a message before authentication, as with PostgreSQL's `PG_MAX_AUTH_TOKEN_LENGTH`.
+const MAX_AUTH_MESSAGE_BYTES: usize = 64 * 1024;
 /// Messages beside results that may wait for a client; more are dropped.
 const OUTLET_CAPACITY: usize = 1_024;
 
@@ -65,7 +67,7 @@ async fn refuse<F>(refusal: Refusal, context: &ConnectionContext<F>) {
     let link = Link::new(
         refusal.socket,
         Default::default(),
-        context.max_message_bytes,
+        MAX_AUTH_MESSAGE_BYTES,
         Default::default(),
         context.shutdown.clone(),
         messages,
@@ -92,7 +94,7 @@ async fn serve_session<F: SessionFactory>(
     let mut link = Link::new(
         socket,
         input,
-        context.max_message_bytes,
+        MAX_AUTH_MESSAGE_BYTES,
         registration.signal.clone(),
         context.shutdown.clone(),
         messages,
@@ -133,7 +135,7 @@ async fn serve_session<F: SessionFactory>(
     match fault {
         Fault::Error(error) => {
             let error = PgError {
-                severity: crate::pg_error::Severity::Fatal,
+                severity: Severity::Fatal,
                 ..error
             };
             link.close(Some(&error)).await;
@@ -165,6 +167,7 @@ async fn begin<F: SessionFactory>(
         registration.pid,
         registration.secret.clone(),
     ));
+    link.set_max_message_bytes(context.max_message_bytes);
     Ok(session)
 }
 
@@ -296,7 +299,7 @@ impl<S: SqlSession> Connection<S> {
     fn fail(&mut self, error: PgError) -> Result<(), Fault> {
         self.session.statement_failed(&error);
         self.put_notices();
-        if error.severity == crate::pg_error::Severity::Fatal {
+        if error.severity == Severity::Fatal {
             return Err(error.into());
         }
         self.link.put_error(&error);

@@ -153,7 +153,7 @@ pub fn put_vector_text(
     Ok(())
 }
 
-pub fn put_vector(out: &mut BytesMut, values: &[i64], element_oid: u32, element_size: i32) {
+fn put_vector(out: &mut BytesMut, values: &[i64], element_oid: u32, element_size: i32) {
     out.put_i32(1);
     out.put_i32(0);
     out.put_u32(element_oid);

@@ -19,7 +19,7 @@ use super::link::Fault;
 use super::pg_types::PgType;
 use super::row_pump::{PumpEnd, RowSource, row_description};
 use crate::pg_error::PgError;
-use crate::session_api::{Execution, SqlSession, StatementShape, TransactionStatus};
+use crate::session_api::{Execution, RowTag, SqlSession, StatementShape, TransactionStatus};
 use crate::sqlstate::SqlState;
 
 /// OID of `unknown`: a parameter whose type is to be inferred, as is 0.
@@ -45,7 +45,7 @@ enum PortalState {
     Ready,
     Running(Box<RowSource>),
     /// All rows were sent: running it again gives none, under the same tag.
-    Exhausted(crate::session_api::RowTag),
+    Exhausted(RowTag),
     /// A command can run only once.
     Done,
 }

@@ -27,6 +27,8 @@ use crate::sqlstate::SqlState;
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
 /// Above this the socket is awaited before more rows are made.
 pub const OUTPUT_HIGH_WATER: usize = 64 * 1024;
+/// Room for input before each read.
+const READ_CHUNK: usize = 16 * 1024;
 /// Pipelined input is read ahead up to this while a statement runs.
 const READ_AHEAD: usize = 256 * 1024;
 /// How long the last message of a connection may take to leave.
@@ -118,6 +120,11 @@ impl Link {
         }
     }
 
+    /// Before a client is authenticated it may send little; afterwards this much in one message.
+    pub fn set_max_message_bytes(&mut self, bytes: usize) {
+        self.max_message_bytes = bytes;
+    }
+
     /// Appends a message to the output.
     pub fn put(&mut self, message: &impl Message) {
         let start = self.out.len();
@@ -187,6 +194,7 @@ impl Link {
                 Err(Interrupt::Cancelled) => continue,
                 Err(other) => return Err(other.into()),
             }
+            self.input.reserve(READ_CHUNK);
             tokio::select! {
                 () = self.shutdown.cancelled() => return Err(Interrupt::Shutdown.into()),
                 read = self.reader.read_buf(&mut self.input) => {
@@ -208,6 +216,7 @@ impl Link {
         loop {
             self.flush_if_due().await?;
             let flush_at = self.flush_at;
+            self.input.reserve(READ_CHUNK);
             tokio::select! {
                 biased;
                 () = self.cancel.requested() => return Err(Interrupt::Cancelled),
@@ -244,6 +253,7 @@ impl Link {
     /// Sends all output, at the speed of the client, unless interrupted.
     pub async fn flush(&mut self) -> Result<(), Interrupt> {
         while !self.out.is_empty() {
+            self.input.reserve(READ_CHUNK);
             tokio::select! {
                 biased;
                 () = self.cancel.requested() => return Err(Interrupt::Cancelled),

@@ -67,11 +67,6 @@ impl Listener {
         self.socket.local_addr()
     }
 
-    /// For `pg_cancel_backend`.
-    pub fn cancel_registry(&self) -> Arc<CancelRegistry> {
-        self.cancel.clone()
-    }
-
     /// Serves clients until `shutdown`; then waits for the connections to end.
     pub async fn run<F: SessionFactory>(self, factory: Arc<F>, shutdown: CancellationToken) {
         let Listener {

@@ -18,7 +18,6 @@ mod frontend;
 mod interval_input;
 mod link;
 mod listener;
-pub mod parameter_status;
 pub mod pg_types;
 mod row_pump;
 mod simple_query;
@@ -26,7 +25,6 @@ mod startup;
 pub mod time_zone;
 
 pub use auth::{AuthMethod, ScramCredentials};
-pub use cancel::CancelRegistry;
 pub use listener::{Listener, ListenerConfig};
 
 #[cfg(test)]

@@ -34,7 +34,6 @@ pub struct StartupRequest {
     pub version: ProtocolVersion,
     /// To be sent first, where the client asked for a version or option that we do not have.
     pub negotiate: Option<NegotiateProtocolVersion>,
-    pub is_encrypted: bool,
     pub user: String,
     pub database: String,
     /// All other parameters.
@@ -90,7 +89,6 @@ pub async fn open(mut socket: BoxedSocket, tls: Option<&TlsAcceptor>) -> Result<
                     input,
                     version: parsed.version,
                     negotiate: parsed.negotiate,
-                    is_encrypted,
                     user: parsed.user,
                     database: parsed.database,
                     settings: parsed.settings,

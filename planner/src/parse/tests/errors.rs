@@ -51,75 +51,77 @@ fn syntax_errors_have_positions() {
     }
 }
 
+/// Statement, start of the feature that is refused.
+const REFUSED: &[(&str, &str)] = &[
+    (
+        "CREATE SINK s FROM mv WITH (connector = 'kafka')",
+        "CREATE SINK",
+    ),
+    ("CREATE UNIQUE INDEX i ON t (a)", "CREATE INDEX"),
+    ("ALTER TABLE t ADD COLUMN b INT", "ALTER"),
+    ("SUBSCRIBE TO mv", "SUBSCRIBE"),
+    ("COPY (SUBSCRIBE mv) TO STDOUT", "SUBSCRIBE"),
+    ("DECLARE c CURSOR FOR SUBSCRIBE mv", "SUBSCRIBE"),
+    ("COPY t FROM STDIN", "COPY ... FROM"),
+    ("COPY t TO '/tmp/x'", "COPY to a file"),
+    ("LISTEN mv", "LISTEN"),
+    ("TRUNCATE t", "TRUNCATE"),
+    (
+        "MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE",
+        "MERGE",
+    ),
+    ("GRANT SELECT ON t TO x", "GRANT"),
+    ("CREATE ROLE r", "CREATE ROLE"),
+    ("SAVEPOINT a", "SAVEPOINT"),
+    ("ROLLBACK TO SAVEPOINT a", "SAVEPOINT"),
+    (
+        "SELECT * FROM a JOIN d FOR SYSTEM_TIME AS OF PROCTIME() ON a.k = d.k",
+        "a temporal join",
+    ),
+    ("SELECT * FROM a ASOF LEFT JOIN b ON a.k = b.k", "ASOF JOIN"),
+    ("SELECT 1 EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE here"),
+    ("SELECT * INTO x FROM t", "SELECT INTO"),
+    ("SELECT * FROM t FOR UPDATE", "SELECT ... FOR UPDATE"),
+    (
+        "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
+        "INSERT, UPDATE, DELETE or MERGE",
+    ),
+    ("CREATE TABLE t AS SELECT 1", "CREATE TABLE ... AS"),
+    ("CREATE TEMP TABLE t (a INT)", "a temporary table"),
+    ("CREATE TABLE t (a SERIAL)", "type serial"),
+    ("CREATE TABLE t (a INT UNIQUE)", "UNIQUE"),
+    ("CREATE TABLE t (a INT REFERENCES u)", "FOREIGN KEY"),
+    (
+        "CREATE TABLE t (a INT GENERATED ALWAYS AS IDENTITY)",
+        "an identity column",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (connector = 'kafka') FORMAT UPSERT ENCODE JSON",
+        "CREATE TABLE with a connector",
+    ),
+    (
+        "CREATE SOURCE s (a INT PRIMARY KEY) WITH (connector = 'kafka') FORMAT PLAIN ENCODE JSON",
+        "PRIMARY KEY on a source",
+    ),
+    (
+        "CREATE SOURCE s (a INT) WITH (connector = 'kafka') FORMAT DEBEZIUM ENCODE JSON",
+        "FORMAT UPSERT or DEBEZIUM",
+    ),
+    (
+        "CREATE SOURCE s (a INT DEFAULT 1) WITH (connector = 'kafka')",
+        "DEFAULT on a source",
+    ),
+    ("FETCH PRIOR FROM c", "a FETCH that does not go forward"),
+    ("SHOW TABLES FROM s", "a filter in SHOW"),
+    (
+        "SELECT * FROM other.public.t.x; DROP TABLE a.b.c",
+        "a name in another database",
+    ),
+];
+
 #[test]
 fn refused_statements_say_what_to_do() {
-    let cases = [
-        (
-            "CREATE SINK s FROM mv WITH (connector = 'kafka')",
-            "CREATE SINK",
-        ),
-        ("CREATE UNIQUE INDEX i ON t (a)", "CREATE INDEX"),
-        ("ALTER TABLE t ADD COLUMN b INT", "ALTER"),
-        ("SUBSCRIBE TO mv", "SUBSCRIBE"),
-        ("COPY (SUBSCRIBE mv) TO STDOUT", "SUBSCRIBE"),
-        ("DECLARE c CURSOR FOR SUBSCRIBE mv", "SUBSCRIBE"),
-        ("COPY t FROM STDIN", "COPY ... FROM"),
-        ("COPY t TO '/tmp/x'", "COPY to a file"),
-        ("LISTEN mv", "LISTEN"),
-        ("TRUNCATE t", "TRUNCATE"),
-        (
-            "MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE",
-            "MERGE",
-        ),
-        ("GRANT SELECT ON t TO x", "GRANT"),
-        ("CREATE ROLE r", "CREATE ROLE"),
-        ("SAVEPOINT a", "SAVEPOINT"),
-        ("ROLLBACK TO SAVEPOINT a", "SAVEPOINT"),
-        (
-            "SELECT * FROM a JOIN d FOR SYSTEM_TIME AS OF PROCTIME() ON a.k = d.k",
-            "a temporal join",
-        ),
-        ("SELECT * FROM a ASOF LEFT JOIN b ON a.k = b.k", "ASOF JOIN"),
-        ("SELECT 1 EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE here"),
-        ("SELECT * INTO x FROM t", "SELECT INTO"),
-        ("SELECT * FROM t FOR UPDATE", "SELECT ... FOR UPDATE"),
-        (
-            "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
-            "INSERT, UPDATE, DELETE or MERGE",
-        ),
-        ("CREATE TABLE t AS SELECT 1", "CREATE TABLE ... AS"),
-        ("CREATE TEMP TABLE t (a INT)", "a temporary table"),
-        ("CREATE TABLE t (a SERIAL)", "type serial"),
-        ("CREATE TABLE t (a INT UNIQUE)", "UNIQUE"),
-        ("CREATE TABLE t (a INT REFERENCES u)", "FOREIGN KEY"),
-        (
-            "CREATE TABLE t (a INT GENERATED ALWAYS AS IDENTITY)",
-            "an identity column",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH (connector = 'kafka') FORMAT UPSERT ENCODE JSON",
-            "CREATE TABLE with a connector",
-        ),
-        (
-            "CREATE SOURCE s (a INT PRIMARY KEY) WITH (connector = 'kafka') FORMAT PLAIN ENCODE JSON",
-            "PRIMARY KEY on a source",
-        ),
-        (
-            "CREATE SOURCE s (a INT) WITH (connector = 'kafka') FORMAT DEBEZIUM ENCODE JSON",
-            "FORMAT UPSERT or DEBEZIUM",
-        ),
-        (
-            "CREATE SOURCE s (a INT DEFAULT 1) WITH (connector = 'kafka')",
-            "DEFAULT on a source",
-        ),
-        ("FETCH PRIOR FROM c", "a FETCH that does not go forward"),
-        ("SHOW TABLES FROM s", "a filter in SHOW"),
-        (
-            "SELECT * FROM other.public.t.x; DROP TABLE a.b.c",
-            "a name in another database",
-        ),
-    ];
-    for (sql, feature) in cases {
+    for (sql, feature) in REFUSED {
         match error(sql) {
             PlanError::Unsupported {
                 feature: refused,
@@ -133,99 +135,101 @@ fn refused_statements_say_what_to_do() {
     }
 }
 
+/// Definition, part of the message.
+const CONTRADICTING: &[(&str, &str)] = &[
+    (
+        "CREATE TABLE t (a INT, A TEXT)",
+        "column \"a\" specified more than once",
+    ),
+    (
+        "CREATE TABLE t (a INT, PRIMARY KEY (b))",
+        "column \"b\" named in key does not exist",
+    ),
+    (
+        "CREATE TABLE t (a INT PRIMARY KEY, b INT PRIMARY KEY)",
+        "multiple primary keys",
+    ),
+    (
+        "CREATE TABLE t (a INT, PRIMARY KEY (a, a))",
+        "column \"a\" appears twice",
+    ),
+    (
+        "CREATE TABLE t (a INT NULL NOT NULL)",
+        "conflicting NULL and NOT NULL",
+    ),
+    (
+        "CREATE TABLE t (a INT DEFAULT 1 DEFAULT 2)",
+        "multiple default values",
+    ),
+    (
+        "CREATE TABLE t (a INT DEFAULT 1 AS (b))",
+        "both a default and a generation expression",
+    ),
+    (
+        "CREATE TABLE t (a nonsense)",
+        "type \"nonsense\" does not exist",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (foo = 1)",
+        "unknown option \"foo\"",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (append_only = 'maybe')",
+        "option \"append_only\" must be 'true' or 'false'",
+    ),
+    (
+        "CREATE TABLE t (a INT) WITH (a = 1, A = 2)",
+        "option \"a\" is given twice",
+    ),
+    (
+        "CREATE TABLE t (ts TIMESTAMP, WATERMARK FOR ts AS ts)",
+        "WATERMARK FOR needs an append-only table",
+    ),
+    (
+        "CREATE SOURCE s (a INT, WATERMARK FOR ts AS ts) FORMAT PLAIN ENCODE JSON",
+        "column \"ts\" named in WATERMARK FOR does not exist",
+    ),
+    (
+        "CREATE SOURCE s (ts TEXT, WATERMARK FOR ts AS ts) FORMAT PLAIN ENCODE JSON",
+        "a watermark needs a timestamp column, but \"ts\" is of type text",
+    ),
+    (
+        "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 month') FORMAT PLAIN ENCODE JSON",
+        "a watermark's delay has no fixed length",
+    ),
+    (
+        "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS ts + INTERVAL '1 s') FORMAT PLAIN ENCODE JSON",
+        "a watermark must be its column",
+    ),
+    (
+        "CREATE SOURCE s WITH (connector = 'kafka') FORMAT PLAIN ENCODE JSON",
+        "the source has no columns",
+    ),
+    (
+        "CREATE SOURCE s (a INT) FORMAT PLAIN ENCODE XML",
+        "unknown ENCODE XML",
+    ),
+    (
+        "CREATE SOURCE s (p INT) INCLUDE partition AS p FORMAT PLAIN ENCODE JSON",
+        "column \"p\" specified more than once",
+    ),
+    (
+        "CREATE VIEW v (a, a) AS SELECT 1, 2",
+        "column \"a\" specified more than once",
+    ),
+    (
+        "SELECT * FROM TUMBLE(DATA => TABLE r, SIZE => '1 s')",
+        "tumble is not given its argument \"timecol\"",
+    ),
+    (
+        "SELECT * FROM TUMBLE(r, ts, WIDTH => '1 s')",
+        "tumble has no argument \"WIDTH\"",
+    ),
+];
+
 #[test]
 fn contradicting_definitions() {
-    let cases = [
-        (
-            "CREATE TABLE t (a INT, A TEXT)",
-            "column \"a\" specified more than once",
-        ),
-        (
-            "CREATE TABLE t (a INT, PRIMARY KEY (b))",
-            "column \"b\" named in key does not exist",
-        ),
-        (
-            "CREATE TABLE t (a INT PRIMARY KEY, b INT PRIMARY KEY)",
-            "multiple primary keys",
-        ),
-        (
-            "CREATE TABLE t (a INT, PRIMARY KEY (a, a))",
-            "column \"a\" appears twice",
-        ),
-        (
-            "CREATE TABLE t (a INT NULL NOT NULL)",
-            "conflicting NULL and NOT NULL",
-        ),
-        (
-            "CREATE TABLE t (a INT DEFAULT 1 DEFAULT 2)",
-            "multiple default values",
-        ),
-        (
-            "CREATE TABLE t (a INT DEFAULT 1 AS (b))",
-            "both a default and a generation expression",
-        ),
-        (
-            "CREATE TABLE t (a nonsense)",
-            "type \"nonsense\" does not exist",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH (foo = 1)",
-            "unknown option \"foo\"",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH (append_only = 'maybe')",
-            "option \"append_only\" must be 'true' or 'false'",
-        ),
-        (
-            "CREATE TABLE t (a INT) WITH (a = 1, A = 2)",
-            "option \"a\" is given twice",
-        ),
-        (
-            "CREATE TABLE t (ts TIMESTAMP, WATERMARK FOR ts AS ts)",
-            "WATERMARK FOR needs an append-only table",
-        ),
-        (
-            "CREATE SOURCE s (a INT, WATERMARK FOR ts AS ts) FORMAT PLAIN ENCODE JSON",
-            "column \"ts\" named in WATERMARK FOR does not exist",
-        ),
-        (
-            "CREATE SOURCE s (ts TEXT, WATERMARK FOR ts AS ts) FORMAT PLAIN ENCODE JSON",
-            "a watermark needs a timestamp column, but \"ts\" is of type text",
-        ),
-        (
-            "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS ts - INTERVAL '1 month') FORMAT PLAIN ENCODE JSON",
-            "a watermark's delay has no fixed length",
-        ),
-        (
-            "CREATE SOURCE s (ts TIMESTAMP, WATERMARK FOR ts AS ts + INTERVAL '1 s') FORMAT PLAIN ENCODE JSON",
-            "a watermark must be its column",
-        ),
-        (
-            "CREATE SOURCE s WITH (connector = 'kafka') FORMAT PLAIN ENCODE JSON",
-            "the source has no columns",
-        ),
-        (
-            "CREATE SOURCE s (a INT) FORMAT PLAIN ENCODE XML",
-            "unknown ENCODE XML",
-        ),
-        (
-            "CREATE SOURCE s (p INT) INCLUDE partition AS p FORMAT PLAIN ENCODE JSON",
-            "column \"p\" specified more than once",
-        ),
-        (
-            "CREATE VIEW v (a, a) AS SELECT 1, 2",
-            "column \"a\" specified more than once",
-        ),
-        (
-            "SELECT * FROM TUMBLE(DATA => TABLE r, SIZE => '1 s')",
-            "tumble is not given its argument \"timecol\"",
-        ),
-        (
-            "SELECT * FROM TUMBLE(r, ts, WIDTH => '1 s')",
-            "tumble has no argument \"WIDTH\"",
-        ),
-    ];
-    for (sql, message) in cases {
+    for (sql, message) in CONTRADICTING {
         let e = error(sql);
         assert!(e.to_string().contains(message), "{sql}: {e}");
     }

@@ -67,6 +67,13 @@ fn summary(statement: &Statement) -> String {
             "mv {} or={or_replace} ine={if_not_exists} {columns:?} {options:?} eowc={emit_on_window_close} {query}",
             name(n)
         ),
+        other => summary_of_use(other),
+    }
+}
+
+/// Statements that define nothing.
+fn summary_of_use(statement: &Statement) -> String {
+    match statement {
         Statement::Query(query) => query.to_string(),
         Statement::Insert(insert) => insert.to_string(),
         Statement::Update(update) => update.to_string(),
@@ -264,136 +271,139 @@ fn tables() {
     ]);
 }
 
+/// Schemas, comments, SHOW, settings, transactions, prepared statements, cursors, EXPLAIN, COPY.
+const REST: &[(&str, &str)] = &[
+    (
+        "CREATE SCHEMA IF NOT EXISTS s",
+        "CreateSchema { name: \"s\", if_not_exists: true }",
+    ),
+    (
+        "DROP MATERIALIZED VIEW IF EXISTS a, s.b CASCADE",
+        "Drop { kind: MaterializedView, names: [ObjectName { schema: None, name: \"a\" }, \
+             ObjectName { schema: Some(\"s\"), name: \"b\" }], if_exists: true, cascade: true }",
+    ),
+    (
+        "DROP SOURCE x RESTRICT",
+        "Drop { kind: Source, names: [ObjectName { schema: None, name: \"x\" }], if_exists: false, cascade: false }",
+    ),
+    (
+        "DROP SCHEMA a, b",
+        "DropSchema { names: [\"a\", \"b\"], if_exists: false, cascade: false }",
+    ),
+    (
+        "COMMENT ON COLUMN s.t.c IS 'it''s'",
+        "Comment { kind: Column, name: ObjectName { schema: Some(\"s\"), name: \"t\" }, column: Some(\"c\"), \
+             comment: Some(\"it's\") }",
+    ),
+    (
+        "COMMENT ON MATERIALIZED VIEW v IS NULL",
+        "Comment { kind: Relation, name: ObjectName { schema: None, name: \"v\" }, column: None, comment: None }",
+    ),
+    ("SHOW TABLES", "Show(Tables)"),
+    ("SHOW MATERIALIZED VIEWS", "Show(MaterializedViews)"),
+    (
+        "SHOW COLUMNS FROM t",
+        "Show(Columns { relation: ObjectName { schema: None, name: \"t\" } })",
+    ),
+    (
+        "SHOW CREATE MATERIALIZED VIEW t",
+        "Show(Create { name: ObjectName { schema: None, name: \"t\" } })",
+    ),
+    (
+        "SHOW CREATE t",
+        "Show(Create { name: ObjectName { schema: None, name: \"t\" } })",
+    ),
+    ("SHOW ALL", "Show(AllSettings)"),
+    ("SHOW Search_Path", "Show(Setting(\"search_path\"))"),
+    (
+        "SHOW TRANSACTION ISOLATION LEVEL",
+        "Show(Setting(\"transaction_isolation\"))",
+    ),
+    ("SHOW TIME ZONE", "Show(Setting(\"timezone\"))"),
+    (
+        "DESC t",
+        "Describe { name: ObjectName { schema: None, name: \"t\" } }",
+    ),
+    ("FLUSH", "Flush"),
+    (
+        "SET a.b TO 'x', Y, -1",
+        "Set { name: \"a.b\", value: Value([\"x\", \"y\", \"-1\"]), local: false }",
+    ),
+    (
+        "SET LOCAL x = DEFAULT",
+        "Set { name: \"x\", value: Default, local: true }",
+    ),
+    (
+        "SET SESSION x = on",
+        "Set { name: \"x\", value: Value([\"on\"]), local: false }",
+    ),
+    (
+        "SET TIME ZONE 'UTC'",
+        "Set { name: \"timezone\", value: Value([\"UTC\"]), local: false }",
+    ),
+    (
+        "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
+        "Set { name: \"default_transaction_isolation\", value: Value([\"repeatable read\"]), local: false }",
+    ),
+    (
+        "SET TRANSACTION READ ONLY",
+        "Set { name: \"transaction_read_only\", value: Value([\"on\"]), local: true }",
+    ),
+    ("RESET ALL", "Reset { name: None }"),
+    ("RESET x", "Reset { name: Some(\"x\") }"),
+    ("BEGIN", "Begin"),
+    (
+        "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY",
+        "Begin",
+    ),
+    ("START TRANSACTION", "Begin"),
+    ("END", "Commit"),
+    ("COMMIT WORK AND NO CHAIN", "Commit"),
+    ("ABORT", "Rollback"),
+    (
+        "PREPARE p (int, text) AS SELECT $1",
+        "prepare p [Int(None), Text] SELECT $1",
+    ),
+    ("EXECUTE p (1, 'a')", "execute p 1,'a'"),
+    ("DEALLOCATE PREPARE ALL", "Deallocate { name: None }"),
+    (
+        "DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1",
+        "declare c SELECT 1",
+    ),
+    (
+        "FETCH FORWARD 10 FROM c",
+        "Fetch { name: \"c\", count: Rows(10) }",
+    ),
+    ("FETCH c", "Fetch { name: \"c\", count: Rows(1) }"),
+    ("FETCH ALL IN c", "Fetch { name: \"c\", count: All }"),
+    ("CLOSE ALL", "CloseCursor { name: None }"),
+    ("DISCARD ALL", "Discard"),
+    (
+        "EXPLAIN ANALYZE VERBOSE SELECT 1",
+        "explain a=true v=true SELECT 1",
+    ),
+    (
+        "EXPLAIN (VERBOSE, ANALYZE off, FORMAT text) SELECT 1",
+        "explain a=false v=true SELECT 1",
+    ),
+    ("EXPLAIN (SELECT 1)", "explain a=false v=false (SELECT 1)"),
+    (
+        "EXPLAIN CREATE MATERIALIZED VIEW v AS SELECT 1 EMIT ON WINDOW CLOSE",
+        "explain a=false v=false mv v or=false ine=false [] {} eowc=true SELECT 1",
+    ),
+    (
+        "COPY (SELECT 1) TO STDOUT WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'n')",
+        "copy SELECT 1 CopyOptions { format: Csv, header: true, delimiter: Some(59), null: Some(\"n\") }",
+    ),
+    (
+        "COPY s.t (a, \"B\") TO STDOUT CSV HEADER",
+        "copy SELECT a, \"B\" FROM s.t CopyOptions { format: Csv, header: true, delimiter: None, null: None }",
+    ),
+];
+
 #[test]
 fn the_rest() {
-    check_all(&[
-        (
-            "CREATE SCHEMA IF NOT EXISTS s",
-            "CreateSchema { name: \"s\", if_not_exists: true }",
-        ),
-        (
-            "DROP MATERIALIZED VIEW IF EXISTS a, s.b CASCADE",
-            "Drop { kind: MaterializedView, names: [ObjectName { schema: None, name: \"a\" }, \
-             ObjectName { schema: Some(\"s\"), name: \"b\" }], if_exists: true, cascade: true }",
-        ),
-        (
-            "DROP SOURCE x RESTRICT",
-            "Drop { kind: Source, names: [ObjectName { schema: None, name: \"x\" }], if_exists: false, cascade: false }",
-        ),
-        (
-            "DROP SCHEMA a, b",
-            "DropSchema { names: [\"a\", \"b\"], if_exists: false, cascade: false }",
-        ),
-        (
-            "COMMENT ON COLUMN s.t.c IS 'it''s'",
-            "Comment { kind: Column, name: ObjectName { schema: Some(\"s\"), name: \"t\" }, column: Some(\"c\"), \
-             comment: Some(\"it's\") }",
-        ),
-        (
-            "COMMENT ON MATERIALIZED VIEW v IS NULL",
-            "Comment { kind: Relation, name: ObjectName { schema: None, name: \"v\" }, column: None, comment: None }",
-        ),
-        ("SHOW TABLES", "Show(Tables)"),
-        ("SHOW MATERIALIZED VIEWS", "Show(MaterializedViews)"),
-        (
-            "SHOW COLUMNS FROM t",
-            "Show(Columns { relation: ObjectName { schema: None, name: \"t\" } })",
-        ),
-        (
-            "SHOW CREATE MATERIALIZED VIEW t",
-            "Show(Create { name: ObjectName { schema: None, name: \"t\" } })",
-        ),
-        (
-            "SHOW CREATE t",
-            "Show(Create { name: ObjectName { schema: None, name: \"t\" } })",
-        ),
-        ("SHOW ALL", "Show(AllSettings)"),
-        ("SHOW Search_Path", "Show(Setting(\"search_path\"))"),
-        (
-            "SHOW TRANSACTION ISOLATION LEVEL",
-            "Show(Setting(\"transaction_isolation\"))",
-        ),
-        ("SHOW TIME ZONE", "Show(Setting(\"timezone\"))"),
-        (
-            "DESC t",
-            "Describe { name: ObjectName { schema: None, name: \"t\" } }",
-        ),
-        ("FLUSH", "Flush"),
-        (
-            "SET a.b TO 'x', Y, -1",
-            "Set { name: \"a.b\", value: Value([\"x\", \"y\", \"-1\"]), local: false }",
-        ),
-        (
-            "SET LOCAL x = DEFAULT",
-            "Set { name: \"x\", value: Default, local: true }",
-        ),
-        (
-            "SET SESSION x = on",
-            "Set { name: \"x\", value: Value([\"on\"]), local: false }",
-        ),
-        (
-            "SET TIME ZONE 'UTC'",
-            "Set { name: \"timezone\", value: Value([\"UTC\"]), local: false }",
-        ),
-        (
-            "SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-            "Set { name: \"default_transaction_isolation\", value: Value([\"repeatable read\"]), local: false }",
-        ),
-        (
-            "SET TRANSACTION READ ONLY",
-            "Set { name: \"transaction_read_only\", value: Value([\"on\"]), local: true }",
-        ),
-        ("RESET ALL", "Reset { name: None }"),
-        ("RESET x", "Reset { name: Some(\"x\") }"),
-        ("BEGIN", "Begin"),
-        (
-            "BEGIN TRANSACTION ISOLATION LEVEL SERIALIZABLE, READ ONLY",
-            "Begin",
-        ),
-        ("START TRANSACTION", "Begin"),
-        ("END", "Commit"),
-        ("COMMIT WORK AND NO CHAIN", "Commit"),
-        ("ABORT", "Rollback"),
-        (
-            "PREPARE p (int, text) AS SELECT $1",
-            "prepare p [Int(None), Text] SELECT $1",
-        ),
-        ("EXECUTE p (1, 'a')", "execute p 1,'a'"),
-        ("DEALLOCATE PREPARE ALL", "Deallocate { name: None }"),
-        (
-            "DECLARE c NO SCROLL CURSOR WITHOUT HOLD FOR SELECT 1",
-            "declare c SELECT 1",
-        ),
-        (
-            "FETCH FORWARD 10 FROM c",
-            "Fetch { name: \"c\", count: Rows(10) }",
-        ),
-        ("FETCH c", "Fetch { name: \"c\", count: Rows(1) }"),
-        ("FETCH ALL IN c", "Fetch { name: \"c\", count: All }"),
-        ("CLOSE ALL", "CloseCursor { name: None }"),
-        ("DISCARD ALL", "Discard"),
-        (
-            "EXPLAIN ANALYZE VERBOSE SELECT 1",
-            "explain a=true v=true SELECT 1",
-        ),
-        (
-            "EXPLAIN (VERBOSE, ANALYZE off, FORMAT text) SELECT 1",
-            "explain a=false v=true SELECT 1",
-        ),
-        ("EXPLAIN (SELECT 1)", "explain a=false v=false (SELECT 1)"),
-        (
-            "EXPLAIN CREATE MATERIALIZED VIEW v AS SELECT 1 EMIT ON WINDOW CLOSE",
-            "explain a=false v=false mv v or=false ine=false [] {} eowc=true SELECT 1",
-        ),
-        (
-            "COPY (SELECT 1) TO STDOUT WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'n')",
-            "copy SELECT 1 CopyOptions { format: Csv, header: true, delimiter: Some(59), null: Some(\"n\") }",
-        ),
-        (
-            "COPY s.t (a, \"B\") TO STDOUT CSV HEADER",
-            "copy SELECT a, \"B\" FROM s.t CopyOptions { format: Csv, header: true, delimiter: None, null: None }",
-        ),
-    ]);
+    check_all(REST);
 }
 
 #[test]

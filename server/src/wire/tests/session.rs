@@ -1,6 +1,7 @@
 //! A small SQL session over DataFusion: one table function (`generate_series`), transactions that only change state,
 //! and statements that wait, run for ever, fail or panic, so that a test can see what the connection does then.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,7 +26,7 @@ use crate::session_api::*;
 use crate::sqlstate::SqlState;
 use crate::wire::pg_types::PgType;
 use crate::wire::time_zone::SessionTimeZone;
-use crate::wire::{AuthMethod, Listener, ListenerConfig, parameter_status};
+use crate::wire::{AuthMethod, Listener, ListenerConfig};
 
 /// What tests look at from outside of the sessions.
 #[derive(Default)]
@@ -85,7 +86,7 @@ impl SessionFactory for TestFactory {
         Ok(TestSession {
             context: SessionContext::new_with_config(config),
             probe: self.0.clone(),
-            reported: parameter_status::standard(&start.user, &start.settings),
+            reported: standard_settings(&start.user, &start.settings),
             outlet: start.outlet,
             status: TransactionStatus::Idle,
             notices: Vec::new(),
@@ -135,6 +136,37 @@ impl TestSession {
         Ok(frame.execute_stream().await?)
     }
 
+    fn notify(&mut self) -> Result<Execution, PgError> {
+        let (pid, channel, payload) = (7, "ch".to_string(), "news".to_string());
+        self.outlet.send(ServerMessage::Notification {
+            pid,
+            channel,
+            payload,
+        });
+        self.command("NOTIFY")
+    }
+
+    /// `COPY (query) TO STDOUT format`.
+    async fn copy(&self, statement: &str) -> Result<Execution, PgError> {
+        let format = match statement.rsplit(' ').next() {
+            Some("csv") => CopyFormat::Csv,
+            Some("binary") => CopyFormat::Binary,
+            _ => CopyFormat::Text,
+        };
+        let query = &statement[statement.find('(').unwrap() + 1..statement.rfind(')').unwrap()];
+        let header = format == CopyFormat::Csv;
+        let options = CopyOptions {
+            format,
+            header,
+            delimiter: None,
+            null: None,
+        };
+        Ok(Execution::CopyOut {
+            stream: self.query(query, &[]).await?,
+            options,
+        })
+    }
+
     fn set(&mut self, assignment: &str) -> Result<Execution, PgError> {
         let (name, value) = assignment.split_once('=').unwrap_or((assignment, ""));
         let (name, value) = (
@@ -148,6 +180,33 @@ impl TestSession {
         self.changes.push((name, value));
         self.command("SET")
     }
+}
+
+/// The settings that drivers want to hear of.
+fn standard_settings(user: &str, settings: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let chosen = |name: &str, default: &str| {
+        let value = settings
+            .iter()
+            .find(|(key, _)| key.eq_ignore_ascii_case(name))
+            .map_or(default, |(_, value)| value.as_str());
+        (name.to_string(), value.to_string())
+    };
+    let fixed = |name: &str, value: &str| (name.to_string(), value.to_string());
+    vec![
+        fixed("server_version", "15.0 (Rivermark 0.1)"),
+        fixed("server_encoding", "UTF8"),
+        fixed("client_encoding", "UTF8"),
+        chosen("application_name", ""),
+        fixed("DateStyle", "ISO, MDY"),
+        fixed("IntervalStyle", "postgres"),
+        chosen("TimeZone", "UTC"),
+        fixed("integer_datetimes", "on"),
+        fixed("standard_conforming_strings", "on"),
+        fixed("default_transaction_read_only", "off"),
+        fixed("in_hot_standby", "off"),
+        fixed("is_superuser", "on"),
+        fixed("session_authorization", user),
+    ]
 }
 
 /// Batches of 1,000 numbers without end.
@@ -285,8 +344,6 @@ impl SqlSession for TestSession {
             "SET" => self.set(&statement[3..]),
             "WAIT" => {
                 let _guard = Counted::new(&self.probe);
-                self.outlet
-                    .send(ServerMessage::Notice(Notice::notice("waiting")));
                 std::future::pending().await
             }
             "NOTICE" => {
@@ -294,15 +351,7 @@ impl SqlSession for TestSession {
                     .push(Notice::notice("noted").with_hint("a hint"));
                 self.command("NOTICE")
             }
-            "NOTIFY" => {
-                let (pid, channel, payload) = (7, "ch".to_string(), "news".to_string());
-                self.outlet.send(ServerMessage::Notification {
-                    pid,
-                    channel,
-                    payload,
-                });
-                self.command("NOTIFY")
-            }
+            "NOTIFY" => self.notify(),
             "PANIC" => panic!("as asked"),
             "FAILSYNC" => {
                 self.fail_sync = true;
@@ -320,25 +369,7 @@ impl SqlSession for TestSession {
                 stream: trickle(&self.probe),
                 tag: RowTag::SELECT,
             }),
-            "COPY" => {
-                let format = match statement.rsplit(' ').next() {
-                    Some("csv") => CopyFormat::Csv,
-                    Some("binary") => CopyFormat::Binary,
-                    _ => CopyFormat::Text,
-                };
-                let query =
-                    &statement[statement.find('(').unwrap() + 1..statement.rfind(')').unwrap()];
-                let options = CopyOptions {
-                    format,
-                    header: format == CopyFormat::Csv,
-                    delimiter: None,
-                    null: None,
-                };
-                Ok(Execution::CopyOut {
-                    stream: self.query(query, &[]).await?,
-                    options,
-                })
-            }
+            "COPY" => self.copy(statement).await,
             _ => {
                 let stream = self.query(statement, parameters).await?;
                 Ok(Execution::Rows {

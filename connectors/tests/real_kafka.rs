@@ -1,0 +1,314 @@
+//! What the embedded broker can not do: transactions, retention, new partitions, deleted and recreated topics.
+//!
+//! Runs against the broker named by `RIVERMARK_TEST_KAFKA` (`./dev kafka up` starts one) and is skipped without.
+
+mod support;
+
+use std::future::Future;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
+use rdkafka::client::DefaultClientContext;
+use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
+use rivermark_executor::source::{ReaderState, SourceReader};
+use rivermark_planner::catalog::Positions;
+use support::*;
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    let waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    let mut future = pin!(future);
+    loop {
+        match future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            Poll::Ready(value) => return value,
+            Poll::Pending => std::thread::park(),
+        }
+    }
+}
+
+struct Kafka {
+    bootstrap: String,
+    admin: AdminClient<DefaultClientContext>,
+}
+
+impl Kafka {
+    /// The broker, or `None` (after saying so) if there is none.
+    fn find() -> Option<Kafka> {
+        let Some(bootstrap) = std::env::var("RIVERMARK_TEST_KAFKA")
+            .ok()
+            .filter(|b| !b.is_empty())
+        else {
+            println!("skipped: RIVERMARK_TEST_KAFKA is not set");
+            return None;
+        };
+        let admin = ClientConfig::new()
+            .set("bootstrap.servers", &bootstrap)
+            .create()
+            .expect("an admin client");
+        Some(Kafka { bootstrap, admin })
+    }
+
+    /// A new topic with a name of its own.
+    fn topic(&self, prefix: &str, partitions: i32) -> String {
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .expect("after 1970")
+            .as_nanos();
+        let topic = format!("{prefix}-{now}");
+        self.create(&topic, partitions);
+        topic
+    }
+
+    fn create(&self, topic: &str, partitions: i32) {
+        let new = NewTopic::new(topic, partitions, TopicReplication::Fixed(1))
+            .set("max.message.bytes", "20000000");
+        let result =
+            block_on(self.admin.create_topics([&new], &AdminOptions::new())).expect("an answer");
+        result.into_iter().for_each(|r| drop(r.expect("created")));
+        // The broker answers before its metadata has the topic.
+        std::thread::sleep(Duration::from_millis(300));
+    }
+
+    fn delete(&self, topic: &str) {
+        let result =
+            block_on(self.admin.delete_topics(&[topic], &AdminOptions::new())).expect("an answer");
+        result.into_iter().for_each(|r| drop(r.expect("deleted")));
+        std::thread::sleep(Duration::from_millis(500));
+    }
+
+    fn delete_records(&self, topic: &str, before: i64) {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, 0, Offset::Offset(before))
+            .expect("added");
+        block_on(self.admin.delete_records(&list, &AdminOptions::new())).expect("deleted");
+    }
+
+    fn fill(&self, topic: &str, partition: i32, ids: std::ops::Range<i64>) {
+        let producer = producer(&self.bootstrap);
+        for id in ids {
+            send(
+                &producer,
+                topic,
+                partition,
+                format!("{{\"id\":{id}}}").as_bytes(),
+            );
+        }
+        flush(&producer);
+    }
+
+    fn follow(
+        &self,
+        topic: &str,
+        start: Positions,
+        options: &[(&str, &str)],
+    ) -> Box<dyn SourceReader> {
+        source(&def(&self.bootstrap, topic, options))
+            .reader(request(&[0], start, None))
+            .expect("a reader")
+    }
+}
+
+#[test]
+fn transactions_leave_only_what_was_committed_and_no_gap_in_the_progress() {
+    let Some(kafka) = Kafka::find() else { return };
+    let topic = kafka.topic("transactions", 1);
+    let producer: BaseProducer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.bootstrap)
+        .set("transactional.id", &topic)
+        .create()
+        .expect("a producer");
+    producer
+        .init_transactions(Duration::from_secs(20))
+        .expect("initialised");
+    for (ids, is_committed) in [(0..3, true), (3..6, false), (6..9, true), (9..12, false)] {
+        producer.begin_transaction().expect("begun");
+        ids.for_each(|id| send(&producer, &topic, 0, format!("{{\"id\":{id}}}").as_bytes()));
+        flush(&producer);
+        if is_committed {
+            producer
+                .commit_transaction(Duration::from_secs(20))
+                .expect("committed");
+        } else {
+            producer
+                .abort_transaction(Duration::from_secs(20))
+                .expect("aborted");
+        }
+    }
+    let source = source(&def(&kafka.bootstrap, &topic, &[]));
+    let end = source.end_offsets(10_000).expect("end");
+    assert_eq!(
+        end,
+        Positions::from([(0, 16)]),
+        "twelve messages, four markers"
+    );
+
+    let mut reader = source
+        .reader(request(&[0], Positions::from([(0, 0)]), Some(end)))
+        .expect("a reader");
+    let batches = take_all(&mut reader);
+    assert_eq!(print(&batches), ["0", "1", "2", "6", "7", "8"]);
+    assert_eq!(reader.status().partitions[0].taken, 16);
+
+    let mut reader = kafka.follow(&topic, Positions::from([(0, 0)]), &[]);
+    take_until(&mut reader, |_, status| status.partitions[0].is_at_end);
+    assert_eq!(reader.status().partitions[0].taken, 16);
+
+    // An open transaction is not read past, and is not in the end either.
+    producer.begin_transaction().expect("begun");
+    send(&producer, &topic, 0, br#"{"id":100}"#);
+    flush(&producer);
+    kafka.fill(&topic, 0, 200..201);
+    assert_eq!(
+        source.end_offsets(10_000).expect("end"),
+        Positions::from([(0, 16)])
+    );
+    producer
+        .commit_transaction(Duration::from_secs(20))
+        .expect("committed");
+    let batches = take_until(&mut reader, |_, status| status.partitions[0].taken == 19);
+    assert_eq!(print(&batches), ["100", "200"]);
+}
+
+#[test]
+fn new_partitions_are_read_from_their_first_offset() {
+    let Some(kafka) = Kafka::find() else { return };
+    let topic = kafka.topic("grows", 1);
+    kafka.fill(&topic, 0, 0..5);
+    let mut reader = kafka.follow(&topic, Positions::from([(0, 0)]), &[]);
+    take_until(&mut reader, |batches, _| rows(batches) == 5);
+    let wider = NewPartitions::new(&topic, 3);
+    block_on(
+        kafka
+            .admin
+            .create_partitions([&wider], &AdminOptions::new()),
+    )
+    .expect("widened");
+    std::thread::sleep(Duration::from_millis(300));
+    kafka.fill(&topic, 1, 10..15);
+    kafka.fill(&topic, 2, 20..25);
+    let batches = take_until(&mut reader, |batches, _| rows(batches) == 10);
+    let expected: Vec<i64> = (0..5).collect();
+    assert_eq!(
+        offsets(&batches),
+        [(1, expected.clone()), (2, expected)].into()
+    );
+    assert_eq!(reader.status().state, ReaderState::Running);
+}
+
+#[test]
+fn deleted_records_are_a_loss_that_is_named() {
+    let Some(kafka) = Kafka::find() else { return };
+    let topic = kafka.topic("retention", 1);
+    kafka.fill(&topic, 0, 0..100);
+    kafka.delete_records(&topic, 40);
+    let start = Positions::from([(0, 10)]);
+    let mut reader = kafka.follow(&topic, start.clone(), &[]);
+    take_until(&mut reader, |_, status| status.state == ReaderState::Failed);
+    let error = reader.status().last_error.unwrap_or_default();
+    assert!(
+        error.contains("partition 0: offsets 10 to 39 were deleted before they were read"),
+        "{error}"
+    );
+
+    let mut reader = kafka.follow(&topic, start, &[("on_data_loss", "continue")]);
+    let batches = take_until(&mut reader, |_, status| status.partitions[0].is_at_end);
+    assert_eq!(offsets(&batches)[&0], (40..100).collect::<Vec<_>>());
+    assert!(
+        reader
+            .status()
+            .last_error
+            .is_some_and(|e| e.contains("offsets 10 to 39"))
+    );
+    assert_eq!(reader.status().state, ReaderState::Running);
+    let earliest = source(&def(&kafka.bootstrap, &topic, &[]))
+        .resolve_start(10_000)
+        .expect("start");
+    assert_eq!(earliest, Positions::from([(0, 40)]));
+}
+
+#[test]
+fn a_deleted_topic_is_waited_for_and_a_recreated_one_is_a_loss() {
+    let Some(kafka) = Kafka::find() else { return };
+    let topic = kafka.topic("recreated", 1);
+    kafka.fill(&topic, 0, 0..10);
+    let start = Positions::from([(0, 0)]);
+    let mut strict = kafka.follow(&topic, start.clone(), &[]);
+    let mut lenient = kafka.follow(&topic, start, &[("on_data_loss", "continue")]);
+    for reader in [&mut strict, &mut lenient] {
+        take_until(reader, |_, status| {
+            status.partitions[0].taken == 10 && status.state == ReaderState::Running
+        });
+    }
+    // The watching threads have seen the topic's id.
+    std::thread::sleep(Duration::from_millis(500));
+    kafka.delete(&topic);
+    for reader in [&mut strict, &mut lenient] {
+        take_until(reader, |_, status| status.state == ReaderState::Retrying);
+        assert!(
+            reader
+                .status()
+                .last_error
+                .is_some_and(|e| e.contains("does not exist"))
+        );
+    }
+    // More messages than before: every offset that was next exists again, and means something else.
+    kafka.create(&topic, 1);
+    kafka.fill(&topic, 0, 100..120);
+    take_until(&mut strict, |_, status| status.state == ReaderState::Failed);
+    let error = strict.status().last_error.unwrap_or_default();
+    assert!(error.contains("created anew"), "{error}");
+    let batches = take_until(&mut lenient, |batches, status| {
+        status.partitions[0].is_at_end
+            && batches
+                .iter()
+                .any(|b| b.rows.num_rows() > 0 && b.offsets.value(0) == 0)
+    });
+    let ids = print(&batches);
+    assert!(
+        (100..120).all(|id| ids.contains(&id.to_string())),
+        "{ids:?}"
+    );
+}
+
+#[test]
+fn starts_by_time_and_messages_of_ten_megabytes() {
+    let Some(kafka) = Kafka::find() else { return };
+    let topic = kafka.topic("large", 1);
+    kafka.fill(&topic, 0, 0..3);
+    std::thread::sleep(Duration::from_millis(20));
+    let now_ms = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .expect("after 1970")
+        .as_millis()
+        .to_string();
+    let producer = producer(&kafka.bootstrap);
+    let large = format!("{{\"id\":3,\"name\":\"{}\"}}", "x".repeat(10_000_000));
+    send(&producer, &topic, 0, large.as_bytes());
+    flush(&producer);
+    kafka.fill(&topic, 0, 4..6);
+    let source = source(&def(
+        &kafka.bootstrap,
+        &topic,
+        &[("scan.startup.timestamp.millis", &now_ms)],
+    ));
+    let start = source.resolve_start(10_000).expect("start");
+    assert_eq!(start, Positions::from([(0, 3)]));
+    let mut small = request(&[0, 1], start, Some(Positions::from([(0, 6)])));
+    small.prefetch_bytes = 1 << 20;
+    let mut reader = source.reader(small).expect("a reader");
+    let batches = take_all(&mut reader);
+    assert_eq!(rows(&batches), 3);
+    assert!(batches.iter().map(|b| b.bytes).sum::<u64>() > 10_000_000);
+}
