@@ -66,7 +66,14 @@ const REPLACEMENTS: &[(&str, &str)] = &[
         "NULL",
     ),
     // psql \d: foreign keys that refer to the table, by way of its partitions. There are none of either.
-    ("confrelid IN (SELECT pg_catalog.pg_partition_ancestors(", "confrelid IN (SELECT pg_catalog.abs("),
+    ("confrelid IN (SELECT pg_catalog.pg_partition_ancestors(", "confrelid IN (SELECT rm_oid("),
+    // psql \z: the roles of a policy, kept as text in the static table. There are no policies.
+    ("WHERE oid = ANY (polroles)", "WHERE false"),
+    // psql \d: a column's default. The crate's rules would make it NULL, since it is a subquery of the select list.
+    (
+        "(SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef)",
+        "rm_column_default(a.attrelid, a.attnum)",
+    ),
     // psql \d of an index: deferrable constraints. There are none.
     (
         "(NOT i.indimmediate) AND EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = i.indrelid AND conindid = i.indexrelid AND contype IN ('p','u','x') AND condeferrable)",

@@ -77,6 +77,12 @@ pub fn description(catalog: &Catalog, oid: i64, column: i64) -> Option<String> {
     relations::attributes(object).into_iter().nth(position)?.comment
 }
 
+/// The DEFAULT or generation expression of a column.
+pub fn column_default(catalog: &Catalog, oid: i64, column: i64) -> Option<String> {
+    let position = usize::try_from(column - 1).ok()?;
+    relations::attributes(oids::object(catalog, oid)?).into_iter().nth(position)?.expression
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

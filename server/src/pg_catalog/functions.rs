@@ -292,6 +292,10 @@ fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     let current = catalog(session);
     registry.text("obj_description", &[1, 2], move |a| definitions::description(&current(), a.int(0)?, 0));
     let current = catalog(session);
+    registry.text("rm_column_default", &[2], move |a| {
+        definitions::column_default(&current(), a.int(0)?, a.int(1)?)
+    });
+    let current = catalog(session);
     registry.text("col_description", &[2], move |a| {
         definitions::description(&current(), a.int(0)?, a.int(1)?)
     });
@@ -302,6 +306,7 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     registry.add("to_regclass", &[1], DataType::Int32, move |a| {
         Ok(a.text(0).and_then(|name| find_relation(&shared.catalog.read(), &name)).into())
     });
+    registry.add("rm_oid", &[1], DataType::Int32, |a| Ok(a.int(0).into()));
     let shared = session.clone();
     registry.add("pg_table_is_visible", &[1], DataType::Boolean, move |a| {
         let Some(oid) = a.int(0) else { return Ok(Cell::Null) };

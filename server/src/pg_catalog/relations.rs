@@ -145,7 +145,7 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             ("relpersistence", "p".into()),
             ("relkind", kind.into()),
             ("relispopulated", true.into()),
-            ("relreplident", if kind == "r" { "d" } else { "n" }.into()),
+            ("relreplident", if matches!(kind, "r" | "m") { "d" } else { "n" }.into()),
             ("reltuples", Cell::Float(-1.0)),
             ("relpartbound", Cell::Null),
         ];
