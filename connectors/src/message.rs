@@ -1,5 +1,8 @@
 //! What a format may know of a message, whatever connector brought it.
 
+/// Takes name and value of a header.
+pub type HeaderVisitor<'v> = dyn FnMut(&[u8], Option<&[u8]>) + 'v;
+
 /// A message as the connector holds it; nothing is copied.
 pub trait Message {
     /// Position within its partition.
@@ -14,5 +17,5 @@ pub trait Message {
     fn payload(&self) -> Option<&[u8]>;
 
     /// Calls `visit` with name and value of every header, in order.
-    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>));
+    fn for_each_header(&self, visit: &mut HeaderVisitor<'_>);
 }

@@ -9,12 +9,14 @@ use rivermark_planner::types::SqlType;
 use crate::options::{OptionSet, invalid};
 use crate::{datagen, kafka};
 
+type BuildSource = fn(&str, &SourceDef) -> Result<Arc<dyn Source>, SourceError>;
+
 /// A kind of source.
 struct Connector {
     name: &'static str,
     options: OptionSet,
     /// Checks what is particular to the connector and makes the source.
-    build: fn(&str, &SourceDef) -> Result<Arc<dyn Source>, SourceError>,
+    build: BuildSource,
     /// The message metadata it has.
     supports: fn(&Include) -> bool,
 }

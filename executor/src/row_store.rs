@@ -3,6 +3,7 @@
 //! Semantics: `rows := rows + delta` (Z-set addition), with every retraction checked against what is stored.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Int64Array, RecordBatch, UInt32Array};
@@ -129,24 +130,30 @@ impl RowStore {
         ))
     }
 
-    /// Checks all, then applies all. False: a retracted row is not there; nothing was changed.
+    /// Checks all, then applies all. False: a retracted row is not there; nothing was changed. Equal rows may come
+    /// several times: consolidation leaves a delta without retractions as it is.
     fn apply_bag(&mut self, delta: &Delta) -> Result<bool> {
         let keys = self.format.storage_keys(delta.columns())?;
         let stored = self.state.get_many(&keys)?;
-        let mut after = Vec::with_capacity(keys.len());
+        let mut after: HashMap<&[u8], i64> = HashMap::with_capacity(keys.len());
         for i in 0..keys.len() {
-            let before = stored.get(i).map_or(Ok(0), multiplicity)?;
-            after.push(before + delta.weight(i));
+            let count = match after.entry(keys.get(i)) {
+                Entry::Occupied(entry) => entry.into_mut(),
+                Entry::Vacant(entry) => entry.insert(stored.get(i).map_or(Ok(0), multiplicity)?),
+            };
+            *count += delta.weight(i);
         }
-        if after.iter().any(|&m| m < 0) {
+        if after.values().any(|&count| count < 0) {
             return Ok(false);
         }
-        for (i, &count) in after.iter().enumerate() {
+        for (key, count) in after {
             if count == 0 {
-                self.state.delete(keys.get(i));
+                self.state.delete(key);
             } else {
-                self.state.put(keys.get(i), &count.to_be_bytes());
+                self.state.put(key, &count.to_be_bytes());
             }
+        }
+        for i in 0..keys.len() {
             self.rows = self.rows.wrapping_add_signed(delta.weight(i));
         }
         Ok(true)

@@ -49,6 +49,11 @@ impl RowFormat {
     /// Storage keys of whole rows. Not for `Log`, whose rows have ordinals.
     pub fn storage_keys(&self, columns: &[ArrayRef]) -> Result<Keys> {
         match &self.layout {
+            // No column says how many rows there are where the key has none: a global aggregate's one row.
+            RowLayout::Keyed(key) if key.is_empty() => {
+                let rows = columns.first().map_or(0, |column| column.len());
+                Ok(std::iter::repeat_n(&[][..], rows).collect())
+            }
             RowLayout::Keyed(key) => {
                 let columns: Vec<ArrayRef> = key.iter().map(|&c| columns[c].clone()).collect();
                 Ok(self.keys.encode(&columns)?)

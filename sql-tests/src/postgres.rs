@@ -38,6 +38,7 @@ impl Postgres {
                 "--username=postgres",
                 "--encoding=UTF8",
                 "--locale=C",
+                "--lc-ctype=C.UTF-8",
                 "--no-sync",
                 "-D",
             ])

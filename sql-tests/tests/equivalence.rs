@@ -5,8 +5,10 @@
 //! views are made before the data and half in the middle of it; some stand on other views; the server is restarted
 //! now and then. `RIVERMARK_SEED=… RIVERMARK_CASES=…` replays a run, from the
 //! script `RIVERMARK_SCRIPT` on (the number in its names); a failure prints the whole SQL of its case.
+//! `RIVERMARK_KEEP_GOING=1` goes on after a failure and lists all that failed.
 
 use std::collections::BTreeMap;
+use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
@@ -359,6 +361,8 @@ fn views_equal_postgres() {
     let mut server = Server::options().start().expect("the server starts");
     let mut rivermark = server.connect();
     let mut coverage = Coverage::default();
+    let keeps_going = std::env::var("RIVERMARK_KEEP_GOING").is_ok_and(|v| v == "1");
+    let mut failed = Vec::new();
     let mut number = env_number("RIVERMARK_SCRIPT").map_or(0, |n| n as usize);
     let first = number;
     while coverage.cases < wanted {
@@ -381,7 +385,12 @@ fn views_equal_postgres() {
             oracle: &oracle,
             statements: Vec::new(),
         };
-        run_script(number, &mut script, &mut coverage, &mut random);
+        let run = AssertUnwindSafe(|| run_script(number, &mut script, &mut coverage, &mut random));
+        match std::panic::catch_unwind(run) {
+            Err(_) if keeps_going => failed.push(number),
+            Err(panic) => std::panic::resume_unwind(panic),
+            Ok(()) => {}
+        }
         number += 1;
     }
     coverage.print();
@@ -390,6 +399,7 @@ fn views_equal_postgres() {
         coverage.cases,
         begin.elapsed().as_secs_f32()
     );
+    assert!(failed.is_empty(), "scripts that failed: {failed:?}");
     let low = coverage.below_floor();
     assert!(
         wanted < 500 || low.is_empty(),

@@ -234,9 +234,9 @@ impl Rule {
     }
 
     fn floats(def: &SourceDef, column: &ColumnDef) -> Result<Rule, SourceError> {
-        let min = number(def, &option_name(column, "min"), 0.0)?;
-        let max = number(def, &option_name(column, "max"), 1.0)?;
-        if !(min <= max) {
+        let min = number(def, &option_name(column, "min"), 0.0f64)?;
+        let max = number(def, &option_name(column, "max"), 1.0f64)?;
+        if min.is_nan() || max.is_nan() || min > max {
             return Err(invalid(format!(
                 "column \"{}\": min {min} is above max {max}",
                 column.name

@@ -12,7 +12,7 @@ use jiter::{Jiter, JiterError, Peek};
 use rivermark_planner::types::SqlType;
 
 use super::column::Column;
-use keys::KeyGuess;
+use keys::{KeyGuess, LeadIns};
 use timestamp::EpochUnit;
 use value::ValueError;
 
@@ -38,6 +38,7 @@ pub struct JsonField {
 /// Decodes objects row by row into columns.
 pub struct JsonDecoder {
     keys: KeyGuess,
+    lead_ins: LeadIns,
     fields: Vec<Field>,
     unit: Option<EpochUnit>,
     rows: usize,
@@ -76,6 +77,7 @@ impl JsonDecoder {
         });
         JsonDecoder {
             keys,
+            lead_ins: LeadIns::default(),
             fields: fields.collect(),
             unit,
             rows: 0,
@@ -120,35 +122,81 @@ impl JsonDecoder {
         if let Err(e) = from_utf8(payload) {
             return Err(format!("invalid UTF-8 at byte {}", e.valid_up_to()));
         }
-        let mut jiter = Jiter::with_tape(payload, std::mem::take(&mut self.tape));
-        let decoded = self.read_object(&mut jiter);
-        self.tape = jiter.into_tape();
-        decoded
-    }
-
-    fn read_object(&mut self, jiter: &mut Jiter) -> Result<(), String> {
-        let peek = jiter.peek().map_err(syntax)?;
-        if peek != Peek::Object {
-            jiter.known_skip(peek).map_err(syntax)?;
+        let (kind, start) = self.parse(payload, 0, |_, jiter| jiter.peek())?;
+        if kind != Peek::Object {
+            self.parse(payload, start, |_, jiter| jiter.known_skip(kind))?;
             return Err(format!(
                 "a message must be a JSON object, not {}",
-                kind_of(peek)
+                kind_of(kind)
             ));
         }
         self.fields.iter_mut().for_each(|f| f.cell = Cell::Missing);
+        let mut at = start + 1;
         let mut position = 0;
-        let mut key = jiter.known_object().map_err(syntax)?;
-        while let Some(name) = key {
-            let target = self.keys.find(position, name);
-            let peek = jiter.peek().map_err(syntax)?;
-            match target {
-                Some(index) => self.read_field(index, jiter, peek).map_err(syntax)?,
-                None => jiter.known_skip(peek).map_err(syntax)?,
-            }
+        while let Some((value, field)) = self.next_key(payload, at, position)? {
+            at = self
+                .parse(payload, value, |decoder, jiter| {
+                    let peek = jiter.peek()?;
+                    match field {
+                        Some(field) => decoder.read_field(field, jiter, peek),
+                        None => jiter.known_skip(peek),
+                    }
+                })?
+                .1;
             position += 1;
-            key = jiter.next_key().map_err(syntax)?;
         }
-        jiter.finish().map_err(syntax)
+        Ok(())
+    }
+
+    /// The place of the next value and the field that takes it; `at` is behind the object's brace or the value
+    /// before. At the object's end: `None`, and nothing comes after it.
+    fn next_key(
+        &mut self,
+        payload: &[u8],
+        at: usize,
+        position: usize,
+    ) -> Result<Option<(usize, Option<usize>)>, String> {
+        if let Some((length, field)) = self.lead_ins.guess(position, &payload[at..]) {
+            return Ok(Some((at + length, field)));
+        }
+        // jiter wants to see the brace before a first key.
+        let from = if position == 0 { at - 1 } else { at };
+        let (field, end) = self.parse(payload, from, |decoder, jiter| {
+            let key = if position == 0 {
+                jiter.known_object()?
+            } else {
+                jiter.next_key()?
+            };
+            match key {
+                Some(key) => {
+                    let field = decoder.keys.find(position, key);
+                    jiter.peek()?;
+                    Ok(Some(field))
+                }
+                None => jiter.finish().map(|()| None),
+            }
+        })?;
+        let Some(field) = field else { return Ok(None) };
+        self.lead_ins.learn(position, &payload[at..end], field);
+        Ok(Some((end, field)))
+    }
+
+    /// Parses a piece of the payload from `start` on; with its result comes the place behind it.
+    #[inline]
+    fn parse<T>(
+        &mut self,
+        payload: &[u8],
+        start: usize,
+        piece: impl FnOnce(&mut Self, &mut Jiter) -> Result<T, JiterError>,
+    ) -> Result<(T, usize), String> {
+        let mut jiter = Jiter::with_tape(&payload[start..], std::mem::take(&mut self.tape));
+        let parsed = piece(self, &mut jiter);
+        let end = start + jiter.current_index();
+        self.tape = jiter.into_tape();
+        match parsed {
+            Ok(parsed) => Ok((parsed, end)),
+            Err(error) => Err(syntax(&error, start)),
+        }
     }
 
     fn read_field(
@@ -213,8 +261,14 @@ pub fn parse_timestamptz(text: &str) -> Option<i64> {
     timestamp::parse_timestamp(text, false, None, timestamp::Zone::Applied).ok()
 }
 
-fn syntax(error: JiterError) -> String {
-    format!("malformed JSON: {error}")
+/// `start`: where the parsed piece is in the payload.
+#[cold]
+fn syntax(error: &JiterError, start: usize) -> String {
+    format!(
+        "malformed JSON: {} at byte {}",
+        error.error_type,
+        start + error.index
+    )
 }
 
 fn kind_of(peek: Peek) -> &'static str {

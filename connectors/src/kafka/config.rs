@@ -216,12 +216,11 @@ fn properties(options: &BTreeMap<String, String>) -> Result<BTreeMap<String, Str
         }
         properties.insert(name.to_string(), value.clone());
     }
-    if let Some(value) = properties.get("allow.auto.create.topics") {
-        if parse_boolean(value) != Some(false) {
-            return Err(invalid(
-                "option \"properties.allow.auto.create.topics\" can only be 'false': reading creates no topics",
-            ));
-        }
+    let creates_topics = properties.get("allow.auto.create.topics");
+    if creates_topics.is_some_and(|value| parse_boolean(value) != Some(false)) {
+        return Err(invalid(
+            "option \"properties.allow.auto.create.topics\" can only be 'false': reading creates no topics",
+        ));
     }
     Ok(properties)
 }

@@ -8,7 +8,7 @@ use rdkafka_sys as rd;
 use rdkafka_sys::types::RDKafkaRespErr;
 
 use super::client::Client;
-use crate::message::Message;
+use crate::message::{HeaderVisitor, Message};
 
 /// A queue that librdkafka puts messages of several partitions into.
 pub struct Queue {
@@ -129,7 +129,7 @@ impl Message for KafkaMessage {
         bytes(self.raw().payload, self.raw().len)
     }
 
-    fn for_each_header(&self, visit: &mut dyn FnMut(&[u8], Option<&[u8]>)) {
+    fn for_each_header(&self, visit: &mut HeaderVisitor<'_>) {
         let mut headers = ptr::null_mut();
         // SAFETY: the message is valid; its headers belong to it and live as long.
         unsafe {

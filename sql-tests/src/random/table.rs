@@ -212,7 +212,7 @@ pub fn known_literal(ty: Type, random: &mut Random) -> String {
         ),
         Type::Text => format!(
             "'{}'",
-            ["", "a", "b", "B", "ab", "Straße", "o''c", "%"]
+            ["", "a", "b", "B", "ab", "été", "o''c", "%"]
                 .choose(random)
                 .unwrap_or(&"")
         ),

@@ -1,7 +1,8 @@
 //! From an object's key to the field that takes it.
 //!
 //! Messages of one topic nearly always have the same keys in the same order: the key at each position is first
-//! compared with the one that was there in the message before, and only then looked up.
+//! compared with the one that was there in the message before, and only then looked up. Of the outermost object even
+//! the bytes are compared, separators and spaces included, so that they need not be parsed again.
 
 use hashbrown::HashMap;
 
@@ -44,6 +45,48 @@ impl KeyGuess {
             self.recent.push((key.to_string(), field));
         }
         field
+    }
+}
+
+/// The bytes before each value of an object (`, "key": `), as they were in the message before.
+#[derive(Debug, Default)]
+pub struct LeadIns {
+    recent: Vec<LeadIn>,
+}
+
+#[derive(Debug)]
+struct LeadIn {
+    bytes: Vec<u8>,
+    field: Option<usize>,
+}
+
+/// Longer ones are parsed each time.
+const MAX_LEAD_IN: usize = 256;
+
+impl LeadIns {
+    /// If `rest` begins with what was before value number `position`: its length, and the field of its key.
+    #[inline]
+    pub fn guess(&self, position: usize, rest: &[u8]) -> Option<(usize, Option<usize>)> {
+        let lead_in = self.recent.get(position)?;
+        rest.starts_with(&lead_in.bytes)
+            .then_some((lead_in.bytes.len(), lead_in.field))
+    }
+
+    /// Remembers `bytes`, which were parsed, for the next message.
+    pub fn learn(&mut self, position: usize, bytes: &[u8], field: Option<usize>) {
+        if bytes.len() > MAX_LEAD_IN {
+            return;
+        }
+        if let Some(lead_in) = self.recent.get_mut(position) {
+            lead_in.bytes.clear();
+            lead_in.bytes.extend_from_slice(bytes);
+            lead_in.field = field;
+        } else if position == self.recent.len() && position < MAX_POSITIONS {
+            self.recent.push(LeadIn {
+                bytes: bytes.to_vec(),
+                field,
+            });
+        }
     }
 }
 
