@@ -39,7 +39,10 @@ fn kind(data_type: &DataType) -> Option<Kind> {
         DataType::Boolean => Kind::Boolean,
         t if t.is_numeric() => Kind::Number,
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => Kind::Text,
-        DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => Kind::Bytes,
+        DataType::Binary
+        | DataType::LargeBinary
+        | DataType::BinaryView
+        | DataType::FixedSizeBinary(_) => Kind::Bytes,
         DataType::Date32 | DataType::Date64 | DataType::Timestamp(_, _) => Kind::DateTime,
         DataType::Time32(_) | DataType::Time64(_) => Kind::TimeOfDay,
         DataType::Interval(_) | DataType::Duration(_) => Kind::Interval,
@@ -53,11 +56,17 @@ fn kind(data_type: &DataType) -> Option<Kind> {
 /// The schema of a table's stored rows.
 pub fn row_schema(columns: &[ColumnDef]) -> SchemaRef {
     let field = |c: &ColumnDef| c.data_type.field(&c.name, !c.not_null);
-    Arc::new(Schema::new(columns.iter().map(field).collect::<Vec<Field>>()))
+    Arc::new(Schema::new(
+        columns.iter().map(field).collect::<Vec<Field>>(),
+    ))
 }
 
 /// Values of an expression, made to fit `column`.
-pub fn assign(values: &ArrayRef, column: &ColumnDef, zone: &SessionTimeZone) -> Result<ArrayRef, PgError> {
+pub fn assign(
+    values: &ArrayRef,
+    column: &ColumnDef,
+    zone: &SessionTimeZone,
+) -> Result<ArrayRef, PgError> {
     let target = column.data_type.arrow();
     let source = values.data_type().clone();
     if source == DataType::Null {
@@ -72,7 +81,10 @@ pub fn assign(values: &ArrayRef, column: &ColumnDef, zone: &SessionTimeZone) -> 
     }
     let assigned = if kind(&source) == Some(Kind::Text) && kind(&target) != Some(Kind::Text) {
         read_text(values, column, zone)?
-    } else if matches!(column.data_type, SqlType::Uuid | SqlType::Json | SqlType::Jsonb) {
+    } else if matches!(
+        column.data_type,
+        SqlType::Uuid | SqlType::Json | SqlType::Jsonb
+    ) {
         read_text(values, column, zone)?
     } else if kind(&target) == Some(Kind::Text) {
         written_text(values, zone)?
@@ -87,13 +99,20 @@ fn mismatch(column: &ColumnDef, source: &DataType) -> PgError {
     let found = SqlType::of_field(&Field::new("", source.clone(), true));
     PgError::new(
         SqlState::DatatypeMismatch,
-        format!("column \"{}\" is of type {} but expression is of type {found}", column.name, column.data_type),
+        format!(
+            "column \"{}\" is of type {} but expression is of type {found}",
+            column.name, column.data_type
+        ),
     )
     .with_hint("You will need to rewrite or cast the expression.")
 }
 
 /// Reads each text by the column type's input function.
-fn read_text(values: &ArrayRef, column: &ColumnDef, zone: &SessionTimeZone) -> Result<ArrayRef, PgError> {
+fn read_text(
+    values: &ArrayRef,
+    column: &ColumnDef,
+    zone: &SessionTimeZone,
+) -> Result<ArrayRef, PgError> {
     let field = column.data_type.field("", true);
     let pg_type = PgType::of_field(&field);
     let texts = cast(values, &DataType::Utf8)?;
@@ -108,7 +127,9 @@ fn read_text(values: &ArrayRef, column: &ColumnDef, zone: &SessionTimeZone) -> R
             let value = decode_text::parse(&pg_type, text, zone)?;
             match value.data_type() == *field.data_type() {
                 true => Ok(value),
-                false => value.cast_to(field.data_type()).map_err(|_| out_of_range(column, text)),
+                false => value
+                    .cast_to(field.data_type())
+                    .map_err(|_| out_of_range(column, text)),
             }
         }
     });
@@ -119,16 +140,23 @@ fn read_text(values: &ArrayRef, column: &ColumnDef, zone: &SessionTimeZone) -> R
 fn written_text(values: &ArrayRef, zone: &SessionTimeZone) -> Result<ArrayRef, PgError> {
     match values.data_type() {
         DataType::Utf8 => Ok(values.clone()),
-        DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _) => Ok(cast(values, &DataType::Utf8)?),
+        DataType::LargeUtf8 | DataType::Utf8View | DataType::Dictionary(_, _) => {
+            Ok(cast(values, &DataType::Utf8)?)
+        }
         DataType::Boolean => {
-            let text = values.as_boolean().iter().map(|b| b.map(|b| if b { "true" } else { "false" }));
+            let text = values
+                .as_boolean()
+                .iter()
+                .map(|b| b.map(|b| if b { "true" } else { "false" }));
             Ok(Arc::new(text.collect::<StringArray>()))
         }
         _ => {
             let zoned = in_zone(values, zone)?;
-            let options = FormatOptions::default().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"));
+            let options =
+                FormatOptions::default().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"));
             let formatter = ArrayFormatter::try_new(&zoned, &options)?;
-            let text = (0..zoned.len()).map(|row| (!zoned.is_null(row)).then(|| formatter.value(row).to_string()));
+            let text = (0..zoned.len())
+                .map(|row| (!zoned.is_null(row)).then(|| formatter.value(row).to_string()));
             Ok(Arc::new(text.collect::<StringArray>()))
         }
     }
@@ -149,9 +177,10 @@ pub fn arrow_zone(zone: &SessionTimeZone) -> String {
 /// timestamptz values re-labelled with the session's zone, in which they are to be read as local time.
 fn in_zone(values: &ArrayRef, zone: &SessionTimeZone) -> Result<ArrayRef, ArrowError> {
     match values.data_type() {
-        DataType::Timestamp(unit, Some(_)) => {
-            cast(values, &DataType::Timestamp(*unit, Some(arrow_zone(zone).into())))
-        }
+        DataType::Timestamp(unit, Some(_)) => cast(
+            values,
+            &DataType::Timestamp(*unit, Some(arrow_zone(zone).into())),
+        ),
         _ => Ok(values.clone()),
     }
 }
@@ -165,22 +194,32 @@ fn converted(
     if values.data_type() == target {
         return Ok(values.clone());
     }
-    let options = CastOptions { safe: false, ..CastOptions::default() };
+    let options = CastOptions {
+        safe: false,
+        ..CastOptions::default()
+    };
     let has_zone = |t: &DataType| matches!(t, DataType::Timestamp(_, Some(_)));
     let source = match values.data_type() {
-        DataType::Float64 if target.is_integer() => {
-            Arc::new(values.as_primitive::<Float64Type>().unary::<_, Float64Type>(f64::round_ties_even)) as ArrayRef
-        }
-        DataType::Float32 if target.is_integer() => {
-            Arc::new(values.as_primitive::<Float32Type>().unary::<_, Float32Type>(f32::round_ties_even))
-        }
+        DataType::Float64 if target.is_integer() => Arc::new(
+            values
+                .as_primitive::<Float64Type>()
+                .unary::<_, Float64Type>(f64::round_ties_even),
+        ) as ArrayRef,
+        DataType::Float32 if target.is_integer() => Arc::new(
+            values
+                .as_primitive::<Float32Type>()
+                .unary::<_, Float32Type>(f32::round_ties_even),
+        ),
         decimal if decimal.is_decimal() && target.is_integer() => whole(values)?,
         from if has_zone(from) && !has_zone(target) => in_zone(values, zone)?,
         from if !has_zone(from) && has_zone(target) => {
             // local time of the session's zone
-            let DataType::Timestamp(unit, _) = target else { return Err(mismatch(column, from)) };
+            let DataType::Timestamp(unit, _) = target else {
+                return Err(mismatch(column, from));
+            };
             let local = DataType::Timestamp(*unit, Some(arrow_zone(zone).into()));
-            let local_time = cast_with_options(values, &DataType::Timestamp(*unit, None), &options)?;
+            let local_time =
+                cast_with_options(values, &DataType::Timestamp(*unit, None), &options)?;
             cast_with_options(&local_time, &local, &options)?
         }
         _ => values.clone(),
@@ -195,9 +234,9 @@ fn converted(
 fn whole(values: &ArrayRef) -> Result<ArrayRef, ArrowError> {
     match values.data_type() {
         DataType::Decimal256(precision, _) => cast(values, &DataType::Decimal256(*precision, 0)),
-        DataType::Decimal32(precision, _) | DataType::Decimal64(precision, _) | DataType::Decimal128(precision, _) => {
-            cast(values, &DataType::Decimal128(*precision, 0))
-        }
+        DataType::Decimal32(precision, _)
+        | DataType::Decimal64(precision, _)
+        | DataType::Decimal128(precision, _) => cast(values, &DataType::Decimal128(*precision, 0)),
         _ => Ok(values.clone()),
     }
 }
@@ -210,16 +249,25 @@ fn out_of_range(column: &ColumnDef, what: &str) -> PgError {
                 "A field with precision {precision}, scale {scale} must round to an absolute value less than 10^{limit}."
             ))
         }
-        SqlType::SmallInt | SqlType::Integer | SqlType::BigInt => {
-            PgError::new(SqlState::NumericValueOutOfRange, format!("{} out of range", column.data_type))
-        }
-        other => PgError::new(SqlState::NumericValueOutOfRange, format!("value out of range for type {other}: {what}")),
+        SqlType::SmallInt | SqlType::Integer | SqlType::BigInt => PgError::new(
+            SqlState::NumericValueOutOfRange,
+            format!("{} out of range", column.data_type),
+        ),
+        other => PgError::new(
+            SqlState::NumericValueOutOfRange,
+            format!("value out of range for type {other}: {what}"),
+        ),
     }
 }
 
 /// `VARCHAR(n)`: more characters are an error, unless they are blanks, which are cut off.
 fn check_length(values: &ArrayRef, column: &ColumnDef) -> Result<(), PgError> {
-    let SqlType::Text { max_length: Some(limit) } = &column.data_type else { return Ok(()) };
+    let SqlType::Text {
+        max_length: Some(limit),
+    } = &column.data_type
+    else {
+        return Ok(());
+    };
     let is_too_long = |text: &str| text.chars().count() > *limit as usize;
     match values.as_string::<i32>().iter().flatten().any(is_too_long) {
         false => Ok(()),
@@ -231,16 +279,26 @@ fn check_length(values: &ArrayRef, column: &ColumnDef) -> Result<(), PgError> {
 }
 
 /// NOT NULL of every column.
-pub fn check_not_null(rows: &RecordBatch, columns: &[ColumnDef], table: &str) -> Result<(), PgError> {
+pub fn check_not_null(
+    rows: &RecordBatch,
+    columns: &[ColumnDef],
+    table: &str,
+) -> Result<(), PgError> {
     for (i, column) in columns.iter().enumerate().filter(|(_, c)| c.not_null) {
         let values = rows.column(i);
         if values.null_count() == 0 {
             continue;
         }
-        let row = (0..values.len()).find(|row| values.is_null(*row)).unwrap_or_default();
-        let message =
-            format!("null value in column \"{}\" of relation \"{table}\" violates not-null constraint", column.name);
-        return Err(PgError::new(SqlState::NotNullViolation, message).with_detail(failing_row(rows, row)));
+        let row = (0..values.len())
+            .find(|row| values.is_null(*row))
+            .unwrap_or_default();
+        let message = format!(
+            "null value in column \"{}\" of relation \"{table}\" violates not-null constraint",
+            column.name
+        );
+        return Err(
+            PgError::new(SqlState::NotNullViolation, message).with_detail(failing_row(rows, row))
+        );
     }
     Ok(())
 }
@@ -248,16 +306,24 @@ pub fn check_not_null(rows: &RecordBatch, columns: &[ColumnDef], table: &str) ->
 /// PostgreSQL's detail of a constraint's violation.
 pub fn failing_row(rows: &RecordBatch, row: usize) -> String {
     let options = FormatOptions::default().with_null("null");
-    let shown = rows.columns().iter().map(|column| match ArrayFormatter::try_new(column, &options) {
-        Ok(formatter) => formatter.value(row).to_string(),
-        Err(_) => "?".to_string(),
-    });
-    format!("Failing row contains ({}).", shown.collect::<Vec<_>>().join(", "))
+    let shown =
+        rows.columns()
+            .iter()
+            .map(|column| match ArrayFormatter::try_new(column, &options) {
+                Ok(formatter) => formatter.value(row).to_string(),
+                Err(_) => "?".to_string(),
+            });
+    format!(
+        "Failing row contains ({}).",
+        shown.collect::<Vec<_>>().join(", ")
+    )
 }
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BooleanArray, Decimal128Array, Float64Array, Int64Array, TimestampMicrosecondArray};
+    use arrow::array::{
+        BooleanArray, Decimal128Array, Float64Array, Int64Array, TimestampMicrosecondArray,
+    };
 
     use super::*;
 
@@ -278,7 +344,9 @@ mod tests {
             .map_err(|e| format!("{}: {}", e.state.code(), e.message))?;
         assert_eq!(array.data_type(), &data_type.arrow());
         let formatter = ArrayFormatter::try_new(&array, &FormatOptions::default()).unwrap();
-        Ok((0..array.len()).map(|i| formatter.value(i).to_string()).collect())
+        Ok((0..array.len())
+            .map(|i| formatter.value(i).to_string())
+            .collect())
     }
 
     #[test]
@@ -287,26 +355,59 @@ mod tests {
         let float = |x: f64| Arc::new(Float64Array::from(vec![x])) as ArrayRef;
         let int = |n: i64| Arc::new(Int64Array::from(vec![n])) as ArrayRef;
         let decimal = |n: i128| {
-            Arc::new(Decimal128Array::from(vec![n]).with_precision_and_scale(10, 1).unwrap()) as ArrayRef
+            Arc::new(
+                Decimal128Array::from(vec![n])
+                    .with_precision_and_scale(10, 1)
+                    .unwrap(),
+            ) as ArrayRef
         };
-        let numeric = SqlType::Numeric { precision: 5, scale: 2 };
-        let varchar = SqlType::Text { max_length: Some(3) };
+        let numeric = SqlType::Numeric {
+            precision: 5,
+            scale: 2,
+        };
+        let varchar = SqlType::Text {
+            max_length: Some(3),
+        };
         let plain = SqlType::Text { max_length: None };
         let cases: Vec<(ArrayRef, SqlType, Result<&str, &str>)> = vec![
             (text("42"), SqlType::Integer, Ok("42")),
-            (text("x"), SqlType::Integer, Err("22P02: invalid input syntax for type integer: \"x\"")),
+            (
+                text("x"),
+                SqlType::Integer,
+                Err("22P02: invalid input syntax for type integer: \"x\""),
+            ),
             (float(2.5), SqlType::Integer, Ok("2")),
             (float(3.5), SqlType::BigInt, Ok("4")),
             (decimal(25), SqlType::Integer, Ok("3")),
-            (int(3_000_000_000), SqlType::Integer, Err("22003: integer out of range")),
+            (
+                int(3_000_000_000),
+                SqlType::Integer,
+                Err("22003: integer out of range"),
+            ),
             (int(123), numeric.clone(), Ok("123.00")),
-            (int(1234), numeric.clone(), Err("22003: numeric field overflow")),
-            (text("12345.6"), numeric, Err("22003: numeric field overflow")),
+            (
+                int(1234),
+                numeric.clone(),
+                Err("22003: numeric field overflow"),
+            ),
+            (
+                text("12345.6"),
+                numeric,
+                Err("22003: numeric field overflow"),
+            ),
             (int(7), plain.clone(), Ok("7")),
             (Arc::new(BooleanArray::from(vec![true])), plain, Ok("true")),
             (text("abc"), varchar.clone(), Ok("abc")),
-            (text("abcd"), varchar, Err("22001: value too long for type character varying(3)")),
-            (text("2026-01-02 03:04:05"), SqlType::Timestamptz, Ok("2026-01-02T03:04:05Z")),
+            (
+                text("abcd"),
+                varchar,
+                Err("22001: value too long for type character varying(3)"),
+            ),
+            (
+                text("2026-01-02 03:04:05"),
+                SqlType::Timestamptz,
+                Ok("2026-01-02T03:04:05Z"),
+            ),
             (
                 Arc::new(BooleanArray::from(vec![true])),
                 SqlType::Integer,
@@ -315,7 +416,11 @@ mod tests {
         ];
         for (values, data_type, expected) in cases {
             let got = assigned(values, data_type.clone()).map(|v| v[0].clone());
-            assert_eq!(got, expected.map(str::to_string).map_err(str::to_string), "{data_type}");
+            assert_eq!(
+                got,
+                expected.map(str::to_string).map_err(str::to_string),
+                "{data_type}"
+            );
         }
     }
 
@@ -324,7 +429,12 @@ mod tests {
         let zone = SessionTimeZone::parse("Europe/Berlin").unwrap();
         let noon: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![43_200_000_000]));
         let assigned = assign(&noon, &column(SqlType::Timestamptz), &zone).unwrap();
-        assert_eq!(assigned.as_primitive::<arrow::datatypes::TimestampMicrosecondType>().value(0), 39_600_000_000);
+        assert_eq!(
+            assigned
+                .as_primitive::<arrow::datatypes::TimestampMicrosecondType>()
+                .value(0),
+            39_600_000_000
+        );
         let back = assign(&assigned, &column(SqlType::Timestamp), &zone).unwrap();
         assert_eq!(&back, &noon);
     }

@@ -25,8 +25,11 @@ pub const DATABASE_NAME: &str = "rivermark";
 pub const SYSTEM_SCHEMAS: &[&str] = &["information_schema", "pg_catalog", "rivermark"];
 
 /// What `version()` says; clients look for "PostgreSQL N".
-pub const VERSION_TEXT: &str =
-    concat!("PostgreSQL 15.0 (Rivermark ", env!("CARGO_PKG_VERSION"), "), compiled by rustc, 64-bit");
+pub const VERSION_TEXT: &str = concat!(
+    "PostgreSQL 15.0 (Rivermark ",
+    env!("CARGO_PKG_VERSION"),
+    "), compiled by rustc, 64-bit"
+);
 
 /// The names that one statement can see: those of its snapshot and the system's.
 #[derive(Clone)]
@@ -74,7 +77,11 @@ impl Namespace {
     }
 
     /// The rows of a relation that the server itself provides; `None` if it is none.
-    pub fn system_table(&self, schema: &str, name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
+    pub fn system_table(
+        &self,
+        schema: &str,
+        name: &str,
+    ) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
         match schema {
             // every unqualified name comes by here first
             "pg_catalog" if !pg_catalog::has(name) => Ok(None),
@@ -121,7 +128,10 @@ pub fn provider(rows: &Rows) -> Result<Arc<dyn TableProvider>, PgError> {
 
 /// The error for a relation that does not exist.
 pub fn undefined_relation(name: &ObjectName) -> PgError {
-    PgError::new(SqlState::UndefinedTable, format!("relation \"{}\" does not exist", written(name)))
+    PgError::new(
+        SqlState::UndefinedTable,
+        format!("relation \"{}\" does not exist", written(name)),
+    )
 }
 
 /// A name as it was written.
@@ -136,7 +146,10 @@ pub fn written(name: &ObjectName) -> String {
 pub fn creation_name(name: &ObjectName, session: &SessionShared) -> Result<QualifiedName, PgError> {
     let qualified = name.resolve(&session.settings.lock().current_schema());
     if SYSTEM_SCHEMAS.contains(&qualified.schema.as_str()) {
-        let message = format!("permission denied to create relations in system schema \"{}\"", qualified.schema);
+        let message = format!(
+            "permission denied to create relations in system schema \"{}\"",
+            qualified.schema
+        );
         return Err(PgError::new(SqlState::InsufficientPrivilege, message));
     }
     Ok(qualified)

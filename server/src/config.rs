@@ -13,7 +13,12 @@ use rivermark_executor::api::EngineConfig;
 
 /// The command line.
 #[derive(Debug, Parser)]
-#[command(name = "rivermark", version, about = "A SQL streaming database", disable_help_subcommand = true)]
+#[command(
+    name = "rivermark",
+    version,
+    about = "A SQL streaming database",
+    disable_help_subcommand = true
+)]
 pub struct Cli {
     #[command(subcommand)]
     pub command: Command,
@@ -89,7 +94,10 @@ impl ServeArgs {
             ("dead_letter_limit", self.dead_letter_limit),
             ("insecure", self.insecure),
         ];
-        options.into_iter().filter_map(|(name, value)| Some((name, value?))).collect()
+        options
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)))
+            .collect()
     }
 }
 
@@ -135,7 +143,8 @@ impl ServerConfig {
         };
         let given = args.given();
         let option = |name: &'static str| given.get(name).or_else(|| file.get(name)).cloned();
-        let or = |name: &'static str, default: &str| option(name).unwrap_or_else(|| default.to_string());
+        let or =
+            |name: &'static str, default: &str| option(name).unwrap_or_else(|| default.to_string());
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
 
         let config = ServerConfig {
@@ -150,10 +159,14 @@ impl ServerConfig {
                 None => cores,
             },
             wal_sync_interval: parse_duration("wal_sync_interval", &or("wal_sync_interval", "1s"))?,
-            min_epoch_interval: parse_duration("min_epoch_interval", &or("min_epoch_interval", "10ms"))?,
+            min_epoch_interval: parse_duration(
+                "min_epoch_interval",
+                &or("min_epoch_interval", "10ms"),
+            )?,
             max_epoch_rows: parse_count("max_epoch_rows", &or("max_epoch_rows", "262144"))?,
             ingest_threshold: parse_size("ingest_threshold", &or("ingest_threshold", "64MB"))?,
-            dead_letter_limit: parse_size("dead_letter_limit", &or("dead_letter_limit", "64MB"))? as u64,
+            dead_letter_limit: parse_size("dead_letter_limit", &or("dead_letter_limit", "64MB"))?
+                as u64,
             is_insecure: parse_bool("insecure", &or("insecure", "false"))?,
         };
         config.check()?;
@@ -223,20 +236,28 @@ impl MemoryPlan {
 fn read_file(path: &Path) -> Result<BTreeMap<&'static str, String>> {
     let text = std::fs::read_to_string(path)
         .with_context(|| format!("cannot read the configuration file {}", path.display()))?;
-    let table: toml::Table = text
-        .parse()
-        .map_err(|e: toml::de::Error| anyhow!("{} is not valid TOML: {}", path.display(), e.message()))?;
+    let table: toml::Table = text.parse().map_err(|e: toml::de::Error| {
+        anyhow!("{} is not valid TOML: {}", path.display(), e.message())
+    })?;
     let mut options = BTreeMap::new();
     for (key, value) in table {
         let name = key.replace('-', "_");
         let Some(known) = FILE_OPTIONS.iter().find(|o| **o == name) else {
-            bail!("unknown option \"{key}\" in {}; allowed are: {}", path.display(), FILE_OPTIONS.join(", "));
+            bail!(
+                "unknown option \"{key}\" in {}; allowed are: {}",
+                path.display(),
+                FILE_OPTIONS.join(", ")
+            );
         };
         let text = match value {
             toml::Value::String(s) => s,
             toml::Value::Integer(n) => n.to_string(),
             toml::Value::Boolean(b) => b.to_string(),
-            other => bail!("option \"{key}\" in {} must not be a {}", path.display(), other.type_str()),
+            other => bail!(
+                "option \"{key}\" in {} must not be a {}",
+                path.display(),
+                other.type_str()
+            ),
         };
         options.insert(*known, text);
     }
@@ -247,7 +268,9 @@ fn parse_address(text: &str) -> Result<SocketAddr> {
     text.to_socket_addrs()
         .ok()
         .and_then(|mut addresses| addresses.next())
-        .ok_or_else(|| anyhow!("listen: \"{text}\" is not an address with a port, such as 127.0.0.1:4566"))
+        .ok_or_else(|| {
+            anyhow!("listen: \"{text}\" is not an address with a port, such as 127.0.0.1:4566")
+        })
 }
 
 fn parse_count(name: &str, text: &str) -> Result<usize> {
@@ -268,7 +291,9 @@ fn parse_bool(name: &str, text: &str) -> Result<bool> {
 /// Splits `12.5 MB` into its number and unit.
 fn number_and_unit(text: &str) -> Option<(f64, String)> {
     let text = text.trim();
-    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let end = text
+        .find(|c: char| !c.is_ascii_digit() && c != '.')
+        .unwrap_or(text.len());
     let number: f64 = text[..end].parse().ok()?;
     Some((number, text[end..].trim().to_ascii_lowercase()))
 }
@@ -309,13 +334,28 @@ pub fn parse_duration(name: &str, text: &str) -> Result<Duration> {
 /// Bytes of memory that this process may use: the machine's, or its control group's if that is less.
 fn machine_memory() -> usize {
     const UNKNOWN: usize = 4 << 30;
-    let machine = std::fs::read_to_string("/proc/meminfo").ok().and_then(|text| {
-        let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
-        line.split_whitespace().nth(1)?.parse::<usize>().ok().map(|kb| kb << 10)
+    let machine = std::fs::read_to_string("/proc/meminfo")
+        .ok()
+        .and_then(|text| {
+            let line = text.lines().find(|l| l.starts_with("MemTotal:"))?;
+            line.split_whitespace()
+                .nth(1)?
+                .parse::<usize>()
+                .ok()
+                .map(|kb| kb << 10)
+        });
+    let group = [
+        "/sys/fs/cgroup/memory.max",
+        "/sys/fs/cgroup/memory/memory.limit_in_bytes",
+    ]
+    .iter()
+    .find_map(|path| {
+        std::fs::read_to_string(path)
+            .ok()?
+            .trim()
+            .parse::<usize>()
+            .ok()
     });
-    let group = ["/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"]
-        .iter()
-        .find_map(|path| std::fs::read_to_string(path).ok()?.trim().parse::<usize>().ok());
     let machine = machine.unwrap_or(UNKNOWN);
     group.map_or(machine, |limit| limit.min(machine))
 }
@@ -326,11 +366,20 @@ mod tests {
 
     #[test]
     fn sizes_and_times() {
-        for (text, bytes) in [("1GB", 1usize << 30), ("512 MB", 512 << 20), ("1.5kB", 1536), ("42", 42)] {
+        for (text, bytes) in [
+            ("1GB", 1usize << 30),
+            ("512 MB", 512 << 20),
+            ("1.5kB", 1536),
+            ("42", 42),
+        ] {
             assert_eq!(parse_size("x", text).unwrap(), bytes, "{text}");
         }
         for (text, ms) in [("10ms", 10), ("1s", 1000), ("250", 250), ("2min", 120_000)] {
-            assert_eq!(parse_duration("x", text).unwrap(), Duration::from_millis(ms), "{text}");
+            assert_eq!(
+                parse_duration("x", text).unwrap(),
+                Duration::from_millis(ms),
+                "{text}"
+            );
         }
         for text in ["", "GB", "1 parsec", "-3"] {
             assert!(parse_size("x", text).is_err(), "{text}");
@@ -340,7 +389,11 @@ mod tests {
     #[test]
     fn arguments_win_over_the_file_and_the_file_over_defaults() {
         let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), "listen = \"127.0.0.1:1\"\nmemory-limit = \"200MB\"\nshards = 3\n").unwrap();
+        std::fs::write(
+            file.path(),
+            "listen = \"127.0.0.1:1\"\nmemory-limit = \"200MB\"\nshards = 3\n",
+        )
+        .unwrap();
         let args = ServeArgs {
             config: Some(file.path().to_path_buf()),
             listen: Some("127.0.0.1:2".into()),
@@ -358,11 +411,41 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "memry = 1").unwrap();
         let cases = [
-            (ServeArgs { listen: Some("0.0.0.0:1".into()), ..Default::default() }, "not authenticated"),
-            (ServeArgs { listen: Some("nonsense".into()), ..Default::default() }, "not an address"),
-            (ServeArgs { memory_limit: Some("lots".into()), ..Default::default() }, "not a size"),
-            (ServeArgs { shards: Some("0".into()), ..Default::default() }, "not a positive number"),
-            (ServeArgs { config: Some(file.path().into()), ..Default::default() }, "unknown option \"memry\""),
+            (
+                ServeArgs {
+                    listen: Some("0.0.0.0:1".into()),
+                    ..Default::default()
+                },
+                "not authenticated",
+            ),
+            (
+                ServeArgs {
+                    listen: Some("nonsense".into()),
+                    ..Default::default()
+                },
+                "not an address",
+            ),
+            (
+                ServeArgs {
+                    memory_limit: Some("lots".into()),
+                    ..Default::default()
+                },
+                "not a size",
+            ),
+            (
+                ServeArgs {
+                    shards: Some("0".into()),
+                    ..Default::default()
+                },
+                "not a positive number",
+            ),
+            (
+                ServeArgs {
+                    config: Some(file.path().into()),
+                    ..Default::default()
+                },
+                "unknown option \"memry\"",
+            ),
         ];
         for (args, expected) in cases {
             let error = ServerConfig::resolve(args).unwrap_err().to_string();

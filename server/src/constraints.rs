@@ -28,11 +28,25 @@ pub fn bind_rules(planner: &StatementPlanner, table: &TableDef) -> Result<RowRul
     let nothing = Schema::empty();
     let row = row_schema(&table.columns);
     let bind = |text: &String, schema: &Schema, column: Option<&ColumnDef>| {
-        bind_scalar(text, schema, &planner.state, column.map(|c| &c.data_type)).map_err(PgError::from)
+        bind_scalar(text, schema, &planner.state, column.map(|c| &c.data_type))
+            .map_err(PgError::from)
     };
-    let defaults = table.columns.iter().map(|c| c.default.as_ref().map(|t| bind(t, &nothing, Some(c))).transpose());
-    let generated = table.columns.iter().map(|c| c.generated.as_ref().map(|t| bind(t, &row, Some(c))).transpose());
-    let checks = table.checks.iter().map(|(name, text)| Ok((name.clone(), bind(text, &row, None)?)));
+    let defaults = table.columns.iter().map(|c| {
+        c.default
+            .as_ref()
+            .map(|t| bind(t, &nothing, Some(c)))
+            .transpose()
+    });
+    let generated = table.columns.iter().map(|c| {
+        c.generated
+            .as_ref()
+            .map(|t| bind(t, &row, Some(c)))
+            .transpose()
+    });
+    let checks = table
+        .checks
+        .iter()
+        .map(|(name, text)| Ok((name.clone(), bind(text, &row, None)?)));
     Ok(RowRules {
         defaults: defaults.collect::<Result<_, PgError>>()?,
         generated: generated.collect::<Result<_, PgError>>()?,
@@ -57,7 +71,8 @@ impl RowRules {
             return Ok(new_null_array(&def.data_type.arrow(), rows));
         };
         let options = RecordBatchOptions::new().with_row_count(Some(rows));
-        let nothing = RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
+        let nothing =
+            RecordBatch::try_new_with_options(Arc::new(Schema::empty()), vec![], &options)?;
         assign(&evaluate(expr, &nothing)?, def, zone)
     }
 
@@ -85,13 +100,19 @@ impl RowRules {
         for (name, expr) in &self.checks {
             let holds = evaluate(expr, rows)?;
             let Some(holds) = holds.as_boolean_opt() else {
-                let message = format!("argument of CHECK must be type boolean, not type {}", holds.data_type());
+                let message = format!(
+                    "argument of CHECK must be type boolean, not type {}",
+                    holds.data_type()
+                );
                 return Err(PgError::new(SqlState::DatatypeMismatch, message));
             };
             let failed = (0..holds.len()).find(|row| !holds.is_null(*row) && !holds.value(*row));
             if let Some(row) = failed {
-                let message = format!("new row for relation \"{table}\" violates check constraint \"{name}\"");
-                return Err(PgError::new(SqlState::CheckViolation, message).with_detail(failing_row(rows, row)));
+                let message = format!(
+                    "new row for relation \"{table}\" violates check constraint \"{name}\""
+                );
+                return Err(PgError::new(SqlState::CheckViolation, message)
+                    .with_detail(failing_row(rows, row)));
             }
         }
         Ok(())

@@ -6,9 +6,9 @@ use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
+use datafusion::sql::sqlparser::ast;
 use futures::StreamExt;
 use rivermark_planner::statement::FetchCount;
-use datafusion::sql::sqlparser::ast;
 
 use crate::pg_error::PgError;
 use crate::session::Session;
@@ -52,32 +52,55 @@ impl Cursor {
         let none = RecordBatchStreamAdapter::new(self.schema.clone(), futures::stream::empty());
         let stream = std::mem::replace(&mut self.stream, Box::pin(none));
         let first = futures::stream::iter(self.rest.take().map(Ok));
-        Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), first.chain(stream)))
+        Box::pin(RecordBatchStreamAdapter::new(
+            self.schema.clone(),
+            first.chain(stream),
+        ))
     }
 }
 
 fn undefined(name: &str) -> PgError {
-    PgError::new(SqlState::InvalidCursorName, format!("cursor \"{name}\" does not exist"))
+    PgError::new(
+        SqlState::InvalidCursorName,
+        format!("cursor \"{name}\" does not exist"),
+    )
 }
 
 /// The columns of a cursor's rows.
 pub fn schema(cursors: &BTreeMap<String, Cursor>, name: &str) -> Result<SchemaRef, PgError> {
-    cursors.get(name).map(|c| c.schema.clone()).ok_or_else(|| undefined(name))
+    cursors
+        .get(name)
+        .map(|c| c.schema.clone())
+        .ok_or_else(|| undefined(name))
 }
 
 impl Session {
-    pub async fn declare_cursor(&mut self, name: &str, query: &ast::Query, text: &str) -> Result<Execution, PgError> {
+    pub async fn declare_cursor(
+        &mut self,
+        name: &str,
+        query: &ast::Query,
+        text: &str,
+    ) -> Result<Execution, PgError> {
         if !self.transaction.is_open() {
             let message = "DECLARE CURSOR can only be used in transaction blocks";
             return Err(PgError::new(SqlState::NoActiveSqlTransaction, message));
         }
         if self.cursors.contains_key(name) {
-            return Err(PgError::new(SqlState::DuplicateCursor, format!("cursor \"{name}\" already exists")));
+            return Err(PgError::new(
+                SqlState::DuplicateCursor,
+                format!("cursor \"{name}\" already exists"),
+            ));
         }
         let stream = self.query_stream(query, text, &[]).await?;
-        let cursor = Cursor { schema: stream.schema(), stream, rest: None };
+        let cursor = Cursor {
+            schema: stream.schema(),
+            stream,
+            rest: None,
+        };
         self.cursors.insert(name.to_string(), cursor);
-        Ok(Execution::Command { tag: "DECLARE CURSOR".to_string() })
+        Ok(Execution::Command {
+            tag: "DECLARE CURSOR".to_string(),
+        })
     }
 
     pub async fn fetch(&mut self, name: &str, count: FetchCount) -> Result<Execution, PgError> {
@@ -87,21 +110,31 @@ impl Session {
             FetchCount::Rows(rows) => {
                 let batches = cursor.take(rows).await?;
                 let batches = futures::stream::iter(batches.into_iter().map(Ok));
-                Box::pin(RecordBatchStreamAdapter::new(cursor.schema.clone(), batches))
+                Box::pin(RecordBatchStreamAdapter::new(
+                    cursor.schema.clone(),
+                    batches,
+                ))
             }
         };
-        Ok(Execution::Rows { stream, tag: RowTag::Counted("FETCH") })
+        Ok(Execution::Rows {
+            stream,
+            tag: RowTag::Counted("FETCH"),
+        })
     }
 
     pub fn close_cursor(&mut self, name: Option<&str>) -> Result<Execution, PgError> {
         match name {
             None => {
                 self.cursors.clear();
-                Ok(Execution::Command { tag: "CLOSE CURSOR ALL".to_string() })
+                Ok(Execution::Command {
+                    tag: "CLOSE CURSOR ALL".to_string(),
+                })
             }
             Some(name) => {
                 self.cursors.remove(name).ok_or_else(|| undefined(name))?;
-                Ok(Execution::Command { tag: "CLOSE CURSOR".to_string() })
+                Ok(Execution::Command {
+                    tag: "CLOSE CURSOR".to_string(),
+                })
             }
         }
     }
@@ -118,13 +151,19 @@ mod tests {
     #[tokio::test]
     async fn rows_come_once_and_in_order() {
         let batch = |values: Vec<i32>| {
-            RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(values)) as ArrayRef)]).unwrap()
+            RecordBatch::try_from_iter([("a", Arc::new(Int32Array::from(values)) as ArrayRef)])
+                .unwrap()
         };
         let schema = batch(vec![]).schema();
         let batches = futures::stream::iter([Ok(batch(vec![1, 2, 3])), Ok(batch(vec![4, 5]))]);
         let stream = Box::pin(RecordBatchStreamAdapter::new(schema.clone(), batches));
-        let mut cursor = Cursor { schema, stream, rest: None };
-        let rows = |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
+        let mut cursor = Cursor {
+            schema,
+            stream,
+            rest: None,
+        };
+        let rows =
+            |batches: &[RecordBatch]| batches.iter().map(RecordBatch::num_rows).sum::<usize>();
         assert_eq!(rows(&cursor.take(2).await.unwrap()), 2);
         assert_eq!(rows(&cursor.take(2).await.unwrap()), 2);
         let all: Vec<_> = cursor.take_all().map(|b| b.unwrap()).collect().await;

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
 use rivermark_executor::api::{CatalogChange, NewMaterializedView};
 use rivermark_executor::engine::Engine;
 use rivermark_planner::catalog::{
-    Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef, ViewDef,
+    Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
+    ViewDef,
 };
 use rivermark_planner::explain::explain;
 use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 use rivermark_planner::statement::{ObjectName, RelationKind, Statement};
-use datafusion::sql::sqlparser::ast;
 use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
@@ -37,15 +38,30 @@ impl Session {
         let guard = self.server.ddl.clone().lock_owned().await;
         let catalog = self.server.engine.snapshot().catalog.clone();
         *self.shared.catalog.write() = catalog.clone();
-        Turn { catalog, _guard: guard }
+        Turn {
+            catalog,
+            _guard: guard,
+        }
     }
 
-    async fn apply(&mut self, turn: &Turn, change: CatalogChange) -> Result<Option<ObjectId>, ExecutorError> {
-        self.server.engine.change_catalog(turn.catalog.version, change).await
+    async fn apply(
+        &mut self,
+        turn: &Turn,
+        change: CatalogChange,
+    ) -> Result<Option<ObjectId>, ExecutorError> {
+        self.server
+            .engine
+            .change_catalog(turn.catalog.version, change)
+            .await
     }
 
     /// Whether a relation of that name may be created; `false` (with a notice) where IF NOT EXISTS skips it.
-    fn may_create(&mut self, catalog: &Catalog, name: &QualifiedName, if_not_exists: bool) -> Result<bool, PgError> {
+    fn may_create(
+        &mut self,
+        catalog: &Catalog,
+        name: &QualifiedName,
+        if_not_exists: bool,
+    ) -> Result<bool, PgError> {
         if !catalog.schemas().contains(&name.schema) {
             let message = format!("schema \"{}\" does not exist", name.schema);
             return Err(PgError::new(SqlState::InvalidSchemaName, message));
@@ -74,8 +90,11 @@ impl Session {
             if !self.may_create(&turn.catalog, &name, if_not_exists)? {
                 return Ok(());
             }
-            let change =
-                CatalogChange::CreateSource { name: name.clone(), sql: sql.to_string(), def: def.clone() };
+            let change = CatalogChange::CreateSource {
+                name: name.clone(),
+                sql: sql.to_string(),
+                def: def.clone(),
+            };
             match self.apply(&turn, change).await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
                 other => return other.map(|_| ()).map_err(PgError::from),
@@ -98,7 +117,11 @@ impl Session {
             if !self.may_create(&turn.catalog, &name, if_not_exists)? {
                 return Ok(());
             }
-            let change = CatalogChange::CreateTable { name: name.clone(), sql: sql.to_string(), def: def.clone() };
+            let change = CatalogChange::CreateTable {
+                name: name.clone(),
+                sql: sql.to_string(),
+                def: def.clone(),
+            };
             match self.apply(&turn, change).await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
                 other => return other.map(|_| ()).map_err(PgError::from),
@@ -107,8 +130,19 @@ impl Session {
         Ok(())
     }
 
-    fn view_query<'a>(&self, query: &'a ast::Query, columns: &'a [String], zone: &'a str, sql: &'a str) -> ViewQuery<'a> {
-        ViewQuery { query, columns, time_zone: zone, text: Some(sql) }
+    fn view_query<'a>(
+        &self,
+        query: &'a ast::Query,
+        columns: &'a [String],
+        zone: &'a str,
+        sql: &'a str,
+    ) -> ViewQuery<'a> {
+        ViewQuery {
+            query,
+            columns,
+            time_zone: zone,
+            text: Some(sql),
+        }
     }
 
     fn zone(&self) -> String {
@@ -152,11 +186,18 @@ impl Session {
             if let Some(old) = &old {
                 check_replacement(old, &view, &turn.catalog)?;
             }
-            let BoundView { columns, bound_sql, depends_on } = view;
+            let BoundView {
+                columns,
+                bound_sql,
+                depends_on,
+            } = view;
             let change = CatalogChange::CreateView {
                 name: name.clone(),
                 sql: sql.to_string(),
-                def: ViewDef { columns, query: bound_sql },
+                def: ViewDef {
+                    columns,
+                    query: bound_sql,
+                },
                 depends_on,
                 replace: old.is_some(),
             };
@@ -168,7 +209,11 @@ impl Session {
         Ok(())
     }
 
-    pub async fn create_materialized_view(&mut self, statement: &Statement, sql: &str) -> Result<(), PgError> {
+    pub async fn create_materialized_view(
+        &mut self,
+        statement: &Statement,
+        sql: &str,
+    ) -> Result<(), PgError> {
         let Statement::CreateMaterializedView {
             name,
             or_replace,
@@ -179,10 +224,16 @@ impl Session {
             emit_on_window_close,
         } = statement
         else {
-            return Err(PgError::new(SqlState::InternalError, "not a CREATE MATERIALIZED VIEW"));
+            return Err(PgError::new(
+                SqlState::InternalError,
+                "not a CREATE MATERIALIZED VIEW",
+            ));
         };
         if *or_replace {
-            let error = PgError::new(SqlState::FeatureNotSupported, "CREATE OR REPLACE MATERIALIZED VIEW is not supported");
+            let error = PgError::new(
+                SqlState::FeatureNotSupported,
+                "CREATE OR REPLACE MATERIALIZED VIEW is not supported",
+            );
             return Err(error.with_hint("Drop the view and create it again."));
         }
         let name = creation_name(name, &self.shared)?;
@@ -217,7 +268,9 @@ impl Session {
             break;
         }
         match created {
-            Some(view) if !self.shared.settings.lock().is_on("background_ddl") => self.wait_until_ready(view).await,
+            Some(view) if !self.shared.settings.lock().is_on("background_ddl") => {
+                self.wait_until_ready(view).await
+            }
             _ => Ok(()),
         }
     }
@@ -236,25 +289,45 @@ impl Session {
     }
 
     /// The lines of EXPLAIN CREATE MATERIALIZED VIEW.
-    pub fn explain_materialized_view(&mut self, statement: &Statement, sql: &str) -> Result<Vec<String>, PgError> {
+    pub fn explain_materialized_view(
+        &mut self,
+        statement: &Statement,
+        sql: &str,
+    ) -> Result<Vec<String>, PgError> {
         let Statement::CreateMaterializedView { columns, query, .. } = statement else {
-            return Err(PgError::new(SqlState::InternalError, "not a CREATE MATERIALIZED VIEW"));
+            return Err(PgError::new(
+                SqlState::InternalError,
+                "not a CREATE MATERIALIZED VIEW",
+            ));
         };
         let query = self.resolved(query, sql)?;
         let zone = self.zone();
         let names = self.namespace();
         // positions would count from the wrong place: the text begins with EXPLAIN
-        let view = ViewQuery { query: &query, columns, time_zone: &zone, text: Some(sql) };
+        let view = ViewQuery {
+            query: &query,
+            columns,
+            time_zone: &zone,
+            text: Some(sql),
+        };
         let planned = plan_view(&names.snapshot.catalog, view)?;
         let mut lines = explain(&planned.plan);
-        lines.extend(planned.plan.notices.iter().map(|notice| format!("NOTICE: {notice}")));
+        lines.extend(
+            planned
+                .plan
+                .notices
+                .iter()
+                .map(|notice| format!("NOTICE: {notice}")),
+        );
         Ok(lines)
     }
 
     pub async fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<(), PgError> {
         if name.starts_with("pg_") || SYSTEM_SCHEMAS.contains(&name) {
             let message = format!("unacceptable schema name \"{name}\"");
-            return Err(PgError::new(SqlState::InvalidName, message).with_detail("The name is reserved."));
+            return Err(
+                PgError::new(SqlState::InvalidName, message).with_detail("The name is reserved.")
+            );
         }
         for attempt in 1.. {
             let turn = self.turn().await;
@@ -266,7 +339,15 @@ impl Session {
                 self.notify(Notice::notice(format!("{message}, skipping")));
                 return Ok(());
             }
-            match self.apply(&turn, CatalogChange::CreateSchema { name: name.to_string() }).await {
+            match self
+                .apply(
+                    &turn,
+                    CatalogChange::CreateSchema {
+                        name: name.to_string(),
+                    },
+                )
+                .await
+            {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
                 other => return other.map(|_| ()).map_err(PgError::from),
             }
@@ -312,7 +393,9 @@ impl Session {
     ) -> Result<Option<ObjectId>, PgError> {
         let path = self.shared.settings.lock().search_path();
         let schemas = name.schema.clone().map_or(path, |schema| vec![schema]);
-        let found = schemas.iter().find_map(|schema| catalog.find(&name.resolve(schema)));
+        let found = schemas
+            .iter()
+            .find_map(|schema| catalog.find(&name.resolve(schema)));
         let what = kind_name(kind);
         let Some(object) = found else {
             let message = format!("{what} \"{}\" does not exist", written(name));
@@ -323,8 +406,15 @@ impl Session {
             return Ok(None);
         };
         if object.kind_name() != what {
-            let error = PgError::new(SqlState::WrongObjectType, format!("\"{}\" is not a {what}", name.name));
-            let hint = format!("Use DROP {} to remove a {}.", object.kind_name().to_uppercase(), object.kind_name());
+            let error = PgError::new(
+                SqlState::WrongObjectType,
+                format!("\"{}\" is not a {what}", name.name),
+            );
+            let hint = format!(
+                "Use DROP {} to remove a {}.",
+                object.kind_name().to_uppercase(),
+                object.kind_name()
+            );
             return Err(error.with_hint(hint));
         }
         Ok(Some(object.id))
@@ -350,28 +440,46 @@ impl Session {
             }
         }
         if !dependents.is_empty() && !cascade {
-            let target = targets.iter().find_map(|id| catalog.get(*id)).map(|o| described(o)).unwrap_or_default();
+            let target = targets
+                .iter()
+                .find_map(|id| catalog.get(*id))
+                .map(|o| described(o))
+                .unwrap_or_default();
             let message = format!("cannot drop {target} because other objects depend on it");
             return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
                 .with_detail(dependents.join("\n"))
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
         for object in all.difference(&targets).filter_map(|id| catalog.get(*id)) {
-            self.notify(Notice::notice(format!("drop cascades to {}", described(object))));
+            self.notify(Notice::notice(format!(
+                "drop cascades to {}",
+                described(object)
+            )));
         }
         Ok(all.into_iter().collect())
     }
 
-    pub async fn drop_schemas(&mut self, names: &[String], if_exists: bool, cascade: bool) -> Result<(), PgError> {
+    pub async fn drop_schemas(
+        &mut self,
+        names: &[String],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), PgError> {
         for name in names {
             self.drop_schema(name, if_exists, cascade).await?;
         }
         Ok(())
     }
 
-    async fn drop_schema(&mut self, name: &str, if_exists: bool, cascade: bool) -> Result<(), PgError> {
+    async fn drop_schema(
+        &mut self,
+        name: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), PgError> {
         if SYSTEM_SCHEMAS.contains(&name) || name == DEFAULT_SCHEMA {
-            let message = format!("cannot drop schema {name} because it is required by the database system");
+            let message =
+                format!("cannot drop schema {name} because it is required by the database system");
             return Err(PgError::new(SqlState::DependentObjectsStillExist, message));
         }
         let mut attempt = 0;
@@ -386,12 +494,19 @@ impl Session {
                 self.notify(Notice::notice(format!("{message}, skipping")));
                 return Ok(());
             }
-            let inside: BTreeSet<ObjectId> =
-                turn.catalog.objects().filter(|o| o.name.schema == name).map(|o| o.id).collect();
+            let inside: BTreeSet<ObjectId> = turn
+                .catalog
+                .objects()
+                .filter(|o| o.name.schema == name)
+                .map(|o| o.id)
+                .collect();
             if !inside.is_empty() && !cascade {
-                let message = format!("cannot drop schema {name} because other objects depend on it");
+                let message =
+                    format!("cannot drop schema {name} because other objects depend on it");
                 let detail = inside.iter().filter_map(|id| turn.catalog.get(*id));
-                let detail: Vec<_> = detail.map(|o| format!("{} depends on schema {name}", described(o))).collect();
+                let detail: Vec<_> = detail
+                    .map(|o| format!("{} depends on schema {name}", described(o)))
+                    .collect();
                 return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
                     .with_detail(detail.join("\n"))
                     .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
@@ -400,7 +515,9 @@ impl Session {
             let objects = self.with_dependents(&turn.catalog, inside, true)?;
             let is_empty = objects.is_empty();
             let change = match is_empty {
-                true => CatalogChange::DropSchema { name: name.to_string() },
+                true => CatalogChange::DropSchema {
+                    name: name.to_string(),
+                },
                 false => CatalogChange::Drop { objects },
             };
             match self.apply(&turn, change).await {
@@ -420,11 +537,17 @@ impl Session {
     ) -> Result<(), PgError> {
         for attempt in 1.. {
             let turn = self.turn().await;
-            let object = self.namespace().object(name).ok_or_else(|| crate::catalog::undefined_relation(name))?;
+            let object = self
+                .namespace()
+                .object(name)
+                .ok_or_else(|| crate::catalog::undefined_relation(name))?;
             if let Some(column) = column
                 && object.schema().index_of(column).is_err()
             {
-                let message = format!("column \"{column}\" of relation \"{}\" does not exist", name.name);
+                let message = format!(
+                    "column \"{column}\" of relation \"{}\" does not exist",
+                    name.name
+                );
                 return Err(PgError::new(SqlState::UndefinedColumn, message));
             }
             let change = CatalogChange::Comment {
@@ -473,7 +596,9 @@ impl Drop for HalfBuilt {
 
 /// A replaced view must keep its columns, as in PostgreSQL, and must not read itself.
 fn check_replacement(old: &Object, new: &BoundView, catalog: &Catalog) -> Result<(), PgError> {
-    let ObjectKind::View(view) = &old.kind else { return Ok(()) };
+    let ObjectKind::View(view) = &old.kind else {
+        return Ok(());
+    };
     let invalid = |message: String| Err(PgError::new(SqlState::InvalidTableDefinition, message));
     for (i, column) in view.columns.iter().enumerate() {
         match new.columns.get(i) {
@@ -498,10 +623,18 @@ fn check_replacement(old: &Object, new: &BoundView, catalog: &Catalog) -> Result
         if id == old.id {
             return Err(PgError::new(
                 SqlState::InvalidObjectDefinition,
-                format!("infinite recursion detected in rules for relation \"{}\"", old.name.name),
+                format!(
+                    "infinite recursion detected in rules for relation \"{}\"",
+                    old.name.name
+                ),
             ));
         }
-        pending.extend(catalog.get(id).iter().flat_map(|o| o.depends_on.iter().copied()));
+        pending.extend(
+            catalog
+                .get(id)
+                .iter()
+                .flat_map(|o| o.depends_on.iter().copied()),
+        );
     }
     let readers: Vec<_> = catalog
         .dependents(old.id)
@@ -511,7 +644,10 @@ fn check_replacement(old: &Object, new: &BoundView, catalog: &Catalog) -> Result
     if readers.is_empty() {
         return Ok(());
     }
-    let message = format!("cannot replace view {} because materialized views are built from it", old.name);
+    let message = format!(
+        "cannot replace view {} because materialized views are built from it",
+        old.name
+    );
     Err(PgError::new(SqlState::DependentObjectsStillExist, message)
         .with_detail(readers.join("\n"))
         .with_hint("Drop the materialized views first."))

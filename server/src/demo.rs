@@ -58,9 +58,14 @@ const QUERIES: &[&str] = &[
 /// Runs the demo until Ctrl-C.
 pub fn run(port: u16, rate: u32) -> Result<()> {
     let shutdown = crate::stop_on_signals()?;
-    let directory = tempfile::Builder::new().prefix("rivermark-demo-").tempdir().context("cannot make a directory")?;
+    let directory = tempfile::Builder::new()
+        .prefix("rivermark-demo-")
+        .tempdir()
+        .context("cannot make a directory")?;
     let broker = EmbeddedBroker::start().map_err(|error| anyhow!("{error}"))?;
-    broker.create_topic(TOPIC, PARTITIONS).map_err(|error| anyhow!("{error}"))?;
+    broker
+        .create_topic(TOPIC, PARTITIONS)
+        .map_err(|error| anyhow!("{error}"))?;
     let fleet = publish(broker.bootstrap_servers(), rate, shutdown.clone())?;
 
     let config = ServerConfig::resolve(ServeArgs {
@@ -71,9 +76,14 @@ pub fn run(port: u16, rate: u32) -> Result<()> {
     let server = Server::start(&config)?;
     declare(&server, &broker.bootstrap_servers())?;
     println!("{}", crate::ready_line(&server));
-    println!("{}", welcome(server.address, &broker.bootstrap_servers(), rate));
+    println!(
+        "{}",
+        welcome(server.address, &broker.bootstrap_servers(), rate)
+    );
     server.run(shutdown);
-    fleet.join().map_err(|_| anyhow!("the fleet's thread failed"))?;
+    fleet
+        .join()
+        .map_err(|_| anyhow!("the fleet's thread failed"))?;
     Ok(())
 }
 
@@ -89,7 +99,11 @@ fn welcome(address: SocketAddr, broker: &str, rate: u32) -> String {
 }
 
 /// Publishes the fleet's readings on a thread of its own until `shutdown`.
-fn publish(broker: String, rate: u32, shutdown: CancellationToken) -> Result<thread::JoinHandle<()>> {
+fn publish(
+    broker: String,
+    rate: u32,
+    shutdown: CancellationToken,
+) -> Result<thread::JoinHandle<()>> {
     let producer = Producer::new(&broker).map_err(|error| anyhow!("{error}"))?;
     let work = move || {
         let mut fleet = Fleet::new(MACHINES, 42);
@@ -108,17 +122,25 @@ fn publish(broker: String, rate: u32, shutdown: CancellationToken) -> Result<thr
             thread::sleep(TICK);
         }
     };
-    thread::Builder::new().name("demo-fleet".to_string()).spawn(work).context("cannot start the fleet")
+    thread::Builder::new()
+        .name("demo-fleet".to_string())
+        .spawn(work)
+        .context("cannot start the fleet")
 }
 
 /// Runs the demo's statements in a session of its own.
 fn declare(server: &Server, broker: &str) -> Result<()> {
     let state = server.state.clone();
-    let sql: Vec<String> = STATEMENTS.iter().map(|s| s.replace("$BROKER", broker)).collect();
+    let sql: Vec<String> = STATEMENTS
+        .iter()
+        .map(|s| s.replace("$BROKER", broker))
+        .collect();
     server.block_on(async move {
         let mut session = own_session(state);
         for text in sql {
-            execute(&mut session, &text).await.map_err(|error| anyhow!("{error}\n{text}"))?;
+            execute(&mut session, &text)
+                .await
+                .map_err(|error| anyhow!("{error}\n{text}"))?;
         }
         Ok(())
     })
@@ -126,7 +148,13 @@ fn declare(server: &Server, broker: &str) -> Result<()> {
 
 fn own_session(state: Arc<ServerState>) -> Session {
     let catalog = state.engine.snapshot().catalog.clone();
-    let shared = SessionShared::new(0, DATABASE_NAME.to_string(), None, Settings::default(), catalog);
+    let shared = SessionShared::new(
+        0,
+        DATABASE_NAME.to_string(),
+        None,
+        Settings::default(),
+        catalog,
+    );
     Session::new(state, Arc::new(shared))
 }
 

@@ -12,7 +12,9 @@ use crate::{cursors, parameters, query};
 
 /// A statement without rows.
 fn done(tag: &str) -> Execution {
-    Execution::Command { tag: tag.to_string() }
+    Execution::Command {
+        tag: tag.to_string(),
+    }
 }
 
 impl Session {
@@ -25,36 +27,79 @@ impl Session {
         self.refuse_in_block(&statement.statement)?;
         let text = statement.text.as_str();
         match &statement.statement {
-            Statement::CreateSource { name, if_not_exists, def } => {
-                self.create_source(name, *if_not_exists, def, text).await.map(|()| done("CREATE SOURCE"))
-            }
-            Statement::CreateTable { name, if_not_exists, def } => {
-                self.create_table(name, *if_not_exists, def, text).await.map(|()| done("CREATE TABLE"))
-            }
-            Statement::CreateView { name, or_replace, columns, query } => {
-                self.create_view(name, *or_replace, columns, query, text).await.map(|()| done("CREATE VIEW"))
-            }
-            create @ Statement::CreateMaterializedView { .. } => {
-                self.create_materialized_view(create, text).await.map(|()| done("CREATE MATERIALIZED VIEW"))
-            }
-            Statement::CreateSchema { name, if_not_exists } => {
-                self.create_schema(name, *if_not_exists).await.map(|()| done("CREATE SCHEMA"))
-            }
-            Statement::Drop { kind, names, if_exists, cascade } => {
-                self.drop_relations(*kind, names, *if_exists, *cascade).await.map(|tag| done(tag))
-            }
-            Statement::DropSchema { names, if_exists, cascade } => {
-                self.drop_schemas(names, *if_exists, *cascade).await.map(|()| done("DROP SCHEMA"))
-            }
-            Statement::Comment { name, column, comment, .. } => {
-                self.comment(name, column.as_deref(), comment.as_deref()).await.map(|()| done("COMMENT"))
-            }
+            Statement::CreateSource {
+                name,
+                if_not_exists,
+                def,
+            } => self
+                .create_source(name, *if_not_exists, def, text)
+                .await
+                .map(|()| done("CREATE SOURCE")),
+            Statement::CreateTable {
+                name,
+                if_not_exists,
+                def,
+            } => self
+                .create_table(name, *if_not_exists, def, text)
+                .await
+                .map(|()| done("CREATE TABLE")),
+            Statement::CreateView {
+                name,
+                or_replace,
+                columns,
+                query,
+            } => self
+                .create_view(name, *or_replace, columns, query, text)
+                .await
+                .map(|()| done("CREATE VIEW")),
+            create @ Statement::CreateMaterializedView { .. } => self
+                .create_materialized_view(create, text)
+                .await
+                .map(|()| done("CREATE MATERIALIZED VIEW")),
+            Statement::CreateSchema {
+                name,
+                if_not_exists,
+            } => self
+                .create_schema(name, *if_not_exists)
+                .await
+                .map(|()| done("CREATE SCHEMA")),
+            Statement::Drop {
+                kind,
+                names,
+                if_exists,
+                cascade,
+            } => self
+                .drop_relations(*kind, names, *if_exists, *cascade)
+                .await
+                .map(|tag| done(tag)),
+            Statement::DropSchema {
+                names,
+                if_exists,
+                cascade,
+            } => self
+                .drop_schemas(names, *if_exists, *cascade)
+                .await
+                .map(|()| done("DROP SCHEMA")),
+            Statement::Comment {
+                name,
+                column,
+                comment,
+                ..
+            } => self
+                .comment(name, column.as_deref(), comment.as_deref())
+                .await
+                .map(|()| done("COMMENT")),
             Statement::Insert(insert) => self.insert(insert, parameters).await,
             Statement::Update(update) => self.update(update, parameters).await,
             Statement::Delete(delete) => self.delete(delete, parameters).await,
             Statement::Query(query) => self.select(query, text, parameters).await,
-            Statement::Explain { analyze, verbose, statement: inner } => {
-                self.explain(inner, text, *analyze, *verbose, parameters).await
+            Statement::Explain {
+                analyze,
+                verbose,
+                statement: inner,
+            } => {
+                self.explain(inner, text, *analyze, *verbose, parameters)
+                    .await
             }
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
             Statement::Show(show) => self.show(show),
@@ -68,14 +113,19 @@ impl Session {
             Statement::Begin => Ok(self.begin()),
             Statement::Commit => self.commit().await,
             Statement::Rollback => Ok(self.rollback()),
-            Statement::Prepare { name, parameter_types, statement: inner } => {
-                self.prepare(name, parameter_types, inner, text).await
-            }
-            Statement::Execute { name, parameters: values } => {
-                Box::pin(self.execute_prepared(name, values)).await
-            }
+            Statement::Prepare {
+                name,
+                parameter_types,
+                statement: inner,
+            } => self.prepare(name, parameter_types, inner, text).await,
+            Statement::Execute {
+                name,
+                parameters: values,
+            } => Box::pin(self.execute_prepared(name, values)).await,
             Statement::Deallocate { name } => self.deallocate(name.as_deref()),
-            Statement::DeclareCursor { name, query } => self.declare_cursor(name, query, text).await,
+            Statement::DeclareCursor { name, query } => {
+                self.declare_cursor(name, query, text).await
+            }
             Statement::Fetch { name, count } => self.fetch(name, *count).await,
             Statement::CloseCursor { name } => self.close_cursor(name.as_deref()),
             Statement::Discard => self.discard(),
@@ -88,27 +138,50 @@ impl Session {
         statement: &SessionStatement,
         declared: &[Option<u32>],
     ) -> Result<StatementShape, PgError> {
-        let rows = |schema| Ok(StatementShape { parameters: Vec::new(), result: Some(schema) });
+        let rows = |schema| {
+            Ok(StatementShape {
+                parameters: Vec::new(),
+                result: Some(schema),
+            })
+        };
         match &statement.statement {
             Statement::Query(query) => self.query_shape(query, &statement.text, declared).await,
             Statement::Insert(insert) => {
                 let parameters = self.insert_parameters(insert, declared).await?;
-                Ok(StatementShape { parameters, result: None })
+                Ok(StatementShape {
+                    parameters,
+                    result: None,
+                })
             }
             Statement::Update(update) => {
                 let parameters = self.update_parameters(update, declared).await?;
-                Ok(StatementShape { parameters, result: None })
+                Ok(StatementShape {
+                    parameters,
+                    result: None,
+                })
             }
             Statement::Delete(delete) => {
                 let parameters = self.delete_parameters(delete, declared).await?;
-                Ok(StatementShape { parameters, result: None })
+                Ok(StatementShape {
+                    parameters,
+                    result: None,
+                })
             }
-            Statement::Explain { statement: inner, .. } => {
+            Statement::Explain {
+                statement: inner, ..
+            } => {
                 let parameters = match inner.as_ref() {
-                    Statement::Query(query) => self.query_shape(query, &statement.text, declared).await?.parameters,
+                    Statement::Query(query) => {
+                        self.query_shape(query, &statement.text, declared)
+                            .await?
+                            .parameters
+                    }
                     _ => Vec::new(),
                 };
-                Ok(StatementShape { parameters, result: Some(query::explain_schema()) })
+                Ok(StatementShape {
+                    parameters,
+                    result: Some(query::explain_schema()),
+                })
             }
             Statement::Show(show) => rows(self.show_rows(show)?.schema()),
             Statement::Describe { name } => rows(self.describe_rows(name)?.schema()),
@@ -117,7 +190,10 @@ impl Session {
                 let prepared = self.find_prepared(name)?;
                 let oids = parameters::oids(&prepared.parameters);
                 let shape = Box::pin(self.shape(&prepared.statement, &oids)).await?;
-                Ok(StatementShape { parameters: Vec::new(), result: shape.result })
+                Ok(StatementShape {
+                    parameters: Vec::new(),
+                    result: shape.result,
+                })
             }
             Statement::CopyOut { .. }
             | Statement::CreateSource { .. }
@@ -138,7 +214,10 @@ impl Session {
             | Statement::Deallocate { .. }
             | Statement::DeclareCursor { .. }
             | Statement::CloseCursor { .. }
-            | Statement::Discard => Ok(StatementShape { parameters: Vec::new(), result: None }),
+            | Statement::Discard => Ok(StatementShape {
+                parameters: Vec::new(),
+                result: None,
+            }),
         }
     }
 
@@ -170,7 +249,10 @@ impl Session {
             SetValue::Default => None,
             SetValue::Value(values) => Some(values.join(", ")),
         };
-        self.shared.settings.lock().set(name, value.as_deref(), is_local)?;
+        self.shared
+            .settings
+            .lock()
+            .set(name, value.as_deref(), is_local)?;
         Ok(done("SET"))
     }
 

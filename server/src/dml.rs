@@ -9,11 +9,11 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::catalog::{ColumnDef, Object, ObjectKind, TableDef};
 use rivermark_planner::statement::ObjectName;
-use datafusion::sql::sqlparser::ast;
 
 use crate::assignment::{assign, check_not_null, row_schema};
 use crate::catalog::undefined_relation;
@@ -45,10 +45,17 @@ impl Target {
 
     /// The position of a column.
     pub fn column(&self, name: &str) -> Result<usize, PgError> {
-        self.table.columns.iter().position(|c| c.name == name).ok_or_else(|| {
-            let message = format!("column \"{name}\" of relation \"{}\" does not exist", self.name());
-            PgError::new(SqlState::UndefinedColumn, message)
-        })
+        self.table
+            .columns
+            .iter()
+            .position(|c| c.name == name)
+            .ok_or_else(|| {
+                let message = format!(
+                    "column \"{name}\" of relation \"{}\" does not exist",
+                    self.name()
+                );
+                PgError::new(SqlState::UndefinedColumn, message)
+            })
     }
 }
 
@@ -66,16 +73,27 @@ impl Session {
         let hint = match &object.kind {
             ObjectKind::Table(table) => {
                 if table.append_only && verb != "insert into" {
-                    let message = format!("cannot {verb} table \"{}\": it is append-only", object.name.name);
+                    let message = format!(
+                        "cannot {verb} table \"{}\": it is append-only",
+                        object.name.name
+                    );
                     return Err(PgError::new(SqlState::WrongObjectType, message));
                 }
                 let table = Arc::new(table.clone());
                 return Ok(Target { object, table });
             }
-            ObjectKind::Source(_) => "A source's rows come from its topic. Write to the topic, or use a table.",
-            ObjectKind::View(_) | ObjectKind::MaterializedView(_) => "Change the tables that the view reads.",
+            ObjectKind::Source(_) => {
+                "A source's rows come from its topic. Write to the topic, or use a table."
+            }
+            ObjectKind::View(_) | ObjectKind::MaterializedView(_) => {
+                "Change the tables that the view reads."
+            }
         };
-        let message = format!("cannot {verb} {} \"{}\"", object.kind_name(), object.name.name);
+        let message = format!(
+            "cannot {verb} {} \"{}\"",
+            object.kind_name(),
+            object.name.name
+        );
         Err(PgError::new(SqlState::WrongObjectType, message).with_hint(hint))
     }
 
@@ -84,7 +102,11 @@ impl Session {
         if writes.delete.is_none() && writes.insert.is_none() {
             return Ok(());
         }
-        let write = TableWrite { table: target.object.id, delete: writes.delete, insert: writes.insert };
+        let write = TableWrite {
+            table: target.object.id,
+            delete: writes.delete,
+            insert: writes.insert,
+        };
         if self.transaction.is_open() {
             self.transaction.defer(write);
             return Ok(());
@@ -92,7 +114,11 @@ impl Session {
         self.server.engine.write(vec![write]).await.map(|_| ())
     }
 
-    pub async fn insert(&mut self, insert: &ast::Insert, values: &[ScalarValue]) -> Result<Execution, PgError> {
+    pub async fn insert(
+        &mut self,
+        insert: &ast::Insert,
+        values: &[ScalarValue],
+    ) -> Result<Execution, PgError> {
         let target = self.target(&dml_query::insert_table(insert)?, "insert into")?;
         let statement = dml_query::insert_query(insert, &target)?;
         for attempt in 1.. {
@@ -105,29 +131,54 @@ impl Session {
                 let mut columns = statement.columns;
                 if let Some(first) = batches.first().filter(|_| !columns.is_empty()) {
                     // the width of `SELECT *` is known only now
-                    dml_query::fit_columns(&mut columns, first.num_columns(), statement.are_listed)?;
+                    dml_query::fit_columns(
+                        &mut columns,
+                        first.num_columns(),
+                        statement.are_listed,
+                    )?;
                 }
                 inserted(&planner, &target, &columns, batches, &zone)
             };
             let rows = self.server.queries.clone().run(computed).await?;
             let count = rows.num_rows();
             let insert = (count > 0).then_some(rows);
-            match self.write(&target, Writes { delete: None, insert }).await {
+            match self
+                .write(
+                    &target,
+                    Writes {
+                        delete: None,
+                        insert,
+                    },
+                )
+                .await
+            {
                 Err(ExecutorError::Conflict) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
-                Ok(()) => return Ok(Execution::Command { tag: format!("INSERT 0 {count}") }),
+                Ok(()) => {
+                    return Ok(Execution::Command {
+                        tag: format!("INSERT 0 {count}"),
+                    });
+                }
             }
         }
         Err(conflict())
     }
 
-    pub async fn update(&mut self, update: &ast::Statement, values: &[ScalarValue]) -> Result<Execution, PgError> {
+    pub async fn update(
+        &mut self,
+        update: &ast::Statement,
+        values: &[ScalarValue],
+    ) -> Result<Execution, PgError> {
         let target = self.target(&dml_query::update_table(update)?, "update")?;
         let statement = dml_query::update_query(update, &target)?;
         self.change(target, statement, values, "UPDATE").await
     }
 
-    pub async fn delete(&mut self, delete: &ast::Delete, values: &[ScalarValue]) -> Result<Execution, PgError> {
+    pub async fn delete(
+        &mut self,
+        delete: &ast::Delete,
+        values: &[ScalarValue],
+    ) -> Result<Execution, PgError> {
         let target = self.target(&dml_query::delete_table(delete)?, "delete from")?;
         let statement = dml_query::delete_query(delete, &target)?;
         self.change(target, statement, values, "DELETE").await
@@ -152,18 +203,32 @@ impl Session {
                 let old = old_rows(&target, &batches)?;
                 let new = match is_delete {
                     true => None,
-                    false => Some(updated(&planner, &target, &statement.columns, &batches, &old, &zone)?),
+                    false => Some(updated(
+                        &planner,
+                        &target,
+                        &statement.columns,
+                        &batches,
+                        &old,
+                        &zone,
+                    )?),
                 };
                 Ok((old, new))
             };
             let (old, new) = self.server.queries.clone().run(computed).await?;
             let count = old.num_rows();
             let some = |rows: RecordBatch| (rows.num_rows() > 0).then_some(rows);
-            let writes = Writes { delete: some(old), insert: new.and_then(some) };
+            let writes = Writes {
+                delete: some(old),
+                insert: new.and_then(some),
+            };
             match self.write(&target, writes).await {
                 Err(ExecutorError::Conflict) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
-                Ok(()) => return Ok(Execution::Command { tag: format!("{tag} {count}") }),
+                Ok(()) => {
+                    return Ok(Execution::Command {
+                        tag: format!("{tag} {count}"),
+                    });
+                }
             }
         }
         Err(conflict())
@@ -238,12 +303,19 @@ fn concatenated(schema: &SchemaRef, batches: &[RecordBatch]) -> Result<RecordBat
 /// A batch of these columns; `rows` also holds where there are none.
 fn batch(schema: SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch, PgError> {
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
-    Ok(RecordBatch::try_new_with_options(schema, columns, &options)?)
+    Ok(RecordBatch::try_new_with_options(
+        schema, columns, &options,
+    )?)
 }
 
 /// The schema of rows that are not checked yet: every column may be NULL.
 fn unchecked_schema(columns: &[ColumnDef]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(|c| c.data_type.field(&c.name, true)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        columns
+            .iter()
+            .map(|c| c.data_type.field(&c.name, true))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 /// The rows that an INSERT stores. `columns` are the positions that the source's columns go to.
@@ -295,7 +367,9 @@ fn checked(
 fn old_rows(target: &Target, batches: &[RecordBatch]) -> Result<RecordBatch, PgError> {
     let schema = row_schema(&target.table.columns);
     let width = schema.fields().len();
-    let old = batches.iter().map(|b| batch(schema.clone(), b.columns()[..width].to_vec(), b.num_rows()));
+    let old = batches
+        .iter()
+        .map(|b| batch(schema.clone(), b.columns()[..width].to_vec(), b.num_rows()));
     concatenated(&schema, &old.collect::<Result<Vec<_>, _>>()?)
 }
 
@@ -321,6 +395,10 @@ fn updated(
         stored.push(checked(&rules, target, unchecked, zone)?);
     }
     let new = concatenated(&row_schema(&table.columns), &stored)?;
-    assert_eq!(new.num_rows(), old.num_rows(), "an UPDATE has one new row per old row");
+    assert_eq!(
+        new.num_rows(),
+        old.num_rows(),
+        "an UPDATE has one new row per old row"
+    );
     Ok(new)
 }

@@ -1,8 +1,10 @@
 //! The queries behind INSERT, UPDATE and DELETE: which rows they take away and which values they bring.
 
+use datafusion::sql::sqlparser::ast::{
+    self, Expr, FromTable, Ident, SetExpr, TableFactor, TableObject, TableWithJoins,
+};
 use rivermark_planner::parse::{parse_expression, parse_query};
 use rivermark_planner::statement::ObjectName;
-use datafusion::sql::sqlparser::ast::{self, Expr, FromTable, Ident, SetExpr, TableFactor, TableObject, TableWithJoins};
 
 use crate::dml::Target;
 use crate::parameters::{self, Found};
@@ -26,12 +28,19 @@ impl Changed {
     /// Types of parameters that columns say.
     pub fn parameter_types(&self, target: &Target) -> Found {
         let field = |column: usize| target.table.columns[column].data_type.field("", true);
-        self.assigned.iter().map(|(number, column)| (*number, field(*column))).collect()
+        self.assigned
+            .iter()
+            .map(|(number, column)| (*number, field(*column)))
+            .collect()
     }
 }
 
 fn unsupported(what: &str, hint: &str) -> PgError {
-    PgError::new(SqlState::FeatureNotSupported, format!("{what} is not supported yet")).with_hint(hint)
+    PgError::new(
+        SqlState::FeatureNotSupported,
+        format!("{what} is not supported yet"),
+    )
+    .with_hint(hint)
 }
 
 /// A name as PostgreSQL folds it.
@@ -41,12 +50,25 @@ fn folded(ident: &Ident) -> String {
 
 /// A relation's name; a database before it must be ours.
 fn object_name(name: &ast::ObjectName) -> Result<ObjectName, PgError> {
-    let parts: Option<Vec<String>> = name.0.iter().map(|part| part.as_ident().map(folded)).collect();
+    let parts: Option<Vec<String>> = name
+        .0
+        .iter()
+        .map(|part| part.as_ident().map(folded))
+        .collect();
     match parts.as_deref() {
-        Some([name]) => Ok(ObjectName { schema: None, name: name.clone() }),
-        Some([schema, name]) => Ok(ObjectName { schema: Some(schema.clone()), name: name.clone() }),
+        Some([name]) => Ok(ObjectName {
+            schema: None,
+            name: name.clone(),
+        }),
+        Some([schema, name]) => Ok(ObjectName {
+            schema: Some(schema.clone()),
+            name: name.clone(),
+        }),
         Some([database, schema, name]) if database == crate::catalog::DATABASE_NAME => {
-            Ok(ObjectName { schema: Some(schema.clone()), name: name.clone() })
+            Ok(ObjectName {
+                schema: Some(schema.clone()),
+                name: name.clone(),
+            })
         }
         _ => {
             let message = format!("cross-database references are not implemented: \"{name}\"");
@@ -57,15 +79,30 @@ fn object_name(name: &ast::ObjectName) -> Result<ObjectName, PgError> {
 
 /// Refuses clauses that do not exist yet.
 fn refuse(is_present: bool, what: &str, hint: &str) -> Result<(), PgError> {
-    if is_present { Err(unsupported(what, hint)) } else { Ok(()) }
+    if is_present {
+        Err(unsupported(what, hint))
+    } else {
+        Ok(())
+    }
 }
 
 pub fn insert_table(insert: &ast::Insert) -> Result<ObjectName, PgError> {
-    refuse(insert.on.is_some(), "ON CONFLICT", "Delete or update existing rows first.")?;
-    refuse(insert.returning.is_some(), "RETURNING", "SELECT the rows afterwards.")?;
+    refuse(
+        insert.on.is_some(),
+        "ON CONFLICT",
+        "Delete or update existing rows first.",
+    )?;
+    refuse(
+        insert.returning.is_some(),
+        "RETURNING",
+        "SELECT the rows afterwards.",
+    )?;
     match &insert.table {
         TableObject::TableName(name) => object_name(name),
-        _ => Err(PgError::new(SqlState::SyntaxError, "syntax error: INSERT takes a table's name")),
+        _ => Err(PgError::new(
+            SqlState::SyntaxError,
+            "syntax error: INSERT takes a table's name",
+        )),
     }
 }
 
@@ -76,7 +113,10 @@ fn is_default(expr: &Expr) -> bool {
 
 /// A column's DEFAULT as an expression.
 fn default_of(target: &Target, column: usize) -> Result<Expr, PgError> {
-    let text = target.table.columns[column].default.as_deref().unwrap_or("NULL");
+    let text = target.table.columns[column]
+        .default
+        .as_deref()
+        .unwrap_or("NULL");
     Ok(parse_expression(text)?)
 }
 
@@ -84,12 +124,18 @@ fn default_of(target: &Target, column: usize) -> Result<Expr, PgError> {
 fn insert_columns(insert: &ast::Insert, target: &Target) -> Result<Vec<usize>, PgError> {
     if insert.columns.is_empty() {
         let stored = target.table.columns.iter().enumerate();
-        return Ok(stored.filter(|(_, c)| c.generated.is_none()).map(|(i, _)| i).collect());
+        return Ok(stored
+            .filter(|(_, c)| c.generated.is_none())
+            .map(|(i, _)| i)
+            .collect());
     }
     let mut columns = Vec::new();
     for name in &insert.columns {
         let Some(ident) = name.0.last().and_then(|part| part.as_ident()) else {
-            return Err(PgError::new(SqlState::SyntaxError, format!("syntax error at \"{name}\"")));
+            return Err(PgError::new(
+                SqlState::SyntaxError,
+                format!("syntax error at \"{name}\""),
+            ));
         };
         let name = folded(ident);
         let column = target.column(&name)?;
@@ -103,7 +149,10 @@ fn insert_columns(insert: &ast::Insert, target: &Target) -> Result<Vec<usize>, P
 }
 
 fn refuse_generated(target: &Target, columns: &[usize], verb: &str) -> Result<(), PgError> {
-    let generated = columns.iter().map(|c| &target.table.columns[*c]).find(|c| c.generated.is_some());
+    let generated = columns
+        .iter()
+        .map(|c| &target.table.columns[*c])
+        .find(|c| c.generated.is_some());
     match generated {
         Some(column) => {
             let message = format!("cannot {verb} column \"{}\"", column.name);
@@ -118,7 +167,12 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
     let mut columns = insert_columns(insert, target)?;
     let Some(source) = &insert.source else {
         // INSERT INTO t DEFAULT VALUES: one row of defaults
-        return Ok(Changed { query: *parse_query("SELECT 1")?, columns: Vec::new(), are_listed: false, assigned: Vec::new() });
+        return Ok(Changed {
+            query: *parse_query("SELECT 1")?,
+            columns: Vec::new(),
+            are_listed: false,
+            assigned: Vec::new(),
+        });
     };
     let mut query = source.as_ref().clone();
     let mut assigned = Vec::new();
@@ -127,10 +181,16 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
             let mut widths = values.rows.iter().map(|row| row.content.len());
             let width = widths.next().unwrap_or(0);
             if widths.any(|w| w != width) {
-                return Err(PgError::new(SqlState::SyntaxError, "VALUES lists must all be the same length"));
+                return Err(PgError::new(
+                    SqlState::SyntaxError,
+                    "VALUES lists must all be the same length",
+                ));
             }
-            let generated: Vec<usize> =
-                columns.iter().copied().filter(|c| target.table.columns[*c].generated.is_some()).collect();
+            let generated: Vec<usize> = columns
+                .iter()
+                .copied()
+                .filter(|c| target.table.columns[*c].generated.is_some())
+                .collect();
             for row in &mut values.rows {
                 for (cell, column) in row.content.iter_mut().zip(&columns) {
                     if is_default(cell) {
@@ -148,9 +208,16 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
         SetExpr::Select(select) => {
             refuse_generated(target, &columns, "insert a non-DEFAULT value into")?;
             let is_plain = |item: &ast::SelectItem| {
-                matches!(item, ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. })
+                matches!(
+                    item,
+                    ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. }
+                )
             };
-            select.projection.iter().all(is_plain).then(|| select.projection.len())
+            select
+                .projection
+                .iter()
+                .all(is_plain)
+                .then(|| select.projection.len())
         }
         _ => {
             refuse_generated(target, &columns, "insert a non-DEFAULT value into")?;
@@ -161,16 +228,31 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
     if let Some(width) = width {
         fit_columns(&mut columns, width, are_listed)?;
     }
-    Ok(Changed { query, columns, are_listed, assigned })
+    Ok(Changed {
+        query,
+        columns,
+        are_listed,
+        assigned,
+    })
 }
 
 /// As many columns as there are values: without a column list, the first ones.
-pub fn fit_columns(columns: &mut Vec<usize>, width: usize, are_listed: bool) -> Result<(), PgError> {
+pub fn fit_columns(
+    columns: &mut Vec<usize>,
+    width: usize,
+    are_listed: bool,
+) -> Result<(), PgError> {
     if width > columns.len() {
-        return Err(PgError::new(SqlState::SyntaxError, "INSERT has more expressions than target columns"));
+        return Err(PgError::new(
+            SqlState::SyntaxError,
+            "INSERT has more expressions than target columns",
+        ));
     }
     if width < columns.len() && are_listed {
-        return Err(PgError::new(SqlState::SyntaxError, "INSERT has more target columns than expressions"));
+        return Err(PgError::new(
+            SqlState::SyntaxError,
+            "INSERT has more target columns than expressions",
+        ));
     }
     columns.truncate(width);
     Ok(())
@@ -178,7 +260,10 @@ pub fn fit_columns(columns: &mut Vec<usize>, width: usize, are_listed: bool) -> 
 
 /// A parameter cast to the type of the column that takes it.
 fn typed(parameter: Expr, target: &Target, column: usize) -> Result<Expr, PgError> {
-    let text = format!("CAST({parameter} AS {})", target.table.columns[column].data_type);
+    let text = format!(
+        "CAST({parameter} AS {})",
+        target.table.columns[column].data_type
+    );
     Ok(parse_expression(&text)?)
 }
 
@@ -186,41 +271,68 @@ fn typed(parameter: Expr, target: &Target, column: usize) -> Result<Expr, PgErro
 fn single_table(table: &TableWithJoins, what: &str) -> Result<(ObjectName, Ident), PgError> {
     refuse(!table.joins.is_empty(), what, "Use a subquery in WHERE.")?;
     let TableFactor::Table { name, alias, .. } = &table.relation else {
-        return Err(PgError::new(SqlState::SyntaxError, format!("syntax error: expected a table, not {}", table.relation)));
+        return Err(PgError::new(
+            SqlState::SyntaxError,
+            format!("syntax error: expected a table, not {}", table.relation),
+        ));
     };
     let own = name.0.last().and_then(|part| part.as_ident()).cloned();
     let alias = alias.as_ref().map(|a| a.name.clone()).or(own);
-    let alias = alias.ok_or_else(|| PgError::new(SqlState::SyntaxError, format!("syntax error at \"{name}\"")))?;
+    let alias = alias.ok_or_else(|| {
+        PgError::new(SqlState::SyntaxError, format!("syntax error at \"{name}\""))
+    })?;
     Ok((object_name(name)?, alias))
 }
 
 fn the_update(statement: &ast::Statement) -> Result<&ast::Update, PgError> {
     match statement {
         ast::Statement::Update(update) => Ok(update),
-        other => Err(PgError::new(SqlState::InternalError, format!("not an UPDATE: {other}"))),
+        other => Err(PgError::new(
+            SqlState::InternalError,
+            format!("not an UPDATE: {other}"),
+        )),
     }
 }
 
 pub fn update_table(statement: &ast::Statement) -> Result<ObjectName, PgError> {
     let update = the_update(statement)?;
-    refuse(update.from.is_some(), "UPDATE ... FROM", "Use a subquery in SET and WHERE.")?;
-    refuse(update.returning.is_some(), "RETURNING", "SELECT the rows afterwards.")?;
+    refuse(
+        update.from.is_some(),
+        "UPDATE ... FROM",
+        "Use a subquery in SET and WHERE.",
+    )?;
+    refuse(
+        update.returning.is_some(),
+        "RETURNING",
+        "SELECT the rows afterwards.",
+    )?;
     single_table(&update.table, "UPDATE of a join").map(|(name, _)| name)
 }
 
 pub fn update_query(statement: &ast::Statement, target: &Target) -> Result<Changed, PgError> {
     let update = the_update(statement)?;
     let (_, alias) = single_table(&update.table, "UPDATE of a join")?;
-    let mut query = old_rows_query(target, &alias, update.table.clone(), update.selection.clone())?;
+    let mut query = old_rows_query(
+        target,
+        &alias,
+        update.table.clone(),
+        update.selection.clone(),
+    )?;
     let mut columns = Vec::new();
     let mut assigned = Vec::new();
     let mut values = Vec::new();
     for assignment in &update.assignments {
         let ast::AssignmentTarget::ColumnName(name) = &assignment.target else {
-            return Err(unsupported("SET (a, b) = ...", "Assign each column by itself."));
+            return Err(unsupported(
+                "SET (a, b) = ...",
+                "Assign each column by itself.",
+            ));
         };
         let Some(ident) = name.0.last().and_then(|part| part.as_ident()) else {
-            return Err(PgError::new(SqlState::SyntaxError, format!("syntax error at \"{name}\"")));
+            return Err(PgError::new(
+                SqlState::SyntaxError,
+                format!("syntax error at \"{name}\""),
+            ));
         };
         let column = target.column(&folded(ident))?;
         if columns.contains(&column) {
@@ -243,18 +355,36 @@ pub fn update_query(statement: &ast::Statement, target: &Target) -> Result<Chang
         values.push(value);
     }
     let SetExpr::Select(select) = query.body.as_mut() else {
-        return Err(PgError::new(SqlState::InternalError, "the query of an UPDATE is a SELECT"));
+        return Err(PgError::new(
+            SqlState::InternalError,
+            "the query of an UPDATE is a SELECT",
+        ));
     };
     for (i, expr) in values.into_iter().enumerate() {
         let alias = Ident::new(format!("rm_new_{i}"));
-        select.projection.push(ast::SelectItem::ExprWithAlias { expr, alias });
+        select
+            .projection
+            .push(ast::SelectItem::ExprWithAlias { expr, alias });
     }
-    Ok(Changed { query, columns, are_listed: true, assigned })
+    Ok(Changed {
+        query,
+        columns,
+        are_listed: true,
+        assigned,
+    })
 }
 
 pub fn delete_table(delete: &ast::Delete) -> Result<ObjectName, PgError> {
-    refuse(delete.using.is_some(), "DELETE ... USING", "Use a subquery in WHERE.")?;
-    refuse(delete.returning.is_some(), "RETURNING", "SELECT the rows first.")?;
+    refuse(
+        delete.using.is_some(),
+        "DELETE ... USING",
+        "Use a subquery in WHERE.",
+    )?;
+    refuse(
+        delete.returning.is_some(),
+        "RETURNING",
+        "SELECT the rows first.",
+    )?;
     single_table(deleted_from(delete)?, "DELETE from a join").map(|(name, _)| name)
 }
 
@@ -262,7 +392,10 @@ fn deleted_from(delete: &ast::Delete) -> Result<&TableWithJoins, PgError> {
     let (FromTable::WithFromKeyword(tables) | FromTable::WithoutKeyword(tables)) = &delete.from;
     match tables.as_slice() {
         [table] => Ok(table),
-        _ => Err(PgError::new(SqlState::SyntaxError, "syntax error: DELETE takes one table")),
+        _ => Err(PgError::new(
+            SqlState::SyntaxError,
+            "syntax error: DELETE takes one table",
+        )),
     }
 }
 
@@ -270,7 +403,12 @@ pub fn delete_query(delete: &ast::Delete, target: &Target) -> Result<Changed, Pg
     let table = deleted_from(delete)?;
     let (_, alias) = single_table(table, "DELETE from a join")?;
     let query = old_rows_query(target, &alias, table.clone(), delete.selection.clone())?;
-    Ok(Changed { query, columns: Vec::new(), are_listed: false, assigned: Vec::new() })
+    Ok(Changed {
+        query,
+        columns: Vec::new(),
+        are_listed: false,
+        assigned: Vec::new(),
+    })
 }
 
 /// `SELECT every column FROM table WHERE condition`.
@@ -282,13 +420,21 @@ fn old_rows_query(
 ) -> Result<ast::Query, PgError> {
     let mut query = *parse_query("SELECT 1")?;
     let SetExpr::Select(select) = query.body.as_mut() else {
-        return Err(PgError::new(SqlState::InternalError, "SELECT 1 is a SELECT"));
+        return Err(PgError::new(
+            SqlState::InternalError,
+            "SELECT 1 is a SELECT",
+        ));
     };
     let column = |name: &str| {
         let parts = vec![alias.clone(), rivermark_planner::names::ident(name)];
         ast::SelectItem::UnnamedExpr(Expr::CompoundIdentifier(parts))
     };
-    select.projection = target.table.columns.iter().map(|c| column(&c.name)).collect();
+    select.projection = target
+        .table
+        .columns
+        .iter()
+        .map(|c| column(&c.name))
+        .collect();
     select.from = vec![table];
     select.selection = selection;
     Ok(query)

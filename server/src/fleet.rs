@@ -61,7 +61,11 @@ impl Fleet {
                 hot_readings: 0,
             })
             .collect();
-        Fleet { machines, next: 0, random }
+        Fleet {
+            machines,
+            next: 0,
+            random,
+        }
     }
 
     /// The next machine's reading at `now_ms` (milliseconds since 1970).
@@ -77,10 +81,15 @@ impl Fleet {
             machine.hot_readings = random.random_range(200..600);
         }
         machine.phase += 0.002;
-        let heat = if machine.hot_readings > 0 { OVERHEATING } else { 0.0 };
+        let heat = if machine.hot_readings > 0 {
+            OVERHEATING
+        } else {
+            0.0
+        };
         let noise = random.random_range(-1.0..1.0);
         let temperature = machine.mean_temperature + 4.0 * machine.phase.sin() + heat + noise;
-        let vibration = (machine.mean_vibration + heat / 20.0 + random.random_range(-0.3..0.3)).max(0.0);
+        let vibration =
+            (machine.mean_vibration + heat / 20.0 + random.random_range(-0.3..0.3)).max(0.0);
         let late_ms = match random.random_range(0..LATE_EVERY) {
             0 => random.random_range(0..MAX_LATENESS_MS),
             _ => 0,
@@ -88,7 +97,8 @@ impl Fleet {
 
         let key = machine.id.clone();
         if random.random_range(0..MALFORMED_EVERY) == 0 {
-            let payload = format!("{{\"machine_id\": \"{key}\", \"temperature\": {temperature:.1}, \"vibr");
+            let payload =
+                format!("{{\"machine_id\": \"{key}\", \"temperature\": {temperature:.1}, \"vibr");
             return Message { key, payload };
         }
         let temperature = match random.random_range(0..NULL_EVERY) {
@@ -135,7 +145,11 @@ mod tests {
 
     #[test]
     fn the_same_seed_gives_the_same_fleet() {
-        let readings = |seed| (0..100).map(|i| Fleet::new(5, seed).reading(i)).collect::<Vec<_>>();
+        let readings = |seed| {
+            (0..100)
+                .map(|i| Fleet::new(5, seed).reading(i))
+                .collect::<Vec<_>>()
+        };
         assert_eq!(readings(1), readings(1));
     }
 }

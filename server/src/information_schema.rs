@@ -9,10 +9,22 @@ use crate::rows::ColumnType::{Int4, Text};
 use crate::rows::{Cell, Column, Rows};
 
 /// Names of the relations of this schema.
-pub const TABLES: &[&str] = &["columns", "key_column_usage", "schemata", "table_constraints", "tables", "views"];
+pub const TABLES: &[&str] = &[
+    "columns",
+    "key_column_usage",
+    "schemata",
+    "table_constraints",
+    "tables",
+    "views",
+];
 
 /// The relation of that name.
-pub fn table(name: &str, catalog: &Catalog, system: &[relations::SystemRelation], user: &str) -> Option<Rows> {
+pub fn table(
+    name: &str,
+    catalog: &Catalog,
+    system: &[relations::SystemRelation],
+    user: &str,
+) -> Option<Rows> {
     match name {
         "schemata" => Some(schemata(catalog, user)),
         "tables" => Some(tables(catalog, system)),
@@ -74,7 +86,10 @@ fn tables(catalog: &Catalog, system: &[relations::SystemRelation]) -> Rows {
             ("user_defined_type_catalog", Cell::Null),
             ("user_defined_type_schema", Cell::Null),
             ("user_defined_type_name", Cell::Null),
-            ("is_insertable_into", if kind == "BASE TABLE" { "YES" } else { "NO" }.into()),
+            (
+                "is_insertable_into",
+                if kind == "BASE TABLE" { "YES" } else { "NO" }.into(),
+            ),
             ("is_typed", "NO".into()),
             ("commit_action", Cell::Null),
         ]);
@@ -88,7 +103,15 @@ fn tables(catalog: &Catalog, system: &[relations::SystemRelation]) -> Rows {
         push(&object.name.schema, &object.name.name, kind);
     }
     for relation in system {
-        push(relation.schema, &relation.name, if relation.schema == "pg_catalog" { "BASE TABLE" } else { "VIEW" });
+        push(
+            relation.schema,
+            &relation.name,
+            if relation.schema == "pg_catalog" {
+                "BASE TABLE"
+            } else {
+                "VIEW"
+            },
+        );
     }
     rows
 }
@@ -126,7 +149,9 @@ fn data_type_name(data_type: &SqlType) -> String {
     match data_type {
         SqlType::Array(_) => "ARRAY".to_string(),
         SqlType::Numeric { .. } => "numeric".to_string(),
-        SqlType::Text { max_length: Some(_) } => "character varying".to_string(),
+        SqlType::Text {
+            max_length: Some(_),
+        } => "character varying".to_string(),
         SqlType::Struct(_) => "USER-DEFINED".to_string(),
         other => other.to_string(),
     }
@@ -141,29 +166,42 @@ fn numeric_facts(data_type: &SqlType) -> (Cell, Cell, Cell) {
         SqlType::BigInt => binary(64, 0.into()),
         SqlType::Real => binary(24, Cell::Null),
         SqlType::Double => binary(53, Cell::Null),
-        SqlType::Numeric { precision, scale } => {
-            (i32::from(*precision).into(), 10.into(), i32::from(*scale).into())
-        }
+        SqlType::Numeric { precision, scale } => (
+            i32::from(*precision).into(),
+            10.into(),
+            i32::from(*scale).into(),
+        ),
         _ => (Cell::Null, Cell::Null, Cell::Null),
     }
 }
 
 fn columns(catalog: &Catalog, system: &[relations::SystemRelation]) -> Rows {
     let mut rows = Rows::new(COLUMN_COLUMNS);
-    let mut push = |schema: &str, table: &str, number: usize, column: &relations::Attribute, is_table: bool| {
+    let mut push = |schema: &str,
+                    table: &str,
+                    number: usize,
+                    column: &relations::Attribute,
+                    is_table: bool| {
         let (precision, radix, scale) = numeric_facts(&column.data_type);
         let length = match &column.data_type {
-            SqlType::Text { max_length: Some(n) } => Cell::Int(i64::from(*n)),
+            SqlType::Text {
+                max_length: Some(n),
+            } => Cell::Int(i64::from(*n)),
             _ => Cell::Null,
         };
         let time = match &column.data_type {
             SqlType::Date => Cell::Int(0),
-            SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => Cell::Int(6),
+            SqlType::Time | SqlType::Timestamp | SqlType::Timestamptz | SqlType::Interval => {
+                Cell::Int(6)
+            }
             _ => Cell::Null,
         };
         let expression: Cell = column.expression.clone().into();
-        let (default, generated) =
-            if column.is_generated { (Cell::Null, expression) } else { (expression, Cell::Null) };
+        let (default, generated) = if column.is_generated {
+            (Cell::Null, expression)
+        } else {
+            (expression, Cell::Null)
+        };
         rows.push(vec![
             DATABASE_NAME.into(),
             schema.into(),
@@ -187,7 +225,12 @@ fn columns(catalog: &Catalog, system: &[relations::SystemRelation]) -> Rows {
             "NO".into(),
             "NO".into(),
             Cell::Null,
-            if column.is_generated { "ALWAYS" } else { "NEVER" }.into(),
+            if column.is_generated {
+                "ALWAYS"
+            } else {
+                "NEVER"
+            }
+            .into(),
             generated,
             if is_table { "YES" } else { "NO" }.into(),
         ]);
@@ -195,7 +238,13 @@ fn columns(catalog: &Catalog, system: &[relations::SystemRelation]) -> Rows {
     for object in catalog.objects() {
         let is_table = matches!(object.kind, ObjectKind::Table(_));
         for (i, column) in relations::attributes(object).iter().enumerate() {
-            push(&object.name.schema, &object.name.name, i + 1, column, is_table);
+            push(
+                &object.name.schema,
+                &object.name.name,
+                i + 1,
+                column,
+                is_table,
+            );
         }
     }
     for relation in system {
@@ -230,7 +279,9 @@ const VIEW_COLUMNS: &[Column] = &[
 fn views(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(VIEW_COLUMNS);
     for object in catalog.objects() {
-        let ObjectKind::View(view) = &object.kind else { continue };
+        let ObjectKind::View(view) = &object.kind else {
+            continue;
+        };
         let known: [Cell; 5] = [
             DATABASE_NAME.into(),
             object.name.schema.as_str().into(),
@@ -238,7 +289,12 @@ fn views(catalog: &Catalog) -> Rows {
             view.query.as_str().into(),
             "NONE".into(),
         ];
-        rows.push(known.into_iter().chain(std::iter::repeat_n("NO".into(), 5)).collect());
+        rows.push(
+            known
+                .into_iter()
+                .chain(std::iter::repeat_n("NO".into(), 5))
+                .collect(),
+        );
     }
     rows
 }
@@ -259,8 +315,11 @@ const TABLE_CONSTRAINTS: &[Column] = &[
 fn table_constraints(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(TABLE_CONSTRAINTS);
     for object in catalog.objects() {
-        let ObjectKind::Table(table) = &object.kind else { continue };
-        let key = relations::keyed_table(object).map(|_| (relations::key_name(object), "PRIMARY KEY"));
+        let ObjectKind::Table(table) = &object.kind else {
+            continue;
+        };
+        let key =
+            relations::keyed_table(object).map(|_| (relations::key_name(object), "PRIMARY KEY"));
         let checks = table.checks.iter().map(|(name, _)| (name.clone(), "CHECK"));
         for (name, kind) in key.into_iter().chain(checks) {
             rows.push(vec![
@@ -295,7 +354,9 @@ const KEY_COLUMN_USAGE: &[Column] = &[
 fn key_column_usage(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(KEY_COLUMN_USAGE);
     for object in catalog.objects() {
-        let Some(table) = relations::keyed_table(object) else { continue };
+        let Some(table) = relations::keyed_table(object) else {
+            continue;
+        };
         for (i, column) in table.primary_key.iter().enumerate() {
             rows.push(vec![
                 DATABASE_NAME.into(),

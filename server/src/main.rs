@@ -71,8 +71,13 @@ fn main() -> ExitCode {
 
 /// Logs go to stderr; `RIVERMARK_LOG` chooses what, as in `info,rivermark_executor=debug`.
 fn start_logging() {
-    let filter = EnvFilter::try_from_env("RIVERMARK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    let filter =
+        EnvFilter::try_from_env("RIVERMARK_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
 }
 
 fn serve(args: ServeArgs) -> Result<()> {
@@ -86,7 +91,11 @@ fn serve(args: ServeArgs) -> Result<()> {
 
 /// What tells scripts that clients may connect.
 fn ready_line(server: &Server) -> String {
-    format!("rivermark {} ready to accept connections on {}", env!("CARGO_PKG_VERSION"), server.address)
+    format!(
+        "rivermark {} ready to accept connections on {}",
+        env!("CARGO_PKG_VERSION"),
+        server.address
+    )
 }
 
 /// Cancelled by the first SIGTERM or SIGINT; a second one ends the process at once.
@@ -100,7 +109,10 @@ fn stop_on_signals() -> Result<CancellationToken> {
     let (mut terminate, mut interrupt) = {
         let _guard = runtime.enter();
         let listen = |kind| signal(kind).context("cannot wait for signals");
-        (listen(SignalKind::terminate())?, listen(SignalKind::interrupt())?)
+        (
+            listen(SignalKind::terminate())?,
+            listen(SignalKind::interrupt())?,
+        )
     };
     let wait = move || {
         runtime.block_on(async move {
@@ -116,6 +128,9 @@ fn stop_on_signals() -> Result<CancellationToken> {
             }
         });
     };
-    thread::Builder::new().name("rm-signals".to_string()).spawn(wait).context("cannot wait for signals")?;
+    thread::Builder::new()
+        .name("rm-signals".to_string())
+        .spawn(wait)
+        .context("cannot wait for signals")?;
     Ok(shutdown)
 }

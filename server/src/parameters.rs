@@ -10,8 +10,8 @@ use datafusion::common::ParamValues;
 use datafusion::common::metadata::{FieldMetadata, ScalarAndMetadata};
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
-use rivermark_planner::type_planner::sql_type;
 use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit};
+use rivermark_planner::type_planner::sql_type;
 
 use crate::pg_error::PgError;
 use crate::sqlstate::SqlState;
@@ -22,8 +22,12 @@ pub type Found = BTreeMap<usize, Field>;
 
 /// The number of a `$n` expression.
 pub fn number(expr: &Expr) -> Option<usize> {
-    let Expr::Value(value) = expr else { return None };
-    let Value::Placeholder(text) = &value.value else { return None };
+    let Expr::Value(value) = expr else {
+        return None;
+    };
+    let Value::Placeholder(text) = &value.value else {
+        return None;
+    };
     text.strip_prefix('$')?.parse().ok()
 }
 
@@ -35,7 +39,11 @@ pub fn scan(statement: &impl Visit) -> (usize, Found) {
         if let Some(n) = number(expr) {
             highest = highest.max(n);
         }
-        if let Expr::Cast { expr: inner, data_type, .. } = expr
+        if let Expr::Cast {
+            expr: inner,
+            data_type,
+            ..
+        } = expr
             && let Some(n) = number(inner)
             && let Ok(Some(cast)) = sql_type(data_type)
         {
@@ -49,23 +57,38 @@ pub fn scan(statement: &impl Visit) -> (usize, Found) {
 /// Adds what the planner inferred.
 pub fn add_inferred(found: &mut Found, plan: &LogicalPlan) -> Result<(), PgError> {
     for (id, field) in plan.get_parameter_fields()? {
-        let (Some(n), Some(field)) = (id.strip_prefix('$').and_then(|n| n.parse().ok()), field) else { continue };
+        let (Some(n), Some(field)) = (id.strip_prefix('$').and_then(|n| n.parse().ok()), field)
+        else {
+            continue;
+        };
         if *field.data_type() != DataType::Null {
-            found.entry(n).or_insert_with(|| field.as_ref().clone().with_nullable(true));
+            found
+                .entry(n)
+                .or_insert_with(|| field.as_ref().clone().with_nullable(true));
         }
     }
     Ok(())
 }
 
 /// One field per parameter.
-pub fn fields(count: usize, declared: &[Option<u32>], found: &Found) -> Result<Vec<FieldRef>, PgError> {
+pub fn fields(
+    count: usize,
+    declared: &[Option<u32>],
+    found: &Found,
+) -> Result<Vec<FieldRef>, PgError> {
     let field = |i: usize| -> Result<FieldRef, PgError> {
-        let declared = declared.get(i).copied().flatten().filter(|oid| *oid != 0 && *oid != UNKNOWN);
+        let declared = declared
+            .get(i)
+            .copied()
+            .flatten()
+            .filter(|oid| *oid != 0 && *oid != UNKNOWN);
         if let Some(oid) = declared {
             return declared_field(oid).map(Arc::new);
         }
         let inferred = found.get(&(i + 1)).cloned();
-        Ok(Arc::new(inferred.unwrap_or_else(|| Field::new("", DataType::Utf8, true))))
+        Ok(Arc::new(
+            inferred.unwrap_or_else(|| Field::new("", DataType::Utf8, true)),
+        ))
     };
     (0..count.max(declared.len())).map(field).collect()
 }
@@ -78,10 +101,17 @@ fn declared_field(oid: u32) -> Result<Field, PgError> {
     let data_type = pg_type.as_ref().and_then(PgType::parameter_type);
     match (pg_type, data_type) {
         (Some(pg_type), Some(data_type)) => {
-            let tag = (rivermark_planner::types::PG_TYPE_KEY.to_string(), pg_type.name());
+            let tag = (
+                rivermark_planner::types::PG_TYPE_KEY.to_string(),
+                pg_type.name(),
+            );
             let field = Field::new("", data_type, true);
             let is_tagged = matches!(pg_type, PgType::Uuid | PgType::Json | PgType::Jsonb);
-            Ok(if is_tagged { field.with_metadata([tag].into()) } else { field })
+            Ok(if is_tagged {
+                field.with_metadata([tag].into())
+            } else {
+                field
+            })
         }
         _ => Err(PgError::new(
             SqlState::FeatureNotSupported,
@@ -92,20 +122,28 @@ fn declared_field(oid: u32) -> Result<Field, PgError> {
 
 /// The oids of parameters, as a client would declare them.
 pub fn oids(fields: &[FieldRef]) -> Vec<Option<u32>> {
-    fields.iter().map(|field| Some(PgType::of_field(field).oid())).collect()
+    fields
+        .iter()
+        .map(|field| Some(PgType::of_field(field).oid()))
+        .collect()
 }
 
 /// The plan with values in place of its parameters.
 pub fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, PgError> {
     if values.is_empty() {
         return match plan.get_parameter_names()?.into_iter().min() {
-            Some(name) => {
-                Err(PgError::new(SqlState::UndefinedParameter, format!("there is no parameter {name}")))
-            }
+            Some(name) => Err(PgError::new(
+                SqlState::UndefinedParameter,
+                format!("there is no parameter {name}"),
+            )),
             None => Ok(plan),
         };
     }
-    let values = values.iter().cloned().map(ScalarAndMetadata::from).collect();
+    let values = values
+        .iter()
+        .cloned()
+        .map(ScalarAndMetadata::from)
+        .collect();
     Ok(plan.with_param_values(ParamValues::List(values))?)
 }
 
@@ -115,8 +153,12 @@ pub fn bind_nulls(plan: LogicalPlan, fields: &[FieldRef]) -> Result<LogicalPlan,
         return Ok(plan);
     }
     let null = |field: &FieldRef| -> Result<ScalarAndMetadata, PgError> {
-        let metadata = (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata()));
-        Ok(ScalarAndMetadata::new(ScalarValue::try_from(field.data_type())?, metadata))
+        let metadata =
+            (!field.metadata().is_empty()).then(|| FieldMetadata::from(field.metadata()));
+        Ok(ScalarAndMetadata::new(
+            ScalarValue::try_from(field.data_type())?,
+            metadata,
+        ))
     };
     let values = fields.iter().map(null).collect::<Result<Vec<_>, _>>()?;
     Ok(plan.with_param_values(ParamValues::List(values))?)

@@ -307,9 +307,10 @@ impl From<DataFusionError> for PgError {
             DataFusionError::Plan(text) => plan_error(text),
             DataFusionError::Execution(text) => evaluation_error(text),
             // without its request to report a bug to someone else
-            DataFusionError::Internal(text) if text.contains("offset overflow") => {
-                PgError::new(SqlState::OutOfMemory, "out of memory: a batch of rows is too large")
-            }
+            DataFusionError::Internal(text) if text.contains("offset overflow") => PgError::new(
+                SqlState::OutOfMemory,
+                "out of memory: a batch of rows is too large",
+            ),
             DataFusionError::Internal(text) => {
                 PgError::new(SqlState::InternalError, format!("internal error: {text}"))
             }

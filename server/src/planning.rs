@@ -7,8 +7,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList, SchemaProvider,
-    TableProvider,
+    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
+    SchemaProvider, TableProvider,
 };
 use datafusion::common::Result as DfResult;
 use datafusion::datasource::provider_as_source;
@@ -20,6 +20,7 @@ use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::prelude::SessionConfig;
 use datafusion::sql::parser::Statement as DfStatement;
+use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog as pg_crate;
 use parking_lot::Mutex;
 use rivermark_planner::bind::Binder;
@@ -28,7 +29,6 @@ use rivermark_planner::session::{session_config, session_state_builder};
 use rivermark_planner::statement::ObjectName;
 use rivermark_planner::type_planner::PostgresTypes;
 use rivermark_planner::types::SqlType;
-use datafusion::sql::sqlparser::ast;
 
 use crate::assignment::arrow_zone;
 use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};
@@ -40,7 +40,9 @@ use crate::sessions::SessionShared;
 /// The session state of batch queries: the planner's, with system functions and the queries' memory.
 pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
     let zone = arrow_zone(&session.settings.lock().time_zone());
-    let mut state = session_state_builder(session_config(&zone)).with_runtime_env(queries.env()).build();
+    let mut state = session_state_builder(session_config(&zone))
+        .with_runtime_env(queries.env())
+        .build();
     register(&mut state, session);
     state
 }
@@ -56,7 +58,9 @@ fn register(state: &mut SessionState, session: &Arc<SessionShared>) {
         pg_crate::create_current_schemas_udf(),
     ];
     for function in borrowed.into_iter().chain(functions::functions(session)) {
-        state.register_udf(Arc::new(function)).expect("a session's own registry takes any function");
+        state
+            .register_udf(Arc::new(function))
+            .expect("a session's own registry takes any function");
     }
 }
 
@@ -77,7 +81,10 @@ impl Bound {
     /// The result's columns.
     pub fn schema(&self) -> Result<SchemaRef, PgError> {
         let optimized = self.state.optimize(&self.plan)?;
-        Ok(renamed(&Arc::new(optimized.schema().as_arrow().clone()), &self.columns))
+        Ok(renamed(
+            &Arc::new(optimized.schema().as_arrow().clone()),
+            &self.columns,
+        ))
     }
 }
 
@@ -86,8 +93,15 @@ pub fn renamed(schema: &SchemaRef, names: &[String]) -> SchemaRef {
     if schema.fields().len() != names.len() {
         return schema.clone();
     }
-    let fields = schema.fields().iter().zip(names).map(|(field, name)| field.as_ref().clone().with_name(name));
-    Arc::new(Schema::new_with_metadata(fields.collect::<Vec<_>>(), schema.metadata().clone()))
+    let fields = schema
+        .fields()
+        .iter()
+        .zip(names)
+        .map(|(field, name)| field.as_ref().clone().with_name(name));
+    Arc::new(Schema::new_with_metadata(
+        fields.collect::<Vec<_>>(),
+        schema.metadata().clone(),
+    ))
 }
 
 /// Binds the queries of one statement.
@@ -99,11 +113,18 @@ pub struct StatementPlanner {
 
 impl StatementPlanner {
     /// Binds a query; `types` are those of the parameters that are known.
-    pub async fn bind(&self, query: &ast::Query, types: &[Option<SqlType>]) -> Result<Bound, PgError> {
+    pub async fn bind(
+        &self,
+        query: &ast::Query,
+        types: &[Option<SqlType>],
+    ) -> Result<Bound, PgError> {
         if compat::mentions_catalog(&self.text) {
             return self.bind_catalog_query(query).await;
         }
-        let relations = StatementRelations { names: &self.names, failure: Mutex::new(None) };
+        let relations = StatementRelations {
+            names: &self.names,
+            failure: Mutex::new(None),
+        };
         let bound = Binder::new(&relations, &self.state)
             .with_text(&self.text)
             .with_parameter_types(types)
@@ -112,13 +133,22 @@ impl StatementPlanner {
             return Err(failure);
         }
         let bound = bound?;
-        Ok(Bound { plan: bound.plan, columns: bound.columns, state: self.state.clone() })
+        Ok(Bound {
+            plan: bound.plan,
+            columns: bound.columns,
+            state: self.state.clone(),
+        })
     }
 
     /// The query with its names resolved and stars expanded.
     pub fn qualify(&self, query: &ast::Query) -> Result<ast::Query, PgError> {
-        let relations = StatementRelations { names: &self.names, failure: Mutex::new(None) };
-        let qualified = Binder::new(&relations, &self.state).with_text(&self.text).qualify(query);
+        let relations = StatementRelations {
+            names: &self.names,
+            failure: Mutex::new(None),
+        };
+        let qualified = Binder::new(&relations, &self.state)
+            .with_text(&self.text)
+            .qualify(query);
         match relations.failure.into_inner() {
             Some(failure) => Err(failure),
             None => Ok(qualified?.query),
@@ -128,19 +158,44 @@ impl StatementPlanner {
     async fn bind_catalog_query(&self, query: &ast::Query) -> Result<Bound, PgError> {
         // Tools' statements are known by their own text; within another statement only the tree is left.
         let is_whole = starts_query(&self.text);
-        let statement = if is_whole { compat::rewrite(&self.text)? } else { compat::rewrite(&query.to_string())? };
+        let statement = if is_whole {
+            compat::rewrite(&self.text)?
+        } else {
+            compat::rewrite(&query.to_string())?
+        };
         let state = catalog_state(&self.names, &self.state);
-        let plan = state.statement_to_plan(DfStatement::Statement(Box::new(statement))).await?;
-        let columns = plan.schema().fields().iter().map(|f| catalog_column(f)).collect();
-        Ok(Bound { plan, columns, state })
+        let plan = state
+            .statement_to_plan(DfStatement::Statement(Box::new(statement)))
+            .await?;
+        let columns = plan
+            .schema()
+            .fields()
+            .iter()
+            .map(|f| catalog_column(f))
+            .collect();
+        Ok(Bound {
+            plan,
+            columns,
+            state,
+        })
     }
 }
 
 /// Whether the text is a query, and not one within EXPLAIN, COPY or DECLARE.
 fn starts_query(text: &str) -> bool {
-    let words = text.lines().map(str::trim).find(|line| !line.is_empty() && !line.starts_with("--"));
-    let word: String = words.unwrap_or("").chars().take_while(char::is_ascii_alphabetic).collect();
-    matches!(word.to_ascii_lowercase().as_str(), "select" | "with" | "values")
+    let words = text
+        .lines()
+        .map(str::trim)
+        .find(|line| !line.is_empty() && !line.starts_with("--"));
+    let word: String = words
+        .unwrap_or("")
+        .chars()
+        .take_while(char::is_ascii_alphabetic)
+        .collect();
+    matches!(
+        word.to_ascii_lowercase().as_str(),
+        "select" | "with" | "values"
+    )
 }
 
 /// PostgreSQL's name of a result column that has no alias: a function's own.
@@ -168,15 +223,20 @@ impl StatementRelations<'_> {
                 body: RelationBody::Rows(provider_as_source(table)),
             }));
         }
-        let Some(object) = self.names.snapshot.catalog.find(&qualified) else { return Ok(None) };
+        let Some(object) = self.names.snapshot.catalog.find(&qualified) else {
+            return Ok(None);
+        };
         let mut failure = None;
-        let relation = Relation::of_object(object, |schema| match self.names.object_table(object) {
-            Ok(table) => provider_as_source(table),
-            Err(error) => {
-                failure = Some(error);
-                provider_as_source(Arc::new(datafusion::datasource::empty::EmptyTable::new(schema)))
-            }
-        });
+        let relation =
+            Relation::of_object(object, |schema| match self.names.object_table(object) {
+                Ok(table) => provider_as_source(table),
+                Err(error) => {
+                    failure = Some(error);
+                    provider_as_source(Arc::new(datafusion::datasource::empty::EmptyTable::new(
+                        schema,
+                    )))
+                }
+            });
         match failure {
             Some(error) => Err(error),
             None => Ok(Some(relation)),
@@ -211,12 +271,18 @@ fn catalog_state(names: &Namespace, state: &SessionState) -> SessionState {
         .with_create_default_catalog_and_schema(false);
     let options = config.options_mut();
     options.sql_parser.map_string_types_to_utf8view = false;
-    options.execution.time_zone.clone_from(&state.config_options().execution.time_zone);
+    options
+        .execution
+        .time_zone
+        .clone_from(&state.config_options().execution.time_zone);
 
     let database = MemoryCatalogProvider::new();
     let own = names.snapshot.catalog.schemas().iter().map(String::as_str);
     for schema in SYSTEM_SCHEMAS.iter().copied().chain(own) {
-        let provider = NamespaceSchema { names: names.clone(), schema: schema.to_string() };
+        let provider = NamespaceSchema {
+            names: names.clone(),
+            schema: schema.to_string(),
+        };
         // the provider is new, so it has no schema of that name
         let _ = database.register_schema(schema, Arc::new(provider));
     }
@@ -261,7 +327,10 @@ impl std::fmt::Debug for NamespaceSchema {
 
 impl NamespaceSchema {
     fn find(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
-        let name = ObjectName { schema: Some(self.schema.clone()), name: name.to_string() };
+        let name = ObjectName {
+            schema: Some(self.schema.clone()),
+            name: name.to_string(),
+        };
         match self.names.object(&name) {
             Some(object) => self.names.object_table(&object).map(Some),
             None => self.names.system_table(&self.schema, &name.name),
@@ -273,11 +342,15 @@ impl NamespaceSchema {
 impl SchemaProvider for NamespaceSchema {
     fn table_names(&self) -> Vec<String> {
         let objects = self.names.snapshot.catalog.objects();
-        objects.filter(|o| o.name.schema == self.schema).map(|o| o.name.name.clone()).collect()
+        objects
+            .filter(|o| o.name.schema == self.schema)
+            .map(|o| o.name.name.clone())
+            .collect()
     }
 
     async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        self.find(name).map_err(|error| DataFusionError::External(Box::new(error)))
+        self.find(name)
+            .map_err(|error| DataFusionError::External(Box::new(error)))
     }
 
     fn table_exist(&self, name: &str) -> bool {
@@ -295,7 +368,10 @@ impl States {
     /// The state for a statement that starts now.
     pub fn get(&mut self, session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
         let zone = session.settings.lock().time_zone().name().to_string();
-        let state = self.by_zone.entry(zone).or_insert_with(|| query_state(session, queries));
+        let state = self
+            .by_zone
+            .entry(zone)
+            .or_insert_with(|| query_state(session, queries));
         let mut state = state.clone();
         state.mark_start_execution();
         state

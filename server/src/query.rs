@@ -13,10 +13,10 @@ use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{displayable, execute_stream};
 use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast;
 use futures::{Stream, StreamExt};
 use rivermark_planner::statement::{CopyOptions, Statement};
 use rivermark_planner::types::SqlType;
-use datafusion::sql::sqlparser::ast;
 use tokio::time::Instant;
 
 use crate::parameters;
@@ -29,13 +29,18 @@ use crate::sqlstate::SqlState;
 
 /// The types of parameter values.
 pub fn types_of(values: &[ScalarValue]) -> Vec<Option<SqlType>> {
-    let sql_type = |value: &ScalarValue| SqlType::of_field(&Field::new("", value.data_type(), true));
+    let sql_type =
+        |value: &ScalarValue| SqlType::of_field(&Field::new("", value.data_type(), true));
     values.iter().map(|value| Some(sql_type(value))).collect()
 }
 
 /// The schema of EXPLAIN's result.
 pub fn explain_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("QUERY PLAN", DataType::Utf8, false)]))
+    Arc::new(Schema::new(vec![Field::new(
+        "QUERY PLAN",
+        DataType::Utf8,
+        false,
+    )]))
 }
 
 impl Session {
@@ -43,11 +48,19 @@ impl Session {
     pub fn planner(&mut self, text: &str) -> StatementPlanner {
         let names = self.namespace();
         let state = self.states.get(&self.shared, &self.server.queries);
-        StatementPlanner { names, state, text: text.to_string() }
+        StatementPlanner {
+            names,
+            state,
+            text: text.to_string(),
+        }
     }
 
     fn deadline(&self) -> Option<Instant> {
-        self.shared.settings.lock().statement_timeout().map(|timeout| Instant::now() + timeout)
+        self.shared
+            .settings
+            .lock()
+            .statement_timeout()
+            .map(|timeout| Instant::now() + timeout)
     }
 
     pub async fn select(
@@ -57,7 +70,10 @@ impl Session {
         values: &[ScalarValue],
     ) -> Result<Execution, PgError> {
         let stream = self.query_stream(query, text, values).await?;
-        Ok(Execution::Rows { stream, tag: RowTag::SELECT })
+        Ok(Execution::Rows {
+            stream,
+            tag: RowTag::SELECT,
+        })
     }
 
     /// Starts a query; its rows come as they are read.
@@ -92,10 +108,14 @@ impl Session {
         let query = query.clone();
         let declared = declared.to_vec();
         let shape = async move {
-            let (parameters, bound) = described(&planner, &query, &declared, Default::default()).await?;
+            let (parameters, bound) =
+                described(&planner, &query, &declared, Default::default()).await?;
             let plan = parameters::bind_nulls(bound.plan, &parameters)?;
             let schema = Bound { plan, ..bound }.schema()?;
-            Ok(StatementShape { parameters, result: Some(schema) })
+            Ok(StatementShape {
+                parameters,
+                result: Some(schema),
+            })
         };
         self.server.queries.clone().run(shape).await
     }
@@ -107,7 +127,10 @@ impl Session {
         text: &str,
     ) -> Result<Execution, PgError> {
         let stream = self.query_stream(query, text, &[]).await?;
-        Ok(Execution::CopyOut { stream, options: options.clone() })
+        Ok(Execution::CopyOut {
+            stream,
+            options: options.clone(),
+        })
     }
 
     pub async fn explain(
@@ -132,7 +155,10 @@ impl Session {
                 self.explain_materialized_view(create, text)?
             }
             _ => {
-                let error = PgError::new(SqlState::FeatureNotSupported, "EXPLAIN of this statement is not supported");
+                let error = PgError::new(
+                    SqlState::FeatureNotSupported,
+                    "EXPLAIN of this statement is not supported",
+                );
                 return Err(error.with_hint("EXPLAIN takes a SELECT or CREATE MATERIALIZED VIEW."));
             }
         };
@@ -150,7 +176,10 @@ async fn bound_query(
     values: &[ScalarValue],
 ) -> Result<Bound, PgError> {
     let bound = planner.bind(query, &types_of(values)).await?;
-    Ok(Bound { plan: parameters::bind(bound.plan, values)?, ..bound })
+    Ok(Bound {
+        plan: parameters::bind(bound.plan, values)?,
+        ..bound
+    })
 }
 
 /// A query's parameters and its plan, with the placeholders still in it. `known` are types found elsewhere.
@@ -165,11 +194,17 @@ pub async fn described(
     let count = count.max(found.keys().max().copied().unwrap_or(0));
     let early: Vec<Option<SqlType>> = (0..count)
         .map(|i| -> Result<Option<SqlType>, PgError> {
-            let is_declared = declared.get(i).copied().flatten().is_some_and(|oid| oid != 0);
+            let is_declared = declared
+                .get(i)
+                .copied()
+                .flatten()
+                .is_some_and(|oid| oid != 0);
             if !is_declared && !found.contains_key(&(i + 1)) {
                 return Ok(None);
             }
-            Ok(parameters::fields(count, declared, &found)?.get(i).map(|f| SqlType::of_field(f)))
+            Ok(parameters::fields(count, declared, &found)?
+                .get(i)
+                .map(|f| SqlType::of_field(f)))
         })
         .collect::<Result<_, _>>()?;
     let bound = planner.bind(query, &early).await?;
@@ -178,12 +213,18 @@ pub async fn described(
     Ok((fields, bound))
 }
 
-async fn explain_query(bound: &Bound, is_analyze: bool, is_verbose: bool) -> Result<Vec<String>, PgError> {
+async fn explain_query(
+    bound: &Bound,
+    is_analyze: bool,
+    is_verbose: bool,
+) -> Result<Vec<String>, PgError> {
     let start = Clock::now();
     let plan = bound.physical().await?;
     let planning = start.elapsed();
     if !is_analyze {
-        return Ok(vec![displayable(plan.as_ref()).indent(is_verbose).to_string()]);
+        return Ok(vec![
+            displayable(plan.as_ref()).indent(is_verbose).to_string(),
+        ]);
     }
     let start = Clock::now();
     let mut stream = execute_stream(plan.clone(), bound.state.task_ctx())?;
@@ -191,12 +232,17 @@ async fn explain_query(bound: &Bound, is_analyze: bool, is_verbose: bool) -> Res
     while let Some(batch) = stream.next().await {
         rows += batch?.num_rows();
     }
-    let shown = DisplayableExecutionPlan::with_metrics(plan.as_ref()).indent(is_verbose).to_string();
+    let shown = DisplayableExecutionPlan::with_metrics(plan.as_ref())
+        .indent(is_verbose)
+        .to_string();
     Ok(vec![
         shown,
         format!("Rows: {rows}"),
         format!("Planning Time: {:.3} ms", planning.as_secs_f64() * 1000.0),
-        format!("Execution Time: {:.3} ms", start.elapsed().as_secs_f64() * 1000.0),
+        format!(
+            "Execution Time: {:.3} ms",
+            start.elapsed().as_secs_f64() * 1000.0
+        ),
     ])
 }
 
@@ -237,11 +283,23 @@ impl Stream for Renamed {
                 let options = RecordBatchOptions::new().with_row_count(Some(batch.num_rows()));
                 // a batch may say that a column has no NULLs where the plan did not know
                 let actual = batch.schema();
-                let fields = schema.fields().iter().zip(actual.fields()).map(|(named, actual)| {
-                    named.as_ref().clone().with_data_type(actual.data_type().clone()).with_nullable(true)
-                });
+                let fields = schema
+                    .fields()
+                    .iter()
+                    .zip(actual.fields())
+                    .map(|(named, actual)| {
+                        named
+                            .as_ref()
+                            .clone()
+                            .with_data_type(actual.data_type().clone())
+                            .with_nullable(true)
+                    });
                 let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-                Ok(RecordBatch::try_new_with_options(schema, batch.columns().to_vec(), &options)?)
+                Ok(RecordBatch::try_new_with_options(
+                    schema,
+                    batch.columns().to_vec(),
+                    &options,
+                )?)
             })
         })
     }

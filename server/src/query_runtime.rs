@@ -60,7 +60,10 @@ impl QueryRuntime {
             Err(error) if error.is_panic() => {
                 let panic = error.into_panic();
                 let message = panic_message(panic.as_ref());
-                Err(PgError::new(SqlState::InternalError, format!("internal error: {message}")))
+                Err(PgError::new(
+                    SqlState::InternalError,
+                    format!("internal error: {message}"),
+                ))
             }
             Err(_) => Err(PgError::fatal(
                 SqlState::AdminShutdown,
@@ -92,14 +95,20 @@ impl QueryRuntime {
             }
         };
         let task = AbortOnDrop(self.handle.spawn(produce));
-        Box::pin(QueryStream { schema, receiver, task, deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d))) })
+        Box::pin(QueryStream {
+            schema,
+            receiver,
+            task,
+            deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d))),
+        })
     }
 }
 
 /// What a panic said.
 pub fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|s| s.to_string());
-    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "panic".to_string())
+    text.or_else(|| panic.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "panic".to_string())
 }
 
 /// A task that ends with its owner.
@@ -155,5 +164,8 @@ impl RecordBatchStream for QueryStream {
 
 /// The error of a statement that took longer than `statement_timeout`.
 pub fn timed_out() -> PgError {
-    PgError::new(SqlState::QueryCanceled, "canceling statement due to statement timeout")
+    PgError::new(
+        SqlState::QueryCanceled,
+        "canceling statement due to statement timeout",
+    )
 }

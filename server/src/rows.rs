@@ -6,8 +6,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int16Builder, Int32Builder, Int64Builder, ListBuilder,
-    RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int16Builder, Int32Builder,
+    Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
 };
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
 use rivermark_planner::types::PG_TYPE_KEY;
@@ -91,12 +91,19 @@ pub struct Rows {
 
 impl Rows {
     pub fn new(columns: &'static [Column]) -> Rows {
-        Rows { columns, rows: Vec::new() }
+        Rows {
+            columns,
+            rows: Vec::new(),
+        }
     }
 
     /// Adds a row; it must have one cell per column.
     pub fn push(&mut self, row: Vec<Cell>) {
-        assert_eq!(row.len(), self.columns.len(), "a row has one cell per column");
+        assert_eq!(
+            row.len(),
+            self.columns.len(),
+            "a row has one cell per column"
+        );
         self.rows.push(row);
     }
 
@@ -108,7 +115,9 @@ impl Rows {
         });
         let row = row.collect();
         debug_assert!(
-            cells.iter().all(|(n, _)| self.columns.iter().any(|(c, _)| c == n)),
+            cells
+                .iter()
+                .all(|(n, _)| self.columns.iter().any(|(c, _)| c == n)),
             "every named cell has its column: {cells:?}"
         );
         self.rows.push(row);
@@ -119,9 +128,13 @@ impl Rows {
     }
 
     pub fn batch(&self) -> RecordBatch {
-        let arrays = self.columns.iter().enumerate().map(|(i, (name, column_type))| {
-            array(name, *column_type, self.rows.iter().map(|row| &row[i]))
-        });
+        let arrays = self
+            .columns
+            .iter()
+            .enumerate()
+            .map(|(i, (name, column_type))| {
+                array(name, *column_type, self.rows.iter().map(|row| &row[i]))
+            });
         RecordBatch::try_new_with_options(
             self.schema(),
             arrays.collect(),
@@ -133,7 +146,12 @@ impl Rows {
 
 /// The schema of a relation with these columns.
 pub fn schema(columns: &[Column]) -> SchemaRef {
-    Arc::new(Schema::new(columns.iter().map(|(name, t)| field(name, *t)).collect::<Vec<_>>()))
+    Arc::new(Schema::new(
+        columns
+            .iter()
+            .map(|(name, t)| field(name, *t))
+            .collect::<Vec<_>>(),
+    ))
 }
 
 fn field(name: &str, column_type: ColumnType) -> Field {
@@ -152,9 +170,10 @@ fn field(name: &str, column_type: ColumnType) -> Field {
     };
     let field = Field::new(name, data_type, true);
     match column_type {
-        ColumnType::Oid => {
-            field.with_metadata(HashMap::from([(PG_TYPE_KEY.to_string(), "oid".to_string())]))
-        }
+        ColumnType::Oid => field.with_metadata(HashMap::from([(
+            PG_TYPE_KEY.to_string(),
+            "oid".to_string(),
+        )])),
         _ => field,
     }
 }
@@ -165,7 +184,10 @@ fn zero(column_type: ColumnType) -> Cell {
         ColumnType::Int2 | ColumnType::Int4 | ColumnType::Oid | ColumnType::Int8 => Cell::Int(0),
         ColumnType::Float8 => Cell::Float(0.0),
         ColumnType::Text => Cell::Text(String::new()),
-        ColumnType::Bytea | ColumnType::Timestamptz | ColumnType::TextArray | ColumnType::Int2Array => Cell::Null,
+        ColumnType::Bytea
+        | ColumnType::Timestamptz
+        | ColumnType::TextArray
+        | ColumnType::Int2Array => Cell::Null,
     }
 }
 
@@ -183,7 +205,11 @@ macro_rules! build {
     }};
 }
 
-fn array<'a>(name: &str, column_type: ColumnType, cells: impl Iterator<Item = &'a Cell>) -> ArrayRef {
+fn array<'a>(
+    name: &str,
+    column_type: ColumnType,
+    cells: impl Iterator<Item = &'a Cell>,
+) -> ArrayRef {
     match column_type {
         ColumnType::Bool => build!(BooleanBuilder::new(), cells, name, Cell::Bool(b) => *b),
         ColumnType::Int2 => build!(Int16Builder::new(), cells, name, Cell::Int(n) => *n as i16),
@@ -191,7 +217,9 @@ fn array<'a>(name: &str, column_type: ColumnType, cells: impl Iterator<Item = &'
             build!(Int32Builder::new(), cells, name, Cell::Int(n) => *n as i32)
         }
         ColumnType::Int8 => build!(Int64Builder::new(), cells, name, Cell::Int(n) => *n),
-        ColumnType::Float8 => build!(Float64Builder::new(), cells, name, Cell::Float(x) => *x, Cell::Int(n) => *n as f64),
+        ColumnType::Float8 => {
+            build!(Float64Builder::new(), cells, name, Cell::Float(x) => *x, Cell::Int(n) => *n as f64)
+        }
         ColumnType::Text => build!(StringBuilder::new(), cells, name, Cell::Text(s) => s),
         ColumnType::Bytea => build!(BinaryBuilder::new(), cells, name, Cell::Bytes(b) => b),
         ColumnType::Timestamptz => build!(

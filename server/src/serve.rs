@@ -61,13 +61,19 @@ impl Server {
             .context("cannot start the query threads")?;
         // Bound first: a port in use is found out before recovery, which may take long.
         let listener_config = ListenerConfig {
-            auth: if config.is_insecure { AuthMethod::Trust } else { AuthMethod::TrustLoopback },
+            auth: if config.is_insecure {
+                AuthMethod::Trust
+            } else {
+                AuthMethod::TrustLoopback
+            },
             ..ListenerConfig::default()
         };
         let listener = connections
             .block_on(Listener::bind(config.listen, listener_config))
             .map_err(|error| anyhow!("cannot listen on {}: {error}", config.listen))?;
-        let address = listener.local_addr().context("cannot read the listening address")?;
+        let address = listener
+            .local_addr()
+            .context("cannot read the listening address")?;
         create_data_dir(&config.data_dir)?;
         let engine = {
             // the engine may start tasks of its own
@@ -82,7 +88,13 @@ impl Server {
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
         });
-        Ok(Server { address, state, listener, connections, queries })
+        Ok(Server {
+            address,
+            state,
+            listener,
+            connections,
+            queries,
+        })
     }
 
     /// Runs work on the connections' threads before the server serves.
@@ -92,7 +104,13 @@ impl Server {
 
     /// Serves until `shutdown`, then stops: clients first, the engine's last commit at the end. Blocks.
     pub fn run(self, shutdown: CancellationToken) {
-        let Server { state, listener, connections, queries, .. } = self;
+        let Server {
+            state,
+            listener,
+            connections,
+            queries,
+            ..
+        } = self;
         let factory = Arc::new(Connector(state.clone()));
         connections.block_on(async {
             listener.run(factory, shutdown).await;
@@ -104,5 +122,10 @@ impl Server {
 }
 
 fn create_data_dir(path: &Path) -> Result<()> {
-    std::fs::create_dir_all(path).map_err(|error| anyhow!("cannot create the data directory {}: {error}", path.display()))
+    std::fs::create_dir_all(path).map_err(|error| {
+        anyhow!(
+            "cannot create the data directory {}: {error}",
+            path.display()
+        )
+    })
 }

@@ -15,7 +15,8 @@ use crate::planning::States;
 use crate::query_runtime::timed_out;
 use crate::serve::ServerState;
 use crate::session_api::{
-    Deallocated, Execution, SessionFactory, SessionStart, SqlSession, StatementShape, TransactionStatus,
+    Deallocated, Execution, SessionFactory, SessionStart, SqlSession, StatementShape,
+    TransactionStatus,
 };
 use crate::sessions::{SessionShared, SessionState};
 use crate::settings::Settings;
@@ -118,7 +119,10 @@ impl SqlSession for Session {
             // A client tool's statement may only become SQL that we know by rewriting.
             Err(error) if compat::mentions_catalog(sql) => match compat::rewrite(sql) {
                 Ok(datafusion::sql::sqlparser::ast::Statement::Query(query)) => {
-                    let parsed = ParsedStatement { statement: Statement::Query(query), text: sql.to_string() };
+                    let parsed = ParsedStatement {
+                        statement: Statement::Query(query),
+                        text: sql.to_string(),
+                    };
                     Ok(vec![Arc::new(parsed)])
                 }
                 Ok(_) | Err(_) => Err(error.into()),
@@ -149,10 +153,12 @@ impl SqlSession for Session {
         self.shared.statement_begins(&statement.text);
         let timeout = self.shared.settings.lock().statement_timeout();
         let result = match timeout {
-            Some(timeout) => match tokio::time::timeout(timeout, self.run(statement, parameters)).await {
-                Ok(result) => result,
-                Err(_) => Err(timed_out()),
-            },
+            Some(timeout) => {
+                match tokio::time::timeout(timeout, self.run(statement, parameters)).await {
+                    Ok(result) => result,
+                    Err(_) => Err(timed_out()),
+                }
+            }
             None => self.run(statement, parameters).await,
         };
         self.shared.rests(match self.transaction.status() {
@@ -188,13 +194,20 @@ impl SqlSession for Session {
 
     fn reported_parameters(&self) -> Vec<(String, String)> {
         let reported = self.shared.settings.lock().reported();
-        reported.into_iter().map(|(name, value)| (name.to_string(), value)).collect()
+        reported
+            .into_iter()
+            .map(|(name, value)| (name.to_string(), value))
+            .collect()
     }
 
     fn take_parameter_changes(&mut self) -> Vec<(String, String)> {
         let now = self.shared.settings.lock().reported();
-        let changes = now.iter().filter(|parameter| !self.told.contains(parameter));
-        let changes = changes.map(|(name, value)| (name.to_string(), value.clone())).collect();
+        let changes = now
+            .iter()
+            .filter(|parameter| !self.told.contains(parameter));
+        let changes = changes
+            .map(|(name, value)| (name.to_string(), value.clone()))
+            .collect();
         self.told = now;
         changes
     }
@@ -203,8 +216,16 @@ impl SqlSession for Session {
         self.shared.settings.lock().time_zone()
     }
 
-    fn statement_prepared(&mut self, name: &str, statement: &SessionStatement, shape: &StatementShape) {
-        let prepared = Prepared { statement: statement.clone(), parameters: shape.parameters.clone() };
+    fn statement_prepared(
+        &mut self,
+        name: &str,
+        statement: &SessionStatement,
+        shape: &StatementShape,
+    ) {
+        let prepared = Prepared {
+            statement: statement.clone(),
+            parameters: shape.parameters.clone(),
+        };
         self.prepared.insert(name.to_string(), prepared);
     }
 
@@ -231,9 +252,15 @@ impl SessionFactory for Connector {
             let hint = format!("There is one database; its name is \"{DATABASE_NAME}\".");
             return Err(PgError::fatal(SqlState::InvalidCatalogName, message).with_hint(hint));
         }
-        let parameters = start.settings.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let settings = Settings::with_startup(parameters, &start.user)
-            .map_err(|error| PgError { severity: crate::pg_error::Severity::Fatal, ..PgError::from(error) })?;
+        let parameters = start
+            .settings
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        let settings =
+            Settings::with_startup(parameters, &start.user).map_err(|error| PgError {
+                severity: crate::pg_error::Severity::Fatal,
+                ..PgError::from(error)
+            })?;
         let catalog = self.0.engine.snapshot().catalog.clone();
         let shared = SessionShared::new(start.pid, start.user, start.peer, settings, catalog);
         Ok(Session::new(self.0.clone(), Arc::new(shared)))

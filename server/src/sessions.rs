@@ -57,7 +57,13 @@ impl SessionState {
 const SHOWN_STATEMENT: usize = 1024;
 
 impl SessionShared {
-    pub fn new(pid: i32, user: String, peer: Option<SocketAddr>, settings: Settings, catalog: Arc<Catalog>) -> Self {
+    pub fn new(
+        pid: i32,
+        user: String,
+        peer: Option<SocketAddr>,
+        settings: Settings,
+        catalog: Arc<Catalog>,
+    ) -> Self {
         SessionShared {
             pid,
             user,
@@ -135,7 +141,12 @@ impl Sessions {
     }
 
     pub fn rows(&self) -> Vec<SessionRow> {
-        let sessions: Vec<_> = self.by_pid.lock().values().filter_map(Weak::upgrade).collect();
+        let sessions: Vec<_> = self
+            .by_pid
+            .lock()
+            .values()
+            .filter_map(Weak::upgrade)
+            .collect();
         sessions.iter().map(|s| s.row()).collect()
     }
 }

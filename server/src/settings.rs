@@ -15,7 +15,10 @@ use crate::wire::time_zone::SessionTimeZone;
 #[derive(Debug, Clone, Copy, PartialEq)]
 enum Domain {
     Bool,
-    Int { min: i64, max: i64 },
+    Int {
+        min: i64,
+        max: i64,
+    },
     /// Milliseconds, with units; 0 means none.
     Time,
     /// Any of these, case-insensitively.
@@ -42,56 +45,245 @@ pub struct Parameter {
     pub is_reported: bool,
 }
 
-const fn parameter(name: &'static str, default: &'static str, domain: Domain, description: &'static str) -> Parameter {
-    Parameter { name, default, domain, description, is_reported: false }
+const fn parameter(
+    name: &'static str,
+    default: &'static str,
+    domain: Domain,
+    description: &'static str,
+) -> Parameter {
+    Parameter {
+        name,
+        default,
+        domain,
+        description,
+        is_reported: false,
+    }
 }
 
-const fn reported(name: &'static str, default: &'static str, domain: Domain, description: &'static str) -> Parameter {
-    Parameter { name, default, domain, description, is_reported: true }
+const fn reported(
+    name: &'static str,
+    default: &'static str,
+    domain: Domain,
+    description: &'static str,
+) -> Parameter {
+    Parameter {
+        name,
+        default,
+        domain,
+        description,
+        is_reported: true,
+    }
 }
 
 /// The PostgreSQL version whose behaviour clients may expect.
 pub const SERVER_VERSION: &str = "15.0";
-const LEVELS: &[&str] = &["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"];
-const ISOLATION: &[&str] = &["serializable", "repeatable read", "read committed", "read uncommitted"];
+const LEVELS: &[&str] = &[
+    "debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error",
+];
+const ISOLATION: &[&str] = &[
+    "serializable",
+    "repeatable read",
+    "read committed",
+    "read uncommitted",
+];
 const INTERVAL_STYLES: &[&str] = &["postgres", "postgres_verbose", "sql_standard", "iso_8601"];
 const BYTEA_OUTPUTS: &[&str] = &["hex"];
 
 /// Every parameter, in alphabetical order.
 pub const PARAMETERS: &[Parameter] = &[
-    reported("application_name", "", Domain::Text, "Name of the client, for rivermark.sessions"),
-    parameter("background_ddl", "off", Domain::Bool, "CREATE MATERIALIZED VIEW returns before the view has caught up"),
-    parameter("bytea_output", "hex", Domain::OneOf(BYTEA_OUTPUTS), "Output format of bytea"),
-    reported("client_encoding", "UTF8", Domain::Encoding, "Encoding of the client; UTF8 always"),
-    parameter("client_min_messages", "notice", Domain::OneOf(LEVELS), "Least level of the messages sent to the client"),
-    reported("DateStyle", "ISO, MDY", Domain::DateStyle, "Output format of dates; ISO always"),
-    parameter("default_transaction_isolation", "repeatable read", Domain::OneOf(ISOLATION), "Isolation of transactions"),
-    reported("default_transaction_read_only", "off", Domain::Bool, "Whether transactions are read-only by default"),
-    parameter("extra_float_digits", "1", Domain::Int { min: -15, max: 3 }, "Digits of floating-point output"),
-    parameter("idle_in_transaction_session_timeout", "0", Domain::Time, "Accepted for compatibility"),
-    reported("in_hot_standby", "off", Domain::ReadOnly, "Whether the server is a standby; never"),
-    reported("integer_datetimes", "on", Domain::ReadOnly, "Times are 64-bit integers"),
-    reported("IntervalStyle", "postgres", Domain::OneOf(INTERVAL_STYLES), "Output format of intervals"),
-    reported("is_superuser", "on", Domain::ReadOnly, "Whether the user may do everything"),
+    reported(
+        "application_name",
+        "",
+        Domain::Text,
+        "Name of the client, for rivermark.sessions",
+    ),
+    parameter(
+        "background_ddl",
+        "off",
+        Domain::Bool,
+        "CREATE MATERIALIZED VIEW returns before the view has caught up",
+    ),
+    parameter(
+        "bytea_output",
+        "hex",
+        Domain::OneOf(BYTEA_OUTPUTS),
+        "Output format of bytea",
+    ),
+    reported(
+        "client_encoding",
+        "UTF8",
+        Domain::Encoding,
+        "Encoding of the client; UTF8 always",
+    ),
+    parameter(
+        "client_min_messages",
+        "notice",
+        Domain::OneOf(LEVELS),
+        "Least level of the messages sent to the client",
+    ),
+    reported(
+        "DateStyle",
+        "ISO, MDY",
+        Domain::DateStyle,
+        "Output format of dates; ISO always",
+    ),
+    parameter(
+        "default_transaction_isolation",
+        "repeatable read",
+        Domain::OneOf(ISOLATION),
+        "Isolation of transactions",
+    ),
+    reported(
+        "default_transaction_read_only",
+        "off",
+        Domain::Bool,
+        "Whether transactions are read-only by default",
+    ),
+    parameter(
+        "extra_float_digits",
+        "1",
+        Domain::Int { min: -15, max: 3 },
+        "Digits of floating-point output",
+    ),
+    parameter(
+        "idle_in_transaction_session_timeout",
+        "0",
+        Domain::Time,
+        "Accepted for compatibility",
+    ),
+    reported(
+        "in_hot_standby",
+        "off",
+        Domain::ReadOnly,
+        "Whether the server is a standby; never",
+    ),
+    reported(
+        "integer_datetimes",
+        "on",
+        Domain::ReadOnly,
+        "Times are 64-bit integers",
+    ),
+    reported(
+        "IntervalStyle",
+        "postgres",
+        Domain::OneOf(INTERVAL_STYLES),
+        "Output format of intervals",
+    ),
+    reported(
+        "is_superuser",
+        "on",
+        Domain::ReadOnly,
+        "Whether the user may do everything",
+    ),
     parameter("jit", "off", Domain::Bool, "Accepted for compatibility"),
-    parameter("lc_messages", "C", Domain::Text, "Accepted for compatibility"),
-    parameter("lc_monetary", "C", Domain::Text, "Accepted for compatibility"),
-    parameter("lock_timeout", "0", Domain::Time, "Accepted for compatibility"),
-    parameter("max_identifier_length", "63", Domain::ReadOnly, "Longest identifier that clients should make"),
-    parameter("password_encryption", "scram-sha-256", Domain::ReadOnly, "How passwords are kept"),
-    parameter("row_security", "on", Domain::Bool, "Accepted for compatibility"),
-    parameter("search_path", "\"$user\", public", Domain::Names, "Schemas that unqualified names are looked up in"),
-    reported("server_encoding", "UTF8", Domain::ReadOnly, "Encoding of the server"),
-    reported("server_version", SERVER_VERSION, Domain::ReadOnly, "PostgreSQL version that clients may expect"),
-    parameter("server_version_num", "150000", Domain::ReadOnly, "The same as a number"),
-    reported("session_authorization", "rivermark", Domain::Text, "The session's user"),
-    reported("standard_conforming_strings", "on", Domain::ReadOnly, "Backslashes in plain literals are ordinary"),
-    parameter("statement_timeout", "0", Domain::Time, "Longest time a statement may take; 0 for ever"),
-    parameter("synchronous_commit", "on", Domain::Text, "Accepted for compatibility"),
-    reported("TimeZone", "UTC", Domain::TimeZone, "Time zone of timestamptz values without one"),
-    parameter("transaction_isolation", "repeatable read", Domain::OneOf(ISOLATION), "Isolation of this transaction"),
-    parameter("transaction_read_only", "off", Domain::Bool, "Whether this transaction is read-only"),
-    parameter("xmloption", "content", Domain::Text, "Accepted for compatibility"),
+    parameter(
+        "lc_messages",
+        "C",
+        Domain::Text,
+        "Accepted for compatibility",
+    ),
+    parameter(
+        "lc_monetary",
+        "C",
+        Domain::Text,
+        "Accepted for compatibility",
+    ),
+    parameter(
+        "lock_timeout",
+        "0",
+        Domain::Time,
+        "Accepted for compatibility",
+    ),
+    parameter(
+        "max_identifier_length",
+        "63",
+        Domain::ReadOnly,
+        "Longest identifier that clients should make",
+    ),
+    parameter(
+        "password_encryption",
+        "scram-sha-256",
+        Domain::ReadOnly,
+        "How passwords are kept",
+    ),
+    parameter(
+        "row_security",
+        "on",
+        Domain::Bool,
+        "Accepted for compatibility",
+    ),
+    parameter(
+        "search_path",
+        "\"$user\", public",
+        Domain::Names,
+        "Schemas that unqualified names are looked up in",
+    ),
+    reported(
+        "server_encoding",
+        "UTF8",
+        Domain::ReadOnly,
+        "Encoding of the server",
+    ),
+    reported(
+        "server_version",
+        SERVER_VERSION,
+        Domain::ReadOnly,
+        "PostgreSQL version that clients may expect",
+    ),
+    parameter(
+        "server_version_num",
+        "150000",
+        Domain::ReadOnly,
+        "The same as a number",
+    ),
+    reported(
+        "session_authorization",
+        "rivermark",
+        Domain::Text,
+        "The session's user",
+    ),
+    reported(
+        "standard_conforming_strings",
+        "on",
+        Domain::ReadOnly,
+        "Backslashes in plain literals are ordinary",
+    ),
+    parameter(
+        "statement_timeout",
+        "0",
+        Domain::Time,
+        "Longest time a statement may take; 0 for ever",
+    ),
+    parameter(
+        "synchronous_commit",
+        "on",
+        Domain::Text,
+        "Accepted for compatibility",
+    ),
+    reported(
+        "TimeZone",
+        "UTC",
+        Domain::TimeZone,
+        "Time zone of timestamptz values without one",
+    ),
+    parameter(
+        "transaction_isolation",
+        "repeatable read",
+        Domain::OneOf(ISOLATION),
+        "Isolation of this transaction",
+    ),
+    parameter(
+        "transaction_read_only",
+        "off",
+        Domain::Bool,
+        "Whether this transaction is read-only",
+    ),
+    parameter(
+        "xmloption",
+        "content",
+        Domain::Text,
+        "Accepted for compatibility",
+    ),
 ];
 
 /// Why a setting was not changed.
@@ -102,7 +294,11 @@ pub enum SettingError {
     #[error("parameter \"{0}\" cannot be changed")]
     ReadOnly(&'static str),
     #[error("invalid value for parameter \"{name}\": \"{value}\"")]
-    Invalid { name: &'static str, value: String, hint: Option<String> },
+    Invalid {
+        name: &'static str,
+        value: String,
+        hint: Option<String>,
+    },
 }
 
 impl From<SettingError> for PgError {
@@ -111,9 +307,10 @@ impl From<SettingError> for PgError {
         match error {
             SettingError::Unknown(_) => PgError::new(SqlState::UndefinedObject, message),
             SettingError::ReadOnly(_) => PgError::new(SqlState::CantChangeRuntimeParam, message),
-            SettingError::Invalid { hint, .. } => {
-                PgError { hint, ..PgError::new(SqlState::InvalidParameterValue, message) }
-            }
+            SettingError::Invalid { hint, .. } => PgError {
+                hint,
+                ..PgError::new(SqlState::InvalidParameterValue, message)
+            },
         }
     }
 }
@@ -144,7 +341,9 @@ impl Settings {
         user: &str,
     ) -> Result<Settings, SettingError> {
         let mut settings = Settings::default();
-        settings.values.insert("session_authorization".to_string(), user.to_string());
+        settings
+            .values
+            .insert("session_authorization".to_string(), user.to_string());
         for (name, value) in parameters {
             if find(name).is_some_and(|p| p.domain != Domain::ReadOnly) || name.contains('.') {
                 settings.set(name, Some(value), false)?;
@@ -170,7 +369,12 @@ impl Settings {
     }
 
     /// Changes a parameter (`None`: to its default) and returns its new value.
-    pub fn set(&mut self, name: &str, value: Option<&str>, is_local: bool) -> Result<String, SettingError> {
+    pub fn set(
+        &mut self,
+        name: &str,
+        value: Option<&str>,
+        is_local: bool,
+    ) -> Result<String, SettingError> {
         let key = key(name);
         let new = match (find(&key), value) {
             (Some(parameter), _) if parameter.domain == Domain::ReadOnly => {
@@ -207,11 +411,16 @@ impl Settings {
     }
 
     pub fn begin(&mut self) {
-        self.transaction = Some(TransactionSettings { at_begin: self.values.clone(), hidden: BTreeMap::new() });
+        self.transaction = Some(TransactionSettings {
+            at_begin: self.values.clone(),
+            hidden: BTreeMap::new(),
+        });
     }
 
     pub fn end(&mut self, is_commit: bool) {
-        let Some(transaction) = self.transaction.take() else { return };
+        let Some(transaction) = self.transaction.take() else {
+            return;
+        };
         if !is_commit {
             self.values = transaction.at_begin;
             return;
@@ -229,7 +438,10 @@ impl Settings {
         PARAMETERS
             .iter()
             .map(|p| {
-                let value = self.values.get(&key(p.name)).map_or(p.default, String::as_str);
+                let value = self
+                    .values
+                    .get(&key(p.name))
+                    .map_or(p.default, String::as_str);
                 (p.name, value.to_string(), p.description)
             })
             .collect()
@@ -239,7 +451,15 @@ impl Settings {
     pub fn reported(&self) -> Vec<(&'static str, String)> {
         let values = PARAMETERS.iter().filter(|p| p.is_reported);
         values
-            .map(|p| (p.name, self.values.get(&key(p.name)).map_or(p.default, String::as_str).to_string()))
+            .map(|p| {
+                (
+                    p.name,
+                    self.values
+                        .get(&key(p.name))
+                        .map_or(p.default, String::as_str)
+                        .to_string(),
+                )
+            })
             .collect()
     }
 
@@ -275,19 +495,28 @@ impl Settings {
 
     /// Schemas of `search_path`, without `"$user"`.
     pub fn search_path(&self) -> Vec<String> {
-        split_names(self.value("search_path")).into_iter().filter(|s| s != "$user").collect()
+        split_names(self.value("search_path"))
+            .into_iter()
+            .filter(|s| s != "$user")
+            .collect()
     }
 
     /// The schema in which new relations are created and unqualified names are looked up first.
     pub fn current_schema(&self) -> String {
         let path = self.search_path();
-        path.into_iter().find(|s| s != "pg_catalog").unwrap_or_else(|| "public".to_string())
+        path.into_iter()
+            .find(|s| s != "pg_catalog")
+            .unwrap_or_else(|| "public".to_string())
     }
 }
 
 impl Parameter {
     fn check(&self, value: &str) -> Result<String, SettingError> {
-        let invalid = |hint: Option<String>| SettingError::Invalid { name: self.name, value: value.to_string(), hint };
+        let invalid = |hint: Option<String>| SettingError::Invalid {
+            name: self.name,
+            value: value.to_string(),
+            hint,
+        };
         let trimmed = value.trim();
         match self.domain {
             Domain::ReadOnly => Err(SettingError::ReadOnly(self.name)),
@@ -299,23 +528,40 @@ impl Parameter {
             },
             Domain::Int { min, max } => match trimmed.parse::<i64>() {
                 Ok(n) if (min..=max).contains(&n) => Ok(n.to_string()),
-                _ => Err(invalid(Some(format!("It must be a number between {min} and {max}.")))),
+                _ => Err(invalid(Some(format!(
+                    "It must be a number between {min} and {max}."
+                )))),
             },
             Domain::Time => match parse_duration(self.name, trimmed) {
                 Ok(time) => Ok(shown_duration(time)),
-                Err(_) => Err(invalid(Some("Valid units for this parameter are us, ms, s, min, h, d.".into()))),
+                Err(_) => Err(invalid(Some(
+                    "Valid units for this parameter are us, ms, s, min, h, d.".into(),
+                ))),
             },
             Domain::OneOf(allowed) => {
                 let found = allowed.iter().find(|a| a.eq_ignore_ascii_case(trimmed));
                 let hint = format!("Available values: {}.", allowed.join(", "));
-                found.map(|a| a.to_string()).ok_or_else(|| invalid(Some(hint)))
+                found
+                    .map(|a| a.to_string())
+                    .ok_or_else(|| invalid(Some(hint)))
             }
             Domain::TimeZone => canonical_time_zone(trimmed).ok_or_else(|| invalid(None)),
-            Domain::DateStyle => match trimmed.to_ascii_lowercase().split(',').next().map(str::trim) {
+            Domain::DateStyle => match trimmed
+                .to_ascii_lowercase()
+                .split(',')
+                .next()
+                .map(str::trim)
+            {
                 Some("iso" | "mdy" | "dmy" | "ymd" | "default") => Ok("ISO, MDY".into()),
-                _ => Err(invalid(Some("Dates are always written in the ISO style.".into()))),
+                _ => Err(invalid(Some(
+                    "Dates are always written in the ISO style.".into(),
+                ))),
             },
-            Domain::Encoding => match trimmed.to_ascii_lowercase().replace(['-', '_'], "").as_str() {
+            Domain::Encoding => match trimmed
+                .to_ascii_lowercase()
+                .replace(['-', '_'], "")
+                .as_str()
+            {
                 "utf8" | "unicode" | "sqlascii" => Ok("UTF8".into()),
                 _ => Err(invalid(Some("Only UTF8 is supported.".into()))),
             },
@@ -326,7 +572,12 @@ impl Parameter {
 /// A time as `SHOW` prints it: in the largest unit that divides it.
 fn shown_duration(time: Duration) -> String {
     let ms = time.as_millis();
-    let units = [(86_400_000, "d"), (3_600_000, "h"), (60_000, "min"), (1000, "s")];
+    let units = [
+        (86_400_000, "d"),
+        (3_600_000, "h"),
+        (60_000, "min"),
+        (1000, "s"),
+    ];
     match units.iter().find(|(size, _)| ms > 0 && ms % size == 0) {
         _ if ms == 0 => "0".to_string(),
         Some((size, unit)) => format!("{}{unit}", ms / size),
@@ -345,7 +596,9 @@ fn canonical_time_zone(text: &str) -> Option<String> {
 fn key(name: &str) -> String {
     match name.to_ascii_lowercase().as_str() {
         "time zone" | "timezone" => "timezone".to_string(),
-        "session characteristics as transaction isolation level" => "default_transaction_isolation".to_string(),
+        "session characteristics as transaction isolation level" => {
+            "default_transaction_isolation".to_string()
+        }
         "names" => "client_encoding".to_string(),
         other => other.to_string(),
     }
@@ -353,7 +606,9 @@ fn key(name: &str) -> String {
 
 fn find(name: &str) -> Option<&'static Parameter> {
     let name = key(name);
-    PARAMETERS.iter().find(|p| p.name.eq_ignore_ascii_case(&name))
+    PARAMETERS
+        .iter()
+        .find(|p| p.name.eq_ignore_ascii_case(&name))
 }
 
 /// Splits a list of identifiers, quoted or not.
@@ -361,10 +616,12 @@ fn split_names(text: &str) -> Vec<String> {
     text.split(',')
         .map(str::trim)
         .filter(|s| !s.is_empty())
-        .map(|s| match s.strip_prefix('"').and_then(|s| s.strip_suffix('"')) {
-            Some(quoted) => quoted.replace("\"\"", "\""),
-            None => s.trim_matches('\'').to_ascii_lowercase(),
-        })
+        .map(
+            |s| match s.strip_prefix('"').and_then(|s| s.strip_suffix('"')) {
+                Some(quoted) => quoted.replace("\"\"", "\""),
+                None => s.trim_matches('\'').to_ascii_lowercase(),
+            },
+        )
         .collect()
 }
 
@@ -383,14 +640,36 @@ mod tests {
             ("datestyle", "ISO", Ok("ISO, MDY")),
             ("myapp.user", "7", Ok("7")),
             ("client_encoding", "'utf-8'".trim_matches('\''), Ok("UTF8")),
-            ("extra_float_digits", "9", Err("invalid value for parameter \"extra_float_digits\": \"9\"")),
-            ("server_version", "16", Err("parameter \"server_version\" cannot be changed")),
-            ("nonsense", "1", Err("unrecognized configuration parameter \"nonsense\"")),
-            ("timezone", "Mars/Olympus", Err("invalid value for parameter \"TimeZone\": \"Mars/Olympus\"")),
+            (
+                "extra_float_digits",
+                "9",
+                Err("invalid value for parameter \"extra_float_digits\": \"9\""),
+            ),
+            (
+                "server_version",
+                "16",
+                Err("parameter \"server_version\" cannot be changed"),
+            ),
+            (
+                "nonsense",
+                "1",
+                Err("unrecognized configuration parameter \"nonsense\""),
+            ),
+            (
+                "timezone",
+                "Mars/Olympus",
+                Err("invalid value for parameter \"TimeZone\": \"Mars/Olympus\""),
+            ),
         ];
         for (name, value, expected) in cases {
-            let got = settings.set(name, Some(value), false).map_err(|e| e.to_string());
-            assert_eq!(got, expected.map(str::to_string).map_err(str::to_string), "{name} = {value}");
+            let got = settings
+                .set(name, Some(value), false)
+                .map_err(|e| e.to_string());
+            assert_eq!(
+                got,
+                expected.map(str::to_string).map_err(str::to_string),
+                "{name} = {value}"
+            );
         }
         assert_eq!(settings.statement_timeout(), Some(Duration::from_secs(120)));
     }
@@ -417,14 +696,19 @@ mod tests {
     fn search_path() {
         let mut settings = Settings::default();
         assert_eq!(settings.current_schema(), "public");
-        settings.set("search_path", Some("Sales, \"Odd\"\"Name\", public"), false).unwrap();
+        settings
+            .set("search_path", Some("Sales, \"Odd\"\"Name\", public"), false)
+            .unwrap();
         assert_eq!(settings.search_path(), ["sales", "Odd\"Name", "public"]);
         assert_eq!(settings.current_schema(), "sales");
     }
 
     #[test]
     fn parameters_are_sorted() {
-        let names: Vec<_> = PARAMETERS.iter().map(|p| p.name.to_ascii_lowercase()).collect();
+        let names: Vec<_> = PARAMETERS
+            .iter()
+            .map(|p| p.name.to_ascii_lowercase())
+            .collect();
         assert!(names.is_sorted());
     }
 }

@@ -39,8 +39,10 @@ const PROCESSES: &[Column] = &[
 /// Rows built in memory as a statement's result.
 pub fn execution(batch: RecordBatch, tag: RowTag) -> Execution {
     let schema = batch.schema();
-    let stream: SendableRecordBatchStream =
-        Box::pin(RecordBatchStreamAdapter::new(schema, futures::stream::iter([Ok(batch)])));
+    let stream: SendableRecordBatchStream = Box::pin(RecordBatchStreamAdapter::new(
+        schema,
+        futures::stream::iter([Ok(batch)]),
+    ));
     Execution::Rows { stream, tag }
 }
 
@@ -68,11 +70,17 @@ impl Shown {
 
 impl Session {
     pub fn show(&mut self, show: &Show) -> Result<Execution, PgError> {
-        Ok(execution(self.show_rows(show)?.batch(), RowTag::Fixed("SHOW".to_string())))
+        Ok(execution(
+            self.show_rows(show)?.batch(),
+            RowTag::Fixed("SHOW".to_string()),
+        ))
     }
 
     pub fn describe_relation(&mut self, name: &ObjectName) -> Result<Execution, PgError> {
-        Ok(execution(self.describe_rows(name)?.batch(), RowTag::Fixed("DESCRIBE".to_string())))
+        Ok(execution(
+            self.describe_rows(name)?.batch(),
+            RowTag::Fixed("DESCRIBE".to_string()),
+        ))
     }
 
     pub fn show_rows(&mut self, show: &Show) -> Result<Shown, PgError> {
@@ -82,14 +90,19 @@ impl Session {
             Show::Tables => relations(catalog, |o| matches!(o.kind, ObjectKind::Table(_))),
             Show::Sources => relations(catalog, |o| matches!(o.kind, ObjectKind::Source(_))),
             Show::Views => relations(catalog, |o| matches!(o.kind, ObjectKind::View(_))),
-            Show::MaterializedViews => relations(catalog, |o| matches!(o.kind, ObjectKind::MaterializedView(_))),
+            Show::MaterializedViews => relations(catalog, |o| {
+                matches!(o.kind, ObjectKind::MaterializedView(_))
+            }),
             // neither exists in this version
             Show::Sinks | Show::Indexes => Rows::new(RELATIONS),
             Show::Columns { relation } => self.describe_rows(relation)?,
             Show::Create { name } => {
                 let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
                 let mut rows = Rows::new(CREATE);
-                rows.push(vec![object.name.to_string().into(), shown_sql(&object).into()]);
+                rows.push(vec![
+                    object.name.to_string().into(),
+                    shown_sql(&object).into(),
+                ]);
                 rows
             }
             Show::Schemas => {
@@ -114,7 +127,10 @@ impl Session {
         let value = settings.get(name)?;
         let column = settings.spelling(name);
         let array = std::sync::Arc::new(arrow::array::StringArray::from(vec![value]));
-        Ok(Shown::Setting(RecordBatch::try_from_iter([(column, array as arrow::array::ArrayRef)])?))
+        Ok(Shown::Setting(RecordBatch::try_from_iter([(
+            column,
+            array as arrow::array::ArrayRef,
+        )])?))
     }
 
     fn processes(&self) -> Rows {
@@ -143,11 +159,17 @@ impl Session {
                 None => names.search_path(),
             };
             for schema in schemas {
-                let Some(found) = names.system_schema(&schema, &name.name)? else { continue };
+                let Some(found) = names.system_schema(&schema, &name.name)? else {
+                    continue;
+                };
                 for field in found.fields() {
                     let data_type = rivermark_planner::types::SqlType::of_field(field).to_string();
-                    let known: [Cell; 4] =
-                        [field.name().as_str().into(), data_type.into(), true.into(), false.into()];
+                    let known: [Cell; 4] = [
+                        field.name().as_str().into(),
+                        data_type.into(),
+                        true.into(),
+                        false.into(),
+                    ];
                     rows.push(known.into_iter().chain([Cell::Null, Cell::Null]).collect());
                 }
                 return Ok(rows);
@@ -173,7 +195,11 @@ impl Session {
 }
 
 fn relations(catalog: &Catalog, is_shown: impl Fn(&Object) -> bool) -> Rows {
-    let mut names: Vec<&QualifiedName> = catalog.objects().filter(|o| is_shown(o)).map(|o| &o.name).collect();
+    let mut names: Vec<&QualifiedName> = catalog
+        .objects()
+        .filter(|o| is_shown(o))
+        .map(|o| &o.name)
+        .collect();
     names.sort();
     let mut rows = Rows::new(RELATIONS);
     for name in names {

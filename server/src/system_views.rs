@@ -126,10 +126,14 @@ fn sources(names: &Namespace) -> Rows {
 fn materialized_views(names: &Namespace) -> Rows {
     let mut rows = Rows::new(MATERIALIZED_VIEWS);
     for view in names.server.engine.materialized_views() {
-        let definition = names.snapshot.catalog.get(view.view).and_then(|o| match &o.kind {
-            ObjectKind::MaterializedView(view) => Some(view.query.clone()),
-            ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::View(_) => None,
-        });
+        let definition = names
+            .snapshot
+            .catalog
+            .get(view.view)
+            .and_then(|o| match &o.kind {
+                ObjectKind::MaterializedView(view) => Some(view.query.clone()),
+                ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::View(_) => None,
+            });
         let error = match &view.state {
             ViewState::Failed(error) => Some(error.clone()),
             ViewState::Backfilling | ViewState::Running | ViewState::NeedsRebuild => None,
@@ -165,7 +169,9 @@ fn shown_payload(payload: &[u8]) -> String {
 }
 
 fn object_name(catalog: &Catalog, letter: &DeadLetter) -> String {
-    catalog.get(letter.object).map_or_else(|| format!("({})", letter.object), |o| o.name.to_string())
+    catalog
+        .get(letter.object)
+        .map_or_else(|| format!("({})", letter.object), |o| o.name.to_string())
 }
 
 fn dead_letters(names: &Namespace) -> Result<Rows, PgError> {

@@ -49,7 +49,10 @@ impl Transaction {
     /// The snapshot that a statement reads: the block's, or the newest.
     pub fn snapshot(&mut self, engine: &Engine) -> Arc<Snapshot> {
         match self {
-            Transaction::Open(open) => open.snapshot.get_or_insert_with(|| engine.snapshot()).clone(),
+            Transaction::Open(open) => open
+                .snapshot
+                .get_or_insert_with(|| engine.snapshot())
+                .clone(),
             Transaction::None | Transaction::Failed => engine.snapshot(),
         }
     }
@@ -66,7 +69,9 @@ impl Transaction {
     pub fn defer(&mut self, write: TableWrite) {
         match self {
             Transaction::Open(open) => open.writes.push(write),
-            Transaction::None | Transaction::Failed => unreachable!("writes are deferred in an open transaction only"),
+            Transaction::None | Transaction::Failed => {
+                unreachable!("writes are deferred in an open transaction only")
+            }
         }
     }
 
@@ -110,5 +115,8 @@ pub fn own_writes(table: &str) -> PgError {
 
 /// The error for a statement that can not be part of a block.
 pub fn refused_in_block(what: &str) -> PgError {
-    PgError::new(SqlState::ActiveSqlTransaction, format!("{what} cannot run inside a transaction block"))
+    PgError::new(
+        SqlState::ActiveSqlTransaction,
+        format!("{what} cannot run inside a transaction block"),
+    )
 }

@@ -17,10 +17,18 @@ use datafusion_pg_catalog::sql::PostgresCompatibilityParser;
 use crate::pg_error::PgError;
 use crate::sqlstate::SqlState;
 
-static PARSER: LazyLock<PostgresCompatibilityParser> = LazyLock::new(PostgresCompatibilityParser::new);
+static PARSER: LazyLock<PostgresCompatibilityParser> =
+    LazyLock::new(PostgresCompatibilityParser::new);
 
 /// Words that only statements about the catalog contain.
-const MARKS: &[&str] = &["pg_catalog", "information_schema", "regclass", "regtype", "regproc", "regnamespace"];
+const MARKS: &[&str] = &[
+    "pg_catalog",
+    "information_schema",
+    "regclass",
+    "regtype",
+    "regproc",
+    "regnamespace",
+];
 
 /// Whether the statement is about the catalog.
 pub fn mentions_catalog(sql: &str) -> bool {
@@ -31,7 +39,9 @@ pub fn mentions_catalog(sql: &str) -> bool {
     // `FROM pg_class`, `JOIN pg_type t`: any word that names one of the catalog's tables
     lower
         .split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'))
-        .any(|word| word.starts_with("pg_") && super::system_relations().iter().any(|r| r.name == word))
+        .any(|word| {
+            word.starts_with("pg_") && super::system_relations().iter().any(|r| r.name == word)
+        })
 }
 
 /// Fragments of statements that DataFusion can not run, with what means the same here.
@@ -66,7 +76,17 @@ const REPLACEMENTS: &[(&str, &str)] = &[
         "NULL",
     ),
     // psql \d: foreign keys that refer to the table, by way of its partitions. There are none of either.
-    ("confrelid IN (SELECT pg_catalog.pg_partition_ancestors(", "confrelid IN (SELECT pg_catalog.abs("),
+    (
+        "confrelid IN (SELECT pg_catalog.pg_partition_ancestors(",
+        "confrelid IN (SELECT rm_oid(",
+    ),
+    // psql \z: the roles of a policy, kept as text in the static table. There are no policies.
+    ("WHERE oid = ANY (polroles)", "WHERE false"),
+    // psql \d: a column's default. The crate's rules would make it NULL, since it is a subquery of the select list.
+    (
+        "(SELECT pg_catalog.pg_get_expr(d.adbin, d.adrelid, true) FROM pg_catalog.pg_attrdef d WHERE d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.atthasdef)",
+        "rm_column_default(a.attrelid, a.attnum)",
+    ),
     // psql \d of an index: deferrable constraints. There are none.
     (
         "(NOT i.indimmediate) AND EXISTS (SELECT 1 FROM pg_catalog.pg_constraint WHERE conrelid = i.indrelid AND conindid = i.indexrelid AND contype IN ('p','u','x') AND condeferrable)",
@@ -77,7 +97,10 @@ const REPLACEMENTS: &[(&str, &str)] = &[
         "false",
     ),
     // psql \dT: row types. They have no rows in pg_type here.
-    ("(SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)", "false"),
+    (
+        "(SELECT c.relkind = 'c' FROM pg_catalog.pg_class c WHERE c.oid = t.typrelid)",
+        "false",
+    ),
     // psql \du: memberships. There is one role.
     (
         "ARRAY(SELECT b.rolname FROM pg_catalog.pg_auth_members m JOIN pg_catalog.pg_roles b ON (m.roleid = b.oid) WHERE m.member = r.oid)",
@@ -118,7 +141,16 @@ fn normalize(sql: &str) -> String {
 
 /// Removes `--` comments, which `normalize` would otherwise run into the next line.
 fn without_comments(sql: &str) -> String {
-    sql.lines().map(|line| if line.trim_start().starts_with("--") { "" } else { line }).collect::<Vec<_>>().join("\n")
+    sql.lines()
+        .map(|line| {
+            if line.trim_start().starts_with("--") {
+                ""
+            } else {
+                line
+            }
+        })
+        .collect::<Vec<_>>()
+        .join("\n")
 }
 
 /// The statement, made fit. Fails where even PostgreSQL's parser would.
@@ -143,20 +175,29 @@ pub fn rewrite(sql: &str) -> Result<Statement, PgError> {
             });
             Ok(statement)
         }
-        _ => Err(PgError::new(SqlState::SyntaxError, "syntax error: expected one statement")),
+        _ => Err(PgError::new(
+            SqlState::SyntaxError,
+            "syntax error: expected one statement",
+        )),
     }
 }
 
 /// `ARRAY(SELECT x FROM … ORDER BY y)` as `(SELECT array_agg(x ORDER BY y) FROM …)`, which DataFusion has.
 fn aggregated_array(expr: &Expr) -> Option<Expr> {
-    let Expr::Function(function) = expr else { return None };
-    let FunctionArguments::Subquery(query) = &function.args else { return None };
+    let Expr::Function(function) = expr else {
+        return None;
+    };
+    let FunctionArguments::Subquery(query) = &function.args else {
+        return None;
+    };
     if !function.name.to_string().eq_ignore_ascii_case("array") {
         return None;
     }
     let mut query = query.as_ref().clone();
     let order = query.order_by.take();
-    let SetExpr::Select(select) = query.body.as_mut() else { return None };
+    let SetExpr::Select(select) = query.body.as_mut() else {
+        return None;
+    };
     let [SelectItem::UnnamedExpr(item) | SelectItem::ExprWithAlias { expr: item, .. }] =
         select.projection.as_mut_slice()
     else {
@@ -174,7 +215,11 @@ fn aggregated_array(expr: &Expr) -> Option<Expr> {
         Some(OrderByKind::All(_)) | None => String::new(),
     };
     let call = format!("array_agg({item}{order})");
-    *item = Parser::new(&PostgreSqlDialect {}).try_with_sql(&call).ok()?.parse_expr().ok()?;
+    *item = Parser::new(&PostgreSqlDialect {})
+        .try_with_sql(&call)
+        .ok()?
+        .parse_expr()
+        .ok()?;
     Some(Expr::Subquery(Box::new(query)))
 }
 
@@ -204,8 +249,15 @@ mod tests {
 
     #[test]
     fn array_subqueries_become_aggregates() {
-        let rewritten = rewrite("SELECT ARRAY(SELECT a FROM pg_catalog.pg_am a WHERE oid = c.oid ORDER BY 1) FROM pg_class c");
+        let rewritten = rewrite(
+            "SELECT ARRAY(SELECT a FROM pg_catalog.pg_am a WHERE oid = c.oid ORDER BY 1) FROM pg_class c",
+        );
         let text = rewritten.unwrap().to_string();
-        assert!(text.contains("(SELECT array_agg(a ORDER BY a) FROM pg_catalog.pg_am a WHERE oid = c.oid)"), "{text}");
+        assert!(
+            text.contains(
+                "(SELECT array_agg(a ORDER BY a) FROM pg_catalog.pg_am a WHERE oid = c.oid)"
+            ),
+            "{text}"
+        );
     }
 }

@@ -7,13 +7,22 @@ use super::{oids, relations};
 /// An identifier as it must be written in SQL.
 pub fn quote_identifier(name: &str) -> String {
     let is_plain = name.starts_with(|c: char| c.is_ascii_lowercase() || c == '_')
-        && name.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
-    if is_plain { name.to_string() } else { format!("\"{}\"", name.replace('"', "\"\"")) }
+        && name
+            .chars()
+            .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_');
+    if is_plain {
+        name.to_string()
+    } else {
+        format!("\"{}\"", name.replace('"', "\"\""))
+    }
 }
 
 fn column_list(object: &Object, columns: &[usize]) -> String {
     let attributes = relations::attributes(object);
-    let names: Vec<_> = columns.iter().map(|c| quote_identifier(&attributes[*c].name)).collect();
+    let names: Vec<_> = columns
+        .iter()
+        .map(|c| quote_identifier(&attributes[*c].name))
+        .collect();
     names.join(", ")
 }
 
@@ -46,11 +55,17 @@ pub fn index_definition(object: &Object, column: i64) -> Option<String> {
 pub fn constraint_definition(catalog: &Catalog, oid: i64) -> Option<String> {
     if let Some(object) = oids::keyed_object(catalog, oid) {
         let table = relations::keyed_table(object)?;
-        return Some(format!("PRIMARY KEY ({})", column_list(object, &table.primary_key)));
+        return Some(format!(
+            "PRIMARY KEY ({})",
+            column_list(object, &table.primary_key)
+        ));
     }
     let (object, index) = oids::check_of(catalog, oid)?;
     match &object.kind {
-        ObjectKind::Table(table) => table.checks.get(index).map(|(_, text)| format!("CHECK ({text})")),
+        ObjectKind::Table(table) => table
+            .checks
+            .get(index)
+            .map(|(_, text)| format!("CHECK ({text})")),
         ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::MaterializedView(_) => None,
     }
 }
@@ -74,7 +89,19 @@ pub fn description(catalog: &Catalog, oid: i64, column: i64) -> Option<String> {
         return object.comment.clone();
     }
     let position = usize::try_from(column - 1).ok()?;
-    relations::attributes(object).into_iter().nth(position)?.comment
+    relations::attributes(object)
+        .into_iter()
+        .nth(position)?
+        .comment
+}
+
+/// The DEFAULT or generation expression of a column.
+pub fn column_default(catalog: &Catalog, oid: i64, column: i64) -> Option<String> {
+    let position = usize::try_from(column - 1).ok()?;
+    relations::attributes(oids::object(catalog, oid)?)
+        .into_iter()
+        .nth(position)?
+        .expression
 }
 
 #[cfg(test)]
@@ -83,7 +110,12 @@ mod tests {
 
     #[test]
     fn identifiers_are_quoted_when_they_must_be() {
-        for (name, quoted) in [("abc_1", "abc_1"), ("Abc", "\"Abc\""), ("1a", "\"1a\""), ("a\"b", "\"a\"\"b\"")] {
+        for (name, quoted) in [
+            ("abc_1", "abc_1"),
+            ("Abc", "\"Abc\""),
+            ("1a", "\"1a\""),
+            ("a\"b", "\"a\"\"b\""),
+        ] {
             assert_eq!(quote_identifier(name), quoted);
         }
     }

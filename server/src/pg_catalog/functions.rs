@@ -6,12 +6,15 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanBuilder, Int32Builder, Int64Builder, StringBuilder};
+use arrow::array::{
+    Array, ArrayRef, AsArray, BooleanBuilder, Int32Builder, Int64Builder, StringBuilder,
+};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature, Volatility,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
+    Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::Catalog;
@@ -65,7 +68,9 @@ struct SystemFunction {
 
 impl fmt::Debug for SystemFunction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SystemFunction").field("name", &self.name).finish_non_exhaustive()
+        f.debug_struct("SystemFunction")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
     }
 }
 
@@ -101,7 +106,12 @@ impl ScalarUDFImpl for SystemFunction {
             .map(|a| a.to_array(args.number_rows))
             .collect::<Result<Vec<_>>>()?;
         let cells = (0..args.number_rows)
-            .map(|row| (self.body)(&Arguments { arrays: &arrays, row }))
+            .map(|row| {
+                (self.body)(&Arguments {
+                    arrays: &arrays,
+                    row,
+                })
+            })
             .collect::<Result<Vec<_>>>()?;
         Ok(ColumnarValue::Array(to_array(&self.returns, cells)?))
     }
@@ -125,7 +135,9 @@ fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRef> {
         DataType::Boolean => build!(BooleanBuilder, Cell::Bool(value) => value),
         DataType::Int32 => build!(Int32Builder, Cell::Int(value) => value as i32),
         DataType::Int64 => build!(Int64Builder, Cell::Int(value) => value),
-        other => Err(DataFusionError::Internal(format!("system functions do not return {other}"))),
+        other => Err(DataFusionError::Internal(format!(
+            "system functions do not return {other}"
+        ))),
     }
 }
 
@@ -143,20 +155,31 @@ impl Registry {
         returns: DataType,
         body: impl Fn(&Arguments) -> Result<Cell> + Send + Sync + 'static,
     ) {
-        let count = |n: &usize| if *n == 0 { TypeSignature::Nullary } else { TypeSignature::Any(*n) };
+        let count = |n: &usize| {
+            if *n == 0 {
+                TypeSignature::Nullary
+            } else {
+                TypeSignature::Any(*n)
+            }
+        };
         let signature = match arguments {
             [one] => count(one),
             several => TypeSignature::OneOf(several.iter().map(count).collect()),
         };
         // Stable, not immutable: the answer depends on the session. set_config acts, so it must run each time.
-        let volatility = if name == "set_config" { Volatility::Volatile } else { Volatility::Stable };
-        self.functions.push(ScalarUDF::new_from_impl(SystemFunction {
-            name,
-            signature: Signature::new(signature, volatility),
-            returns,
-            body: Box::new(body),
-            session: self.session,
-        }));
+        let volatility = if name == "set_config" {
+            Volatility::Volatile
+        } else {
+            Volatility::Stable
+        };
+        self.functions
+            .push(ScalarUDF::new_from_impl(SystemFunction {
+                name,
+                signature: Signature::new(signature, volatility),
+                returns,
+                body: Box::new(body),
+                session: self.session,
+            }));
     }
 
     fn text(
@@ -168,7 +191,13 @@ impl Registry {
         self.add(name, arguments, DataType::Utf8, move |a| Ok(body(a).into()));
     }
 
-    fn constant(&mut self, names: &[&'static str], arguments: &[usize], returns: DataType, value: Cell) {
+    fn constant(
+        &mut self,
+        names: &[&'static str],
+        arguments: &[usize],
+        returns: DataType,
+        value: Cell,
+    ) {
         for name in names {
             let value = value.clone();
             self.add(name, arguments, returns.clone(), move |_| Ok(value.clone()));
@@ -199,7 +228,11 @@ impl ScalarUDFImpl for TypeOf {
         let name = match args.arg_fields.first() {
             Some(field) if *field.data_type() == DataType::Null => "unknown".to_string(),
             Some(field) => SqlType::of_field(field).to_string(),
-            None => return Err(DataFusionError::Internal("pg_typeof takes one argument".to_string())),
+            None => {
+                return Err(DataFusionError::Internal(
+                    "pg_typeof takes one argument".to_string(),
+                ));
+            }
         };
         Ok(ColumnarValue::Scalar(ScalarValue::Utf8(Some(name))))
     }
@@ -207,13 +240,18 @@ impl ScalarUDFImpl for TypeOf {
 
 /// The functions of one session.
 pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
-    let mut registry = Registry { session: session.pid, functions: Vec::new() };
+    let mut registry = Registry {
+        session: session.pid,
+        functions: Vec::new(),
+    };
     session_functions(&mut registry, session);
     setting_functions(&mut registry, session);
     object_functions(&mut registry, session);
     name_functions(&mut registry, session);
     presence_functions(&mut registry);
-    let type_of = TypeOf { signature: Signature::any(1, Volatility::Stable) };
+    let type_of = TypeOf {
+        signature: Signature::any(1, Volatility::Stable),
+    };
     registry.functions.push(ScalarUDF::new_from_impl(type_of));
     registry.functions
 }
@@ -227,22 +265,54 @@ fn session_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         registry.text(name, &[0], |_| Some(DATABASE_NAME.to_string()));
     }
     let shared = session.clone();
-    registry.text("current_schema", &[0], move |_| Some(shared.settings.lock().current_schema()));
+    registry.text("current_schema", &[0], move |_| {
+        Some(shared.settings.lock().current_schema())
+    });
     registry.text("version", &[0], |_| Some(VERSION_TEXT.to_string()));
-    registry.constant(&["pg_backend_pid"], &[0], DataType::Int32, session.pid.into());
-    registry.constant(&["pg_is_in_recovery"], &[0], DataType::Boolean, false.into());
-    registry.constant(&["inet_server_addr", "inet_client_addr"], &[0], DataType::Utf8, Cell::Null);
-    registry.constant(&["inet_server_port", "inet_client_port"], &[0], DataType::Int32, Cell::Null);
+    registry.constant(
+        &["pg_backend_pid"],
+        &[0],
+        DataType::Int32,
+        session.pid.into(),
+    );
+    registry.constant(
+        &["pg_is_in_recovery"],
+        &[0],
+        DataType::Boolean,
+        false.into(),
+    );
+    registry.constant(
+        &["inet_server_addr", "inet_client_addr"],
+        &[0],
+        DataType::Utf8,
+        Cell::Null,
+    );
+    registry.constant(
+        &["inet_server_port", "inet_client_port"],
+        &[0],
+        DataType::Int32,
+        Cell::Null,
+    );
     registry.text("pg_get_userbyid", &[1], {
         let user = session.user.clone();
-        move |a| a.int(0).map(|oid| if oid == oids::OWNER { user.clone() } else { format!("unknown (OID={oid})") })
+        move |a| {
+            a.int(0).map(|oid| {
+                if oid == oids::OWNER {
+                    user.clone()
+                } else {
+                    format!("unknown (OID={oid})")
+                }
+            })
+        }
     });
 }
 
 fn setting_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     let shared = session.clone();
     registry.add("current_setting", &[1, 2], DataType::Utf8, move |a| {
-        let Some(name) = a.text(0) else { return Ok(Cell::Null) };
+        let Some(name) = a.text(0) else {
+            return Ok(Cell::Null);
+        };
         let missing_is_ok = a.len() == 2 && a.text(1).is_some_and(|t| t == "true");
         match shared.settings.lock().get(&name) {
             Ok(value) => Ok(value.into()),
@@ -258,8 +328,12 @@ fn setting_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         };
         let value = a.text(1);
         let is_local = a.text(2).is_some_and(|t| t == "true");
-        let set = shared.settings.lock().set(&name, value.as_deref(), is_local);
-        set.map(Cell::from).map_err(|error| DataFusionError::External(Box::new(PgError::from(error))))
+        let set = shared
+            .settings
+            .lock()
+            .set(&name, value.as_deref(), is_local);
+        set.map(Cell::from)
+            .map_err(|error| DataFusionError::External(Box::new(PgError::from(error))))
     });
 }
 
@@ -273,7 +347,9 @@ fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         let catalog = current();
         let object = match a.int(0) {
             Some(oid) => oids::object(&catalog, oid),
-            None => find_relation(&catalog, &a.text(0)?).and_then(|oid| oids::object(&catalog, oid)),
+            None => {
+                find_relation(&catalog, &a.text(0)?).and_then(|oid| oids::object(&catalog, oid))
+            }
         };
         object.and_then(definitions::view_definition)
     });
@@ -288,9 +364,17 @@ fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         definitions::constraint_definition(&current(), a.int(0)?)
     });
     // pg_attrdef.adbin holds the text itself
-    registry.text("pg_get_expr", &[2, 3], |a| a.text(0).filter(|t| !t.is_empty()));
+    registry.text("pg_get_expr", &[2, 3], |a| {
+        a.text(0).filter(|t| !t.is_empty())
+    });
     let current = catalog(session);
-    registry.text("obj_description", &[1, 2], move |a| definitions::description(&current(), a.int(0)?, 0));
+    registry.text("obj_description", &[1, 2], move |a| {
+        definitions::description(&current(), a.int(0)?, 0)
+    });
+    let current = catalog(session);
+    registry.text("rm_column_default", &[2], move |a| {
+        definitions::column_default(&current(), a.int(0)?, a.int(1)?)
+    });
     let current = catalog(session);
     registry.text("col_description", &[2], move |a| {
         definitions::description(&current(), a.int(0)?, a.int(1)?)
@@ -300,31 +384,55 @@ fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
 fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     let shared = session.clone();
     registry.add("to_regclass", &[1], DataType::Int32, move |a| {
-        Ok(a.text(0).and_then(|name| find_relation(&shared.catalog.read(), &name)).into())
+        Ok(a.text(0)
+            .and_then(|name| find_relation(&shared.catalog.read(), &name))
+            .into())
     });
+    registry.add("rm_oid", &[1], DataType::Int32, |a| Ok(a.int(0).into()));
     let shared = session.clone();
     registry.add("pg_table_is_visible", &[1], DataType::Boolean, move |a| {
-        let Some(oid) = a.int(0) else { return Ok(Cell::Null) };
+        let Some(oid) = a.int(0) else {
+            return Ok(Cell::Null);
+        };
         let path = shared.settings.lock().search_path();
         let is_visible = |schema: &str| schema == "pg_catalog" || path.iter().any(|s| s == schema);
         let catalog = shared.catalog.read();
         let object = oids::object(&catalog, oid).or_else(|| oids::keyed_object(&catalog, oid));
         let system = || super::system_relation(oid).is_none_or(|r| is_visible(r.schema));
-        Ok(object.map_or_else(system, |o| is_visible(&o.name.schema)).into())
+        Ok(object
+            .map_or_else(system, |o| is_visible(&o.name.schema))
+            .into())
     });
     let shared = session.clone();
     registry.text("regclass_name", &[1], move |a| {
         let oid = a.int(0)?;
         definitions::relation_name(&shared.catalog.read(), oid).or_else(|| Some(oid.to_string()))
     });
-    registry.text("quote_literal", &[1], |a| a.text(0).map(|t| format!("'{}'", t.replace('\'', "''"))));
+    registry.text("quote_literal", &[1], |a| {
+        a.text(0).map(|t| format!("'{}'", t.replace('\'', "''")))
+    });
     registry.text("quote_nullable", &[1], |a| {
-        Some(a.text(0).map_or("NULL".to_string(), |t| format!("'{}'", t.replace('\'', "''"))))
+        Some(a.text(0).map_or("NULL".to_string(), |t| {
+            format!("'{}'", t.replace('\'', "''"))
+        }))
     });
     registry.text("pg_size_pretty", &[1], |a| a.int(0).map(pretty_size));
-    registry.text("pg_encoding_to_char", &[1], |a| a.int(0).map(|n| if n == 6 { "UTF8" } else { "" }.to_string()));
-    registry.constant(&["pg_char_to_encoding"], &[1], DataType::Int32, Cell::Int(6));
-    registry.constant(&["getdatabaseencoding"], &[0], DataType::Utf8, "UTF8".into());
+    registry.text("pg_encoding_to_char", &[1], |a| {
+        a.int(0)
+            .map(|n| if n == 6 { "UTF8" } else { "" }.to_string())
+    });
+    registry.constant(
+        &["pg_char_to_encoding"],
+        &[1],
+        DataType::Int32,
+        Cell::Int(6),
+    );
+    registry.constant(
+        &["getdatabaseencoding"],
+        &[0],
+        DataType::Utf8,
+        "UTF8".into(),
+    );
 }
 
 /// Functions that must exist, with the one answer that is right here.
@@ -361,10 +469,25 @@ fn presence_functions(registry: &mut Registry) {
         "pg_has_role",
     ];
     registry.constant(&privileges, &[2, 3, 4], DataType::Boolean, true.into());
-    registry.constant(&["pg_relation_is_publishable"], &[1], DataType::Boolean, false.into());
-    let sizes = ["pg_table_size", "pg_relation_size", "pg_total_relation_size", "pg_indexes_size"];
+    registry.constant(
+        &["pg_relation_is_publishable"],
+        &[1],
+        DataType::Boolean,
+        false.into(),
+    );
+    let sizes = [
+        "pg_table_size",
+        "pg_relation_size",
+        "pg_total_relation_size",
+        "pg_indexes_size",
+    ];
     registry.constant(&sizes, &[1, 2], DataType::Int64, 0.into());
-    registry.constant(&["pg_database_size", "pg_tablespace_size"], &[1], DataType::Int64, 0.into());
+    registry.constant(
+        &["pg_database_size", "pg_tablespace_size"],
+        &[1],
+        DataType::Int64,
+        0.into(),
+    );
     let absent = [
         "shobj_description",
         "pg_get_function_result",
@@ -381,10 +504,30 @@ fn presence_functions(registry: &mut Registry) {
         "pg_tablespace_location",
     ];
     registry.constant(&absent, &[1, 2], DataType::Utf8, Cell::Null);
-    registry.constant(&["pg_partition_ancestors", "pg_stat_get_numscans"], &[1], DataType::Int32, Cell::Null);
-    registry.constant(&["to_regtype", "to_regproc", "to_regnamespace"], &[1], DataType::Int32, Cell::Null);
-    registry.constant(&["txid_current", "pg_current_xact_id"], &[0], DataType::Int64, 1.into());
-    registry.constant(&["pg_advisory_unlock", "pg_try_advisory_lock"], &[1, 2], DataType::Boolean, true.into());
+    registry.constant(
+        &["pg_partition_ancestors", "pg_stat_get_numscans"],
+        &[1],
+        DataType::Int32,
+        Cell::Null,
+    );
+    registry.constant(
+        &["to_regtype", "to_regproc", "to_regnamespace"],
+        &[1],
+        DataType::Int32,
+        Cell::Null,
+    );
+    registry.constant(
+        &["txid_current", "pg_current_xact_id"],
+        &[0],
+        DataType::Int64,
+        1.into(),
+    );
+    registry.constant(
+        &["pg_advisory_unlock", "pg_try_advisory_lock"],
+        &[1, 2],
+        DataType::Boolean,
+        true.into(),
+    );
     registry.constant(&["pg_advisory_unlock_all"], &[0], DataType::Utf8, "".into());
 }
 
@@ -401,7 +544,9 @@ pub fn find_relation(catalog: &Catalog, text: &str) -> Option<i64> {
         Some((schema, name)) => (unquote(schema), unquote(name)),
         None => ("public".to_string(), unquote(text)),
     };
-    catalog.find(&QualifiedName { schema, name }).map(|o| oids::relation(o.id))
+    catalog
+        .find(&QualifiedName { schema, name })
+        .map(|o| oids::relation(o.id))
 }
 
 /// Bytes as PostgreSQL's `pg_size_pretty` prints them.
@@ -422,7 +567,12 @@ mod tests {
 
     #[test]
     fn sizes_are_printed_as_postgres_does() {
-        for (bytes, text) in [(0, "0 bytes"), (8192, "8192 bytes"), (16_384, "16 kB"), (20 << 20, "20 MB")] {
+        for (bytes, text) in [
+            (0, "0 bytes"),
+            (8192, "8192 bytes"),
+            (16_384, "16 kB"),
+            (20 << 20, "20 MB"),
+        ] {
             assert_eq!(pretty_size(bytes), text);
         }
     }

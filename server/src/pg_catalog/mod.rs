@@ -12,7 +12,9 @@ use std::sync::{Arc, LazyLock};
 
 use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, TableProvider};
 use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
-use datafusion_pg_catalog::pg_catalog::{PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables};
+use datafusion_pg_catalog::pg_catalog::{
+    PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables,
+};
 use rivermark_planner::Catalog;
 use rivermark_planner::types::SqlType;
 
@@ -36,7 +38,8 @@ type StaticTables = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyC
 
 /// The crate's tables, read once. Only those that [`live_table`] does not have are used.
 static STATIC_TABLES: LazyLock<StaticTables> = LazyLock::new(|| {
-    let tables = PgCatalogStaticTables::try_new().expect("the static tables are part of the binary");
+    let tables =
+        PgCatalogStaticTables::try_new().expect("the static tables are part of the binary");
     let catalogs: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
     PgCatalogSchemaProvider::try_new(catalogs, Arc::new(tables), EmptyContextProvider)
         .expect("no catalog is read here")
@@ -44,14 +47,50 @@ static STATIC_TABLES: LazyLock<StaticTables> = LazyLock::new(|| {
 
 /// Tables that are always empty here and that the static tables lack.
 const EMPTY_TABLES: &[(&str, &[Column])] = &[
-    ("pg_cursors", &[("name", Text), ("statement", Text), ("is_holdable", Bool)]),
+    (
+        "pg_cursors",
+        &[("name", Text), ("statement", Text), ("is_holdable", Bool)],
+    ),
     ("pg_group", &[("groname", Text), ("grosysid", Oid)]),
-    ("pg_locks", &[("locktype", Text), ("database", Oid), ("relation", Oid), ("pid", Int4), ("mode", Text)]),
-    ("pg_parameter_acl", &[("oid", Oid), ("parname", Text), ("paracl", Text)]),
-    ("pg_prepared_statements", &[("name", Text), ("statement", Text)]),
-    ("pg_sequences", &[("schemaname", Text), ("sequencename", Text), ("sequenceowner", Text)]),
-    ("pg_transform", &[("oid", Oid), ("trftype", Oid), ("trflang", Oid)]),
-    ("pg_ts_config_map", &[("mapcfg", Oid), ("maptokentype", Int4), ("mapseqno", Int4), ("mapdict", Oid)]),
+    (
+        "pg_locks",
+        &[
+            ("locktype", Text),
+            ("database", Oid),
+            ("relation", Oid),
+            ("pid", Int4),
+            ("mode", Text),
+        ],
+    ),
+    (
+        "pg_parameter_acl",
+        &[("oid", Oid), ("parname", Text), ("paracl", Text)],
+    ),
+    (
+        "pg_prepared_statements",
+        &[("name", Text), ("statement", Text)],
+    ),
+    (
+        "pg_sequences",
+        &[
+            ("schemaname", Text),
+            ("sequencename", Text),
+            ("sequenceowner", Text),
+        ],
+    ),
+    (
+        "pg_transform",
+        &[("oid", Oid), ("trftype", Oid), ("trflang", Oid)],
+    ),
+    (
+        "pg_ts_config_map",
+        &[
+            ("mapcfg", Oid),
+            ("maptokentype", Int4),
+            ("mapseqno", Int4),
+            ("mapdict", Oid),
+        ],
+    ),
 ];
 
 /// Names of the live tables.
@@ -111,7 +150,10 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
 
 /// Whether there is a table of that name.
 pub fn has(name: &str) -> bool {
-    name.starts_with("pg_") && system_relations().iter().any(|r| r.schema == "pg_catalog" && r.name == name)
+    name.starts_with("pg_")
+        && system_relations()
+            .iter()
+            .any(|r| r.schema == "pg_catalog" && r.name == name)
 }
 
 /// The table of that name, or `None`.
@@ -124,7 +166,9 @@ pub fn table(name: &str, scope: &Scope) -> Result<Option<Arc<dyn TableProvider>>
 
 /// A table whose rows are the same for ever. (The crate's other dynamic tables know nothing of our catalog.)
 fn static_table(name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
-    let Some(table) = STATIC_TABLES.build_table_by_name(name)? else { return Ok(None) };
+    let Some(table) = STATIC_TABLES.build_table_by_name(name)? else {
+        return Ok(None);
+    };
     Ok(Some(table.try_into_table_provider()?))
 }
 
@@ -135,12 +179,20 @@ static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
         user: String::new(),
         sessions: Vec::new(),
     };
-    let describe = |schema: &'static str, name: &str, fields: &arrow::datatypes::Fields| SystemRelation {
-        schema,
-        name: name.to_string(),
-        columns: fields.iter().map(|f| (f.name().clone(), SqlType::of_field(f))).collect(),
-    };
-    let mut names: Vec<&str> = PG_CATALOG_TABLES.iter().chain(LIVE_TABLES).copied().collect();
+    let describe =
+        |schema: &'static str, name: &str, fields: &arrow::datatypes::Fields| SystemRelation {
+            schema,
+            name: name.to_string(),
+            columns: fields
+                .iter()
+                .map(|f| (f.name().clone(), SqlType::of_field(f)))
+                .collect(),
+        };
+    let mut names: Vec<&str> = PG_CATALOG_TABLES
+        .iter()
+        .chain(LIVE_TABLES)
+        .copied()
+        .collect();
     names.extend(EMPTY_TABLES.iter().map(|(name, _)| *name));
     names.sort_unstable();
     names.dedup();
@@ -157,7 +209,11 @@ static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
         relations.extend(rows.map(|r| describe("information_schema", name, r.schema().fields())));
     }
     for (name, columns) in system_views::VIEWS {
-        relations.push(describe("rivermark", name, crate::rows::schema(columns).fields()));
+        relations.push(describe(
+            "rivermark",
+            name,
+            crate::rows::schema(columns).fields(),
+        ));
     }
     relations
 });
@@ -169,5 +225,9 @@ pub fn system_relations() -> &'static [SystemRelation] {
 
 /// The relation of that oid, if the server itself provides it.
 pub fn system_relation(oid: i64) -> Option<&'static SystemRelation> {
-    system_relations().iter().enumerate().find(|(i, r)| r.oid(*i) == oid).map(|(_, r)| r)
+    system_relations()
+        .iter()
+        .enumerate()
+        .find(|(i, r)| r.oid(*i) == oid)
+        .map(|(_, r)| r)
 }

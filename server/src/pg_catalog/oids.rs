@@ -65,12 +65,16 @@ pub fn object(catalog: &Catalog, oid: i64) -> Option<&Object> {
 /// The object whose primary-key index or constraint this is.
 pub fn keyed_object(catalog: &Catalog, oid: i64) -> Option<&Object> {
     let within = oid.checked_sub(FIRST).filter(|o| *o >= 0)? % 8;
-    matches!(within, 3 | 4).then(|| object(catalog, oid - within)).flatten()
+    matches!(within, 3 | 4)
+        .then(|| object(catalog, oid - within))
+        .flatten()
 }
 
 /// The check constraint (its object and index) of this oid.
 pub fn check_of(catalog: &Catalog, oid: i64) -> Option<(&Object, usize)> {
-    let offset = oid.checked_sub(CHECKS).filter(|o| (0..SCHEMAS - CHECKS).contains(o))?;
+    let offset = oid
+        .checked_sub(CHECKS)
+        .filter(|o| (0..SCHEMAS - CHECKS).contains(o))?;
     let id = u32::try_from(offset / 256).ok()?;
     let object = catalog.get(ObjectId(id))?;
     Some((object.as_ref(), usize::try_from(offset % 256).ok()?))
@@ -85,7 +89,9 @@ pub fn schema(name: &str) -> i64 {
         "rivermark" => RIVERMARK,
         other => {
             // FNV-1a, 30 bits of it
-            let hash = other.bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+            let hash = other.bytes().fold(0x811c_9dc5_u32, |h, b| {
+                (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
+            });
             SCHEMAS + i64::from(hash & 0x3fff_ffff)
         }
     }
@@ -124,13 +130,24 @@ pub fn type_facts(data_type: &SqlType) -> TypeFacts {
         SqlType::Double => facts(701, 8, "d", "float8"),
         SqlType::Numeric { precision, scale } => {
             let plain = (*precision, *scale) == (38, 10);
-            let modifier = if plain { -1 } else { (i64::from(*precision) << 16) + i64::from(*scale) + 4 };
-            TypeFacts { modifier, storage: "m", ..facts(1700, -1, "i", "numeric") }
+            let modifier = if plain {
+                -1
+            } else {
+                (i64::from(*precision) << 16) + i64::from(*scale) + 4
+            };
+            TypeFacts {
+                modifier,
+                storage: "m",
+                ..facts(1700, -1, "i", "numeric")
+            }
         }
         SqlType::Text { max_length: None } => facts(25, -1, "i", "text"),
-        SqlType::Text { max_length: Some(n) } => {
-            TypeFacts { modifier: i64::from(*n) + 4, ..facts(1043, -1, "i", "varchar") }
-        }
+        SqlType::Text {
+            max_length: Some(n),
+        } => TypeFacts {
+            modifier: i64::from(*n) + 4,
+            ..facts(1043, -1, "i", "varchar")
+        },
         SqlType::Bytea => facts(17, -1, "i", "bytea"),
         SqlType::Date => facts(1082, 4, "i", "date"),
         SqlType::Time => facts(1083, 8, "d", "time"),
@@ -170,7 +187,15 @@ fn array_facts(element: &SqlType) -> TypeFacts {
         // an array of arrays has the inner array's type, as in PostgreSQL
         _ => (inner.oid, inner.name),
     };
-    TypeFacts { oid, length: -1, by_value: false, align: "i", storage: "x", modifier: inner.modifier, name }
+    TypeFacts {
+        oid,
+        length: -1,
+        by_value: false,
+        align: "i",
+        storage: "x",
+        modifier: inner.modifier,
+        name,
+    }
 }
 
 #[cfg(test)]
@@ -179,10 +204,22 @@ mod tests {
 
     #[test]
     fn type_modifiers_are_postgres_own() {
-        let numeric = type_facts(&SqlType::Numeric { precision: 10, scale: 2 });
+        let numeric = type_facts(&SqlType::Numeric {
+            precision: 10,
+            scale: 2,
+        });
         assert_eq!((numeric.oid, numeric.modifier), (1700, 655_366));
-        assert_eq!(type_facts(&SqlType::Text { max_length: Some(30) }).modifier, 34);
-        assert_eq!(type_facts(&SqlType::Array(Box::new(SqlType::Integer))).oid, 1007);
+        assert_eq!(
+            type_facts(&SqlType::Text {
+                max_length: Some(30)
+            })
+            .modifier,
+            34
+        );
+        assert_eq!(
+            type_facts(&SqlType::Array(Box::new(SqlType::Integer))).oid,
+            1007
+        );
     }
 
     #[test]

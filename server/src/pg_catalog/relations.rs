@@ -145,7 +145,10 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             ("relpersistence", "p".into()),
             ("relkind", kind.into()),
             ("relispopulated", true.into()),
-            ("relreplident", if kind == "r" { "d" } else { "n" }.into()),
+            (
+                "relreplident",
+                if matches!(kind, "r" | "m") { "d" } else { "n" }.into(),
+            ),
             ("reltuples", Cell::Float(-1.0)),
             ("relpartbound", Cell::Null),
         ];
@@ -153,9 +156,19 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
         rows.push_named(&cells);
     };
     for (position, relation) in system.iter().enumerate() {
-        let kind = if relation.schema == "pg_catalog" { "r" } else { "v" };
+        let kind = if relation.schema == "pg_catalog" {
+            "r"
+        } else {
+            "v"
+        };
         let columns = [("relnatts", Cell::Int(relation.columns.len() as i64))];
-        push(relation.oid(position), &relation.name, oids::schema(relation.schema), kind, &columns);
+        push(
+            relation.oid(position),
+            &relation.name,
+            oids::schema(relation.schema),
+            kind,
+            &columns,
+        );
     }
     for object in catalog.objects() {
         let kind = relkind(object);
@@ -166,21 +179,49 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             ObjectKind::MaterializedView(m) => (0, Some(&m.options)),
             ObjectKind::Source(_) | ObjectKind::View(_) => (0, None),
         };
-        let options: Vec<String> =
-            options.into_iter().flatten().map(|(name, value)| format!("{name}={value}")).collect();
+        let options: Vec<String> = options
+            .into_iter()
+            .flatten()
+            .map(|(name, value)| format!("{name}={value}"))
+            .collect();
         let more = [
             ("reltype", oids::row_type(object.id).into()),
-            ("relam", if matches!(kind, "r" | "m") { HEAP } else { 0 }.into()),
+            (
+                "relam",
+                if matches!(kind, "r" | "m") { HEAP } else { 0 }.into(),
+            ),
             ("relnatts", Cell::Int(attributes(object).len() as i64)),
             ("relchecks", Cell::Int(checks as i64)),
             ("relhasindex", key.is_some().into()),
             ("relhasrules", matches!(kind, "v" | "m").into()),
-            ("reloptions", if options.is_empty() { Cell::Null } else { Cell::Texts(options) }),
+            (
+                "reloptions",
+                if options.is_empty() {
+                    Cell::Null
+                } else {
+                    Cell::Texts(options)
+                },
+            ),
         ];
-        push(oids::relation(object.id), &object.name.name, schema, kind, &more);
+        push(
+            oids::relation(object.id),
+            &object.name.name,
+            schema,
+            kind,
+            &more,
+        );
         if let Some(table) = key {
-            let more = [("relam", BTREE.into()), ("relnatts", Cell::Int(table.primary_key.len() as i64))];
-            push(oids::key_index(object.id), &key_name(object), schema, "i", &more);
+            let more = [
+                ("relam", BTREE.into()),
+                ("relnatts", Cell::Int(table.primary_key.len() as i64)),
+            ];
+            push(
+                oids::key_index(object.id),
+                &key_name(object),
+                schema,
+                "i",
+                &more,
+            );
         }
     }
     rows
@@ -220,29 +261,44 @@ const DEFAULT_COLLATION: i64 = 100;
 
 pub fn pg_attribute(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
     let mut rows = Rows::new(ATTRIBUTE);
-    let mut push = |relation: i64, number: usize, name: &str, data_type: &SqlType, more: &[(&str, Cell)]| {
-        let TypeFacts { oid, length, by_value, align, storage, modifier, .. } = oids::type_facts(data_type);
-        let is_text = matches!(oid, 25 | 1043 | 1009 | 1015);
-        let mut cells: Vec<(&str, Cell)> = vec![
-            ("attrelid", relation.into()),
-            ("attname", name.into()),
-            ("atttypid", oid.into()),
-            ("attstattarget", Cell::Int(-1)),
-            ("attlen", length.into()),
-            ("attnum", Cell::Int(number as i64)),
-            ("attndims", i32::from(matches!(data_type, SqlType::Array(_))).into()),
-            ("attcacheoff", Cell::Int(-1)),
-            ("atttypmod", modifier.into()),
-            ("attbyval", by_value.into()),
-            ("attalign", align.into()),
-            ("attstorage", storage.into()),
-            ("attislocal", true.into()),
-            ("attcollation", if is_text { DEFAULT_COLLATION } else { 0 }.into()),
-            ("attmissingval", Cell::Null),
-        ];
-        cells.extend_from_slice(more);
-        rows.push_named(&cells);
-    };
+    let mut push =
+        |relation: i64, number: usize, name: &str, data_type: &SqlType, more: &[(&str, Cell)]| {
+            let TypeFacts {
+                oid,
+                length,
+                by_value,
+                align,
+                storage,
+                modifier,
+                ..
+            } = oids::type_facts(data_type);
+            let is_text = matches!(oid, 25 | 1043 | 1009 | 1015);
+            let mut cells: Vec<(&str, Cell)> = vec![
+                ("attrelid", relation.into()),
+                ("attname", name.into()),
+                ("atttypid", oid.into()),
+                ("attstattarget", Cell::Int(-1)),
+                ("attlen", length.into()),
+                ("attnum", Cell::Int(number as i64)),
+                (
+                    "attndims",
+                    i32::from(matches!(data_type, SqlType::Array(_))).into(),
+                ),
+                ("attcacheoff", Cell::Int(-1)),
+                ("atttypmod", modifier.into()),
+                ("attbyval", by_value.into()),
+                ("attalign", align.into()),
+                ("attstorage", storage.into()),
+                ("attislocal", true.into()),
+                (
+                    "attcollation",
+                    if is_text { DEFAULT_COLLATION } else { 0 }.into(),
+                ),
+                ("attmissingval", Cell::Null),
+            ];
+            cells.extend_from_slice(more);
+            rows.push_named(&cells);
+        };
     for (position, relation) in system.iter().enumerate() {
         for (i, (name, data_type)) in relation.columns.iter().enumerate() {
             push(relation.oid(position), i + 1, name, data_type, &[]);
@@ -254,27 +310,58 @@ pub fn pg_attribute(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             let more = [
                 ("attnotnull", column.not_null.into()),
                 ("atthasdef", column.expression.is_some().into()),
-                ("attgenerated", if column.is_generated { "s" } else { "" }.into()),
+                (
+                    "attgenerated",
+                    if column.is_generated { "s" } else { "" }.into(),
+                ),
             ];
-            push(oids::relation(object.id), i + 1, &column.name, &column.data_type, &more);
+            push(
+                oids::relation(object.id),
+                i + 1,
+                &column.name,
+                &column.data_type,
+                &more,
+            );
         }
-        for (i, column) in keyed_table(object).iter().flat_map(|t| &t.primary_key).enumerate() {
+        for (i, column) in keyed_table(object)
+            .iter()
+            .flat_map(|t| &t.primary_key)
+            .enumerate()
+        {
             let column = &columns[*column];
-            push(oids::key_index(object.id), i + 1, &column.name, &column.data_type, &[]);
+            push(
+                oids::key_index(object.id),
+                i + 1,
+                &column.name,
+                &column.data_type,
+                &[],
+            );
         }
     }
     rows
 }
 
-const ATTRDEF: &[Column] = &[("oid", Oid), ("adrelid", Oid), ("adnum", Int2), ("adbin", Text)];
+const ATTRDEF: &[Column] = &[
+    ("oid", Oid),
+    ("adrelid", Oid),
+    ("adnum", Int2),
+    ("adbin", Text),
+];
 
 pub fn pg_attrdef(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(ATTRDEF);
     for object in catalog.objects() {
         for (i, column) in attributes(object).into_iter().enumerate() {
-            let Some(expression) = column.expression else { continue };
+            let Some(expression) = column.expression else {
+                continue;
+            };
             let oid = oids::default(object.id, i + 1);
-            rows.push(vec![oid.into(), oids::relation(object.id).into(), Cell::Int(i as i64 + 1), expression.into()]);
+            rows.push(vec![
+                oid.into(),
+                oids::relation(object.id).into(),
+                Cell::Int(i as i64 + 1),
+                expression.into(),
+            ]);
         }
     }
     rows
@@ -311,7 +398,9 @@ fn key_numbers(table: &TableDef) -> Cell {
 pub fn pg_index(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(INDEX);
     for object in catalog.objects() {
-        let Some(table) = keyed_table(object) else { continue };
+        let Some(table) = keyed_table(object) else {
+            continue;
+        };
         let columns = table.primary_key.len();
         rows.push_named(&[
             ("indexrelid", oids::key_index(object.id).into()),
@@ -378,28 +467,58 @@ pub fn pg_constraint(catalog: &Catalog) -> Rows {
     };
     for object in catalog.objects() {
         if let Some(table) = keyed_table(object) {
-            let more = [("conindid", oids::key_index(object.id).into()), ("conkey", key_numbers(table))];
-            push(object, oids::key_constraint(object.id), &key_name(object), "p", &more);
+            let more = [
+                ("conindid", oids::key_index(object.id).into()),
+                ("conkey", key_numbers(table)),
+            ];
+            push(
+                object,
+                oids::key_constraint(object.id),
+                &key_name(object),
+                "p",
+                &more,
+            );
         }
-        let ObjectKind::Table(table) = &object.kind else { continue };
+        let ObjectKind::Table(table) = &object.kind else {
+            continue;
+        };
         for (i, (name, text)) in table.checks.iter().enumerate() {
-            push(object, oids::check(object.id, i), name, "c", &[("conbin", text.as_str().into())]);
+            push(
+                object,
+                oids::check(object.id, i),
+                name,
+                "c",
+                &[("conbin", text.as_str().into())],
+            );
         }
     }
     rows
 }
 
-const DESCRIPTION: &[Column] = &[("objoid", Oid), ("classoid", Oid), ("objsubid", Int4), ("description", Text)];
+const DESCRIPTION: &[Column] = &[
+    ("objoid", Oid),
+    ("classoid", Oid),
+    ("objsubid", Int4),
+    ("description", Text),
+];
 
 pub fn pg_description(catalog: &Catalog) -> Rows {
     const PG_CLASS: i64 = 1259;
     let mut rows = Rows::new(DESCRIPTION);
     for object in catalog.objects() {
-        let columns = attributes(object).into_iter().enumerate().map(|(i, c)| (i + 1, c.comment));
+        let columns = attributes(object)
+            .into_iter()
+            .enumerate()
+            .map(|(i, c)| (i + 1, c.comment));
         for (number, comment) in std::iter::once((0, object.comment.clone())).chain(columns) {
             let Some(comment) = comment else { continue };
             let oid = oids::relation(object.id);
-            rows.push(vec![oid.into(), PG_CLASS.into(), Cell::Int(number as i64), comment.into()]);
+            rows.push(vec![
+                oid.into(),
+                PG_CLASS.into(),
+                Cell::Int(number as i64),
+                comment.into(),
+            ]);
         }
     }
     rows
@@ -416,21 +535,40 @@ const REWRITE: &[Column] = &[
 
 pub fn pg_rewrite(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(REWRITE);
-    for object in catalog.objects().filter(|o| matches!(relkind(o), "v" | "m")) {
+    for object in catalog
+        .objects()
+        .filter(|o| matches!(relkind(o), "v" | "m"))
+    {
         let relation = oids::relation(object.id);
         let oid = oids::rule(object.id);
-        rows.push(vec![oid.into(), "_RETURN".into(), relation.into(), "1".into(), "O".into(), true.into()]);
+        rows.push(vec![
+            oid.into(),
+            "_RETURN".into(),
+            relation.into(),
+            "1".into(),
+            "O".into(),
+            true.into(),
+        ]);
     }
     rows
 }
 
-const FOREIGN_TABLE: &[Column] = &[("ftrelid", Oid), ("ftserver", Oid), ("ftoptions", TextArray)];
+const FOREIGN_TABLE: &[Column] = &[
+    ("ftrelid", Oid),
+    ("ftserver", Oid),
+    ("ftoptions", TextArray),
+];
 
 pub fn pg_foreign_table(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(FOREIGN_TABLE);
     for object in catalog.objects() {
-        let ObjectKind::Source(source) = &object.kind else { continue };
-        let options = source.options.iter().map(|(name, value)| format!("{name}={}", shown_option(name, value)));
+        let ObjectKind::Source(source) = &object.kind else {
+            continue;
+        };
+        let options = source
+            .options
+            .iter()
+            .map(|(name, value)| format!("{name}={}", shown_option(name, value)));
         rows.push(vec![
             oids::relation(object.id).into(),
             oids::SOURCE_SERVER.into(),
@@ -443,6 +581,8 @@ pub fn pg_foreign_table(catalog: &Catalog) -> Rows {
 /// An option's value as it may be shown: secrets are masked.
 pub fn shown_option<'a>(name: &str, value: &'a str) -> &'a str {
     let name = name.to_ascii_lowercase();
-    let is_secret = ["password", "secret", "sasl.jaas", "ssl.key.pem", "token"].iter().any(|s| name.contains(s));
+    let is_secret = ["password", "secret", "sasl.jaas", "ssl.key.pem", "token"]
+        .iter()
+        .any(|s| name.contains(s));
     if is_secret { "********" } else { value }
 }

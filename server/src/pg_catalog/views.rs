@@ -10,13 +10,23 @@ use crate::rows::{Cell, Column, Rows};
 use crate::sessions::SessionRow;
 use crate::settings::Settings;
 
-const NAMESPACE: &[Column] = &[("oid", Oid), ("nspname", Text), ("nspowner", Oid), ("nspacl", TextArray)];
+const NAMESPACE: &[Column] = &[
+    ("oid", Oid),
+    ("nspname", Text),
+    ("nspowner", Oid),
+    ("nspacl", TextArray),
+];
 
 pub fn pg_namespace(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(NAMESPACE);
     let user = catalog.schemas().iter().map(String::as_str);
     for name in SYSTEM_SCHEMAS.iter().copied().chain(user) {
-        rows.push(vec![oids::schema(name).into(), name.into(), oids::OWNER.into(), Cell::Null]);
+        rows.push(vec![
+            oids::schema(name).into(),
+            name.into(),
+            oids::OWNER.into(),
+            Cell::Null,
+        ]);
     }
     rows
 }
@@ -147,17 +157,28 @@ pub fn pg_tables(catalog: &Catalog, system: &[SystemRelation], user: &str) -> Ro
         push(relation.schema, &relation.name, false);
     }
     for object in catalog.objects().filter(|o| relations::relkind(o) == "r") {
-        push(&object.name.schema, &object.name.name, relations::keyed_table(object).is_some());
+        push(
+            &object.name.schema,
+            &object.name.name,
+            relations::keyed_table(object).is_some(),
+        );
     }
     rows
 }
 
-const VIEWS: &[Column] = &[("schemaname", Text), ("viewname", Text), ("viewowner", Text), ("definition", Text)];
+const VIEWS: &[Column] = &[
+    ("schemaname", Text),
+    ("viewname", Text),
+    ("viewowner", Text),
+    ("definition", Text),
+];
 
 pub fn pg_views(catalog: &Catalog, user: &str) -> Rows {
     let mut rows = Rows::new(VIEWS);
     for object in catalog.objects() {
-        let ObjectKind::View(view) = &object.kind else { continue };
+        let ObjectKind::View(view) = &object.kind else {
+            continue;
+        };
         let name = &object.name;
         rows.push(vec![
             name.schema.as_str().into(),
@@ -182,7 +203,9 @@ const MATVIEWS: &[Column] = &[
 pub fn pg_matviews(catalog: &Catalog, user: &str) -> Rows {
     let mut rows = Rows::new(MATVIEWS);
     for object in catalog.objects() {
-        let ObjectKind::MaterializedView(view) = &object.kind else { continue };
+        let ObjectKind::MaterializedView(view) = &object.kind else {
+            continue;
+        };
         rows.push(vec![
             object.name.schema.as_str().into(),
             object.name.name.as_str().into(),
@@ -196,12 +219,20 @@ pub fn pg_matviews(catalog: &Catalog, user: &str) -> Rows {
     rows
 }
 
-const INDEXES: &[Column] =
-    &[("schemaname", Text), ("tablename", Text), ("indexname", Text), ("tablespace", Text), ("indexdef", Text)];
+const INDEXES: &[Column] = &[
+    ("schemaname", Text),
+    ("tablename", Text),
+    ("indexname", Text),
+    ("tablespace", Text),
+    ("indexdef", Text),
+];
 
 pub fn pg_indexes(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(INDEXES);
-    for object in catalog.objects().filter(|o| relations::keyed_table(o).is_some()) {
+    for object in catalog
+        .objects()
+        .filter(|o| relations::keyed_table(o).is_some())
+    {
         rows.push(vec![
             object.name.schema.as_str().into(),
             object.name.name.as_str().into(),
@@ -293,9 +324,15 @@ pub fn pg_stat_activity(sessions: &[SessionRow]) -> Rows {
             ("usesysid", oids::OWNER.into()),
             ("usename", session.user.as_str().into()),
             ("application_name", session.application_name.as_str().into()),
-            ("client_addr", session.peer.map(|p| p.ip().to_string()).into()),
+            (
+                "client_addr",
+                session.peer.map(|p| p.ip().to_string()).into(),
+            ),
             ("client_hostname", Cell::Null),
-            ("client_port", session.peer.map(|p| i32::from(p.port())).into()),
+            (
+                "client_port",
+                session.peer.map(|p| i32::from(p.port())).into(),
+            ),
             ("backend_start", session.connected_at_us.into()),
             ("query_start", session.statement_at_us.into()),
             ("state_change", session.statement_at_us.into()),
