@@ -116,8 +116,16 @@ impl Evaluator {
             key,
             weight: delta.weight(0),
             payload,
-            error,
+            error: reason(&error),
         })
+    }
+}
+
+/// Why a row failed, in PostgreSQL's words where the kernel has others.
+fn reason(error: &str) -> String {
+    match error.strip_prefix("Arrow error: ").unwrap_or(error) {
+        "Divide by zero error" => "division by zero".to_string(),
+        other => other.to_string(),
     }
 }
 

@@ -102,6 +102,26 @@ impl Dialect for RivermarkDialect {
         }
     }
 
+    /// `a IS DISTINCT FROM b AND c` compares a with b: sqlparser alone would take `b AND c` as the right side.
+    fn parse_infix(
+        &self,
+        parser: &mut Parser,
+        left: &Expr,
+        precedence: u8,
+    ) -> Option<Result<Expr, ParserError>> {
+        use Keyword::{DISTINCT, FROM, IS, NOT};
+        let compare: fn(Box<Expr>, Box<Expr>) -> Expr =
+            if parser.parse_keywords(&[IS, DISTINCT, FROM]) {
+                Expr::IsDistinctFrom
+            } else if parser.parse_keywords(&[IS, NOT, DISTINCT, FROM]) {
+                Expr::IsNotDistinctFrom
+            } else {
+                return None;
+            };
+        let right = parser.parse_subexpr(precedence);
+        Some(right.map(|right| compare(Box::new(left.clone()), Box::new(right))))
+    }
+
     /// Words that never start over as a column or function name after they failed as what they are.
     fn is_reserved_for_identifier(&self, keyword: Keyword) -> bool {
         match keyword {
