@@ -79,12 +79,12 @@ pub fn assign(
     if !fits {
         return Err(mismatch(column, &source));
     }
-    let assigned = if kind(&source) == Some(Kind::Text) && kind(&target) != Some(Kind::Text) {
-        read_text(values, column, zone)?
-    } else if matches!(
+    let has_input_function = matches!(
         column.data_type,
         SqlType::Uuid | SqlType::Json | SqlType::Jsonb
-    ) {
+    );
+    let is_parsed = kind(&source) == Some(Kind::Text) && kind(&target) != Some(Kind::Text);
+    let assigned = if is_parsed || has_input_function {
         read_text(values, column, zone)?
     } else if kind(&target) == Some(Kind::Text) {
         written_text(values, zone)?

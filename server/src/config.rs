@@ -27,7 +27,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Runs the server
-    Serve(ServeArgs),
+    Serve(Box<ServeArgs>),
     /// Runs a broker, a simulated fleet of machines and the server, all in one process and a temporary directory
     Demo {
         /// Port of the SQL server

@@ -155,7 +155,7 @@ fn own_session(state: Arc<ServerState>) -> Session {
         Settings::default(),
         catalog,
     );
-    Session::new(state, Arc::new(shared))
+    Session::new(state, Arc::new(shared), None)
 }
 
 async fn execute(session: &mut Session, sql: &str) -> Result<(), PgError> {

@@ -27,68 +27,6 @@ impl Session {
         self.refuse_in_block(&statement.statement)?;
         let text = statement.text.as_str();
         match &statement.statement {
-            Statement::CreateSource {
-                name,
-                if_not_exists,
-                def,
-            } => self
-                .create_source(name, *if_not_exists, def, text)
-                .await
-                .map(|()| done("CREATE SOURCE")),
-            Statement::CreateTable {
-                name,
-                if_not_exists,
-                def,
-            } => self
-                .create_table(name, *if_not_exists, def, text)
-                .await
-                .map(|()| done("CREATE TABLE")),
-            Statement::CreateView {
-                name,
-                or_replace,
-                columns,
-                query,
-            } => self
-                .create_view(name, *or_replace, columns, query, text)
-                .await
-                .map(|()| done("CREATE VIEW")),
-            create @ Statement::CreateMaterializedView { .. } => self
-                .create_materialized_view(create, text)
-                .await
-                .map(|()| done("CREATE MATERIALIZED VIEW")),
-            Statement::CreateSchema {
-                name,
-                if_not_exists,
-            } => self
-                .create_schema(name, *if_not_exists)
-                .await
-                .map(|()| done("CREATE SCHEMA")),
-            Statement::Drop {
-                kind,
-                names,
-                if_exists,
-                cascade,
-            } => self
-                .drop_relations(*kind, names, *if_exists, *cascade)
-                .await
-                .map(|tag| done(tag)),
-            Statement::DropSchema {
-                names,
-                if_exists,
-                cascade,
-            } => self
-                .drop_schemas(names, *if_exists, *cascade)
-                .await
-                .map(|()| done("DROP SCHEMA")),
-            Statement::Comment {
-                name,
-                column,
-                comment,
-                ..
-            } => self
-                .comment(name, column.as_deref(), comment.as_deref())
-                .await
-                .map(|()| done("COMMENT")),
             Statement::Insert(insert) => self.insert(insert, parameters).await,
             Statement::Update(update) => self.update(update, parameters).await,
             Statement::Delete(delete) => self.delete(delete, parameters).await,
@@ -129,6 +67,86 @@ impl Session {
             Statement::Fetch { name, count } => self.fetch(name, *count).await,
             Statement::CloseCursor { name } => self.close_cursor(name.as_deref()),
             Statement::Discard => self.discard(),
+            definition @ (Statement::CreateSource { .. }
+            | Statement::CreateTable { .. }
+            | Statement::CreateView { .. }
+            | Statement::CreateMaterializedView { .. }
+            | Statement::CreateSchema { .. }
+            | Statement::Drop { .. }
+            | Statement::DropSchema { .. }
+            | Statement::Comment { .. }) => self.define(definition, text).await.map(done),
+        }
+    }
+
+    /// Runs a statement that changes the catalog; its tag.
+    async fn define(&mut self, statement: &Statement, text: &str) -> Result<&'static str, PgError> {
+        match statement {
+            Statement::CreateSource {
+                name,
+                if_not_exists,
+                def,
+            } => self
+                .create_source(name, *if_not_exists, def, text)
+                .await
+                .map(|()| "CREATE SOURCE"),
+            Statement::CreateTable {
+                name,
+                if_not_exists,
+                def,
+            } => self
+                .create_table(name, *if_not_exists, def, text)
+                .await
+                .map(|()| "CREATE TABLE"),
+            Statement::CreateView {
+                name,
+                or_replace,
+                columns,
+                query,
+            } => self
+                .create_view(name, *or_replace, columns, query, text)
+                .await
+                .map(|()| "CREATE VIEW"),
+            create @ Statement::CreateMaterializedView { .. } => self
+                .create_materialized_view(create, text)
+                .await
+                .map(|()| "CREATE MATERIALIZED VIEW"),
+            Statement::CreateSchema {
+                name,
+                if_not_exists,
+            } => self
+                .create_schema(name, *if_not_exists)
+                .await
+                .map(|()| "CREATE SCHEMA"),
+            Statement::Drop {
+                kind,
+                names,
+                if_exists,
+                cascade,
+            } => {
+                self.drop_relations(*kind, names, *if_exists, *cascade)
+                    .await
+            }
+            Statement::DropSchema {
+                names,
+                if_exists,
+                cascade,
+            } => self
+                .drop_schemas(names, *if_exists, *cascade)
+                .await
+                .map(|()| "DROP SCHEMA"),
+            Statement::Comment {
+                name,
+                column,
+                comment,
+                ..
+            } => self
+                .comment(name, column.as_deref(), comment.as_deref())
+                .await
+                .map(|()| "COMMENT"),
+            other => {
+                let message = format!("not a definition: {other:?}");
+                Err(PgError::new(SqlState::InternalError, message))
+            }
         }
     }
 

@@ -213,11 +213,8 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
                     ast::SelectItem::UnnamedExpr(_) | ast::SelectItem::ExprWithAlias { .. }
                 )
             };
-            select
-                .projection
-                .iter()
-                .all(is_plain)
-                .then(|| select.projection.len())
+            let width = select.projection.len();
+            select.projection.iter().all(is_plain).then_some(width)
         }
         _ => {
             refuse_generated(target, &columns, "insert a non-DEFAULT value into")?;

@@ -10,6 +10,7 @@ mod demo;
 mod dispatch;
 mod dml;
 mod dml_query;
+mod drop;
 mod fleet;
 mod information_schema;
 mod parameters;
@@ -23,7 +24,10 @@ mod rows;
 mod serve;
 mod session;
 mod session_api;
+#[cfg(test)]
+mod session_tests;
 mod sessions;
+mod setting_list;
 mod settings;
 mod show;
 mod sqlstate;
@@ -57,7 +61,7 @@ fn main() -> ExitCode {
             println!("rivermark {}", env!("CARGO_PKG_VERSION"));
             Ok(())
         }
-        Command::Serve(args) => serve(args),
+        Command::Serve(args) => serve(*args),
         Command::Demo { port, rate } => demo::run(port, rate),
     };
     match result {

@@ -167,12 +167,7 @@ impl StatementPlanner {
         let plan = state
             .statement_to_plan(DfStatement::Statement(Box::new(statement)))
             .await?;
-        let columns = plan
-            .schema()
-            .fields()
-            .iter()
-            .map(|f| catalog_column(f))
-            .collect();
+        let columns = plan.schema().fields().iter().map(catalog_column).collect();
         Ok(Bound {
             plan,
             columns,

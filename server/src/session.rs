@@ -15,8 +15,8 @@ use crate::planning::States;
 use crate::query_runtime::timed_out;
 use crate::serve::ServerState;
 use crate::session_api::{
-    Deallocated, Execution, SessionFactory, SessionStart, SqlSession, StatementShape,
-    TransactionStatus,
+    Deallocated, Execution, Outlet, ServerMessage, SessionFactory, SessionStart, SqlSession,
+    StatementShape, TransactionStatus,
 };
 use crate::sessions::{SessionShared, SessionState};
 use crate::settings::Settings;
@@ -43,13 +43,19 @@ pub struct Session {
     pub cursors: BTreeMap<String, Cursor>,
     pub deallocated: Vec<Deallocated>,
     pub states: States,
+    /// For what the client is to hear while a statement runs; the server's own sessions have none.
+    outlet: Option<Outlet>,
     notices: Vec<Notice>,
     /// What the client was last told of its parameters.
     told: Vec<(&'static str, String)>,
 }
 
 impl Session {
-    pub fn new(server: Arc<ServerState>, shared: Arc<SessionShared>) -> Session {
+    pub fn new(
+        server: Arc<ServerState>,
+        shared: Arc<SessionShared>,
+        outlet: Option<Outlet>,
+    ) -> Session {
         server.sessions.add(&shared);
         let told = shared.settings.lock().reported();
         Session {
@@ -60,6 +66,7 @@ impl Session {
             cursors: BTreeMap::new(),
             deallocated: Vec::new(),
             states: States::default(),
+            outlet,
             notices: Vec::new(),
             told,
         }
@@ -87,6 +94,15 @@ impl Session {
             NoticeLevel::Info => "error",
         };
         if self.shared.settings.lock().sends(level) {
+            self.notices.push(notice);
+        }
+    }
+
+    /// Sends a notice at once, while the statement goes on.
+    pub fn notify_now(&mut self, notice: Notice) {
+        let is_wanted = self.shared.settings.lock().sends("notice");
+        let is_sent = |outlet: &Outlet| outlet.send(ServerMessage::Notice(notice.clone()));
+        if is_wanted && !self.outlet.as_ref().is_some_and(is_sent) {
             self.notices.push(notice);
         }
     }
@@ -263,6 +279,10 @@ impl SessionFactory for Connector {
             })?;
         let catalog = self.0.engine.snapshot().catalog.clone();
         let shared = SessionShared::new(start.pid, start.user, start.peer, settings, catalog);
-        Ok(Session::new(self.0.clone(), Arc::new(shared)))
+        Ok(Session::new(
+            self.0.clone(),
+            Arc::new(shared),
+            Some(start.outlet),
+        ))
     }
 }

@@ -2,208 +2,25 @@
 //!
 //! They take arguments of any type (clients pass oids as text, numbers or untyped literals) and read them as needed.
 
-use std::fmt;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Int32Builder, Int64Builder, StringBuilder,
-};
-use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::DataType;
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
-    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
-    Volatility,
+    ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, Volatility,
 };
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::QualifiedName;
 use rivermark_planner::types::SqlType;
 
+use super::function_registry::Registry;
 use super::{definitions, oids};
 use crate::catalog::{DATABASE_NAME, VERSION_TEXT};
 use crate::pg_error::PgError;
 use crate::rows::Cell;
 use crate::sessions::SessionShared;
 use crate::sqlstate::SqlState;
-
-/// One row's arguments.
-struct Arguments<'a> {
-    arrays: &'a [ArrayRef],
-    row: usize,
-}
-
-impl Arguments<'_> {
-    fn len(&self) -> usize {
-        self.arrays.len()
-    }
-
-    /// The argument as text; `None` for NULL.
-    fn text(&self, index: usize) -> Option<String> {
-        let text = cast(self.arrays.get(index)?, &DataType::Utf8).ok()?;
-        let text = text.as_string::<i32>();
-        (!text.is_null(self.row)).then(|| text.value(self.row).to_string())
-    }
-
-    /// The argument as a number; `None` for NULL and for what is no number.
-    fn int(&self, index: usize) -> Option<i64> {
-        let int = cast(self.arrays.get(index)?, &DataType::Int64).ok()?;
-        let int = int.as_primitive::<Int64Type>();
-        (!int.is_null(self.row)).then(|| int.value(self.row))
-    }
-}
-
-type Body = dyn Fn(&Arguments) -> Result<Cell> + Send + Sync;
-
-/// A function computed row by row.
-struct SystemFunction {
-    name: &'static str,
-    signature: Signature,
-    returns: DataType,
-    body: Box<Body>,
-    /// Tells one session's function from another's.
-    session: i32,
-}
-
-impl fmt::Debug for SystemFunction {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("SystemFunction")
-            .field("name", &self.name)
-            .finish_non_exhaustive()
-    }
-}
-
-impl PartialEq for SystemFunction {
-    fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.session == other.session
-    }
-}
-impl Eq for SystemFunction {}
-impl Hash for SystemFunction {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.name.hash(state);
-    }
-}
-
-impl ScalarUDFImpl for SystemFunction {
-    fn name(&self) -> &str {
-        self.name
-    }
-
-    fn signature(&self) -> &Signature {
-        &self.signature
-    }
-
-    fn return_type(&self, _arg_types: &[DataType]) -> Result<DataType> {
-        Ok(self.returns.clone())
-    }
-
-    fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
-        let arrays = args
-            .args
-            .iter()
-            .map(|a| a.to_array(args.number_rows))
-            .collect::<Result<Vec<_>>>()?;
-        let cells = (0..args.number_rows)
-            .map(|row| {
-                (self.body)(&Arguments {
-                    arrays: &arrays,
-                    row,
-                })
-            })
-            .collect::<Result<Vec<_>>>()?;
-        Ok(ColumnarValue::Array(to_array(&self.returns, cells)?))
-    }
-}
-
-fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRef> {
-    macro_rules! build {
-        ($builder:ty, $pattern:pat => $value:expr) => {{
-            let mut builder = <$builder>::new();
-            for cell in cells {
-                match cell {
-                    $pattern => builder.append_value($value),
-                    _ => builder.append_null(),
-                }
-            }
-            Ok(Arc::new(builder.finish()) as ArrayRef)
-        }};
-    }
-    match data_type {
-        DataType::Utf8 => build!(StringBuilder, Cell::Text(text) => text),
-        DataType::Boolean => build!(BooleanBuilder, Cell::Bool(value) => value),
-        DataType::Int32 => build!(Int32Builder, Cell::Int(value) => value as i32),
-        DataType::Int64 => build!(Int64Builder, Cell::Int(value) => value),
-        other => Err(DataFusionError::Internal(format!(
-            "system functions do not return {other}"
-        ))),
-    }
-}
-
-/// Collects functions that take `arguments` (several counts are allowed) and belong to one session.
-struct Registry {
-    session: i32,
-    functions: Vec<ScalarUDF>,
-}
-
-impl Registry {
-    fn add(
-        &mut self,
-        name: &'static str,
-        arguments: &[usize],
-        returns: DataType,
-        body: impl Fn(&Arguments) -> Result<Cell> + Send + Sync + 'static,
-    ) {
-        let count = |n: &usize| {
-            if *n == 0 {
-                TypeSignature::Nullary
-            } else {
-                TypeSignature::Any(*n)
-            }
-        };
-        let signature = match arguments {
-            [one] => count(one),
-            several => TypeSignature::OneOf(several.iter().map(count).collect()),
-        };
-        // Stable, not immutable: the answer depends on the session. set_config acts, so it must run each time.
-        let volatility = if name == "set_config" {
-            Volatility::Volatile
-        } else {
-            Volatility::Stable
-        };
-        self.functions
-            .push(ScalarUDF::new_from_impl(SystemFunction {
-                name,
-                signature: Signature::new(signature, volatility),
-                returns,
-                body: Box::new(body),
-                session: self.session,
-            }));
-    }
-
-    fn text(
-        &mut self,
-        name: &'static str,
-        arguments: &[usize],
-        body: impl Fn(&Arguments) -> Option<String> + Send + Sync + 'static,
-    ) {
-        self.add(name, arguments, DataType::Utf8, move |a| Ok(body(a).into()));
-    }
-
-    fn constant(
-        &mut self,
-        names: &[&'static str],
-        arguments: &[usize],
-        returns: DataType,
-        value: Cell,
-    ) {
-        for name in names {
-            let value = value.clone();
-            self.add(name, arguments, returns.clone(), move |_| Ok(value.clone()));
-        }
-    }
-}
 
 /// `pg_typeof(any)`: the argument's type as `format_type` spells it.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -435,40 +252,61 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     );
 }
 
+/// Everything of these kinds is in pg_catalog.
+const ALWAYS_VISIBLE: &[&str] = &[
+    "pg_type_is_visible",
+    "pg_function_is_visible",
+    "pg_operator_is_visible",
+    "pg_opclass_is_visible",
+    "pg_opfamily_is_visible",
+    "pg_collation_is_visible",
+    "pg_conversion_is_visible",
+    "pg_statistics_obj_is_visible",
+    "pg_ts_config_is_visible",
+    "pg_ts_dict_is_visible",
+    "pg_ts_parser_is_visible",
+    "pg_ts_template_is_visible",
+    "pg_relation_is_updatable",
+];
+
+/// There are no privileges yet: everyone may do everything.
+const PRIVILEGES: &[&str] = &[
+    "has_table_privilege",
+    "has_schema_privilege",
+    "has_database_privilege",
+    "has_column_privilege",
+    "has_any_column_privilege",
+    "has_function_privilege",
+    "has_sequence_privilege",
+    "has_server_privilege",
+    "has_type_privilege",
+    "has_tablespace_privilege",
+    "has_foreign_data_wrapper_privilege",
+    "has_language_privilege",
+    "pg_has_role",
+];
+
+/// What these describe does not exist here.
+const NOTHING_TO_SAY: &[&str] = &[
+    "shobj_description",
+    "pg_get_function_result",
+    "pg_get_function_arguments",
+    "pg_get_function_identity_arguments",
+    "pg_get_function_sqlbody",
+    "pg_get_functiondef",
+    "pg_get_triggerdef",
+    "pg_get_ruledef",
+    "pg_get_partkeydef",
+    "pg_get_statisticsobjdef",
+    "pg_get_statisticsobjdef_columns",
+    "pg_get_serial_sequence",
+    "pg_tablespace_location",
+];
+
 /// Functions that must exist, with the one answer that is right here.
 fn presence_functions(registry: &mut Registry) {
-    let visible = [
-        "pg_type_is_visible",
-        "pg_function_is_visible",
-        "pg_operator_is_visible",
-        "pg_opclass_is_visible",
-        "pg_opfamily_is_visible",
-        "pg_collation_is_visible",
-        "pg_conversion_is_visible",
-        "pg_statistics_obj_is_visible",
-        "pg_ts_config_is_visible",
-        "pg_ts_dict_is_visible",
-        "pg_ts_parser_is_visible",
-        "pg_ts_template_is_visible",
-        "pg_relation_is_updatable",
-    ];
-    registry.constant(&visible, &[1, 2], DataType::Boolean, true.into());
-    let privileges = [
-        "has_table_privilege",
-        "has_schema_privilege",
-        "has_database_privilege",
-        "has_column_privilege",
-        "has_any_column_privilege",
-        "has_function_privilege",
-        "has_sequence_privilege",
-        "has_server_privilege",
-        "has_type_privilege",
-        "has_tablespace_privilege",
-        "has_foreign_data_wrapper_privilege",
-        "has_language_privilege",
-        "pg_has_role",
-    ];
-    registry.constant(&privileges, &[2, 3, 4], DataType::Boolean, true.into());
+    registry.constant(ALWAYS_VISIBLE, &[1, 2], DataType::Boolean, true.into());
+    registry.constant(PRIVILEGES, &[2, 3, 4], DataType::Boolean, true.into());
     registry.constant(
         &["pg_relation_is_publishable"],
         &[1],
@@ -488,22 +326,7 @@ fn presence_functions(registry: &mut Registry) {
         DataType::Int64,
         0.into(),
     );
-    let absent = [
-        "shobj_description",
-        "pg_get_function_result",
-        "pg_get_function_arguments",
-        "pg_get_function_identity_arguments",
-        "pg_get_function_sqlbody",
-        "pg_get_functiondef",
-        "pg_get_triggerdef",
-        "pg_get_ruledef",
-        "pg_get_partkeydef",
-        "pg_get_statisticsobjdef",
-        "pg_get_statisticsobjdef_columns",
-        "pg_get_serial_sequence",
-        "pg_tablespace_location",
-    ];
-    registry.constant(&absent, &[1, 2], DataType::Utf8, Cell::Null);
+    registry.constant(NOTHING_TO_SAY, &[1, 2], DataType::Utf8, Cell::Null);
     registry.constant(
         &["pg_partition_ancestors", "pg_stat_get_numscans"],
         &[1],

@@ -3,6 +3,8 @@
 
 pub mod compat;
 pub mod definitions;
+mod details;
+mod function_registry;
 pub mod functions;
 pub mod oids;
 pub mod relations;
@@ -121,20 +123,20 @@ const LIVE_TABLES: &[&str] = &[
 fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Rows> {
     let catalog = &scope.catalog;
     Some(match name {
-        "pg_attrdef" => relations::pg_attrdef(catalog),
+        "pg_attrdef" => details::pg_attrdef(catalog),
         "pg_attribute" => relations::pg_attribute(catalog, system),
         "pg_class" => relations::pg_class(catalog, system),
-        "pg_constraint" => relations::pg_constraint(catalog),
+        "pg_constraint" => details::pg_constraint(catalog),
         "pg_database" => views::pg_database(),
-        "pg_description" => relations::pg_description(catalog),
+        "pg_description" => details::pg_description(catalog),
         "pg_foreign_data_wrapper" => views::pg_foreign_data_wrapper(),
         "pg_foreign_server" => views::pg_foreign_server(),
-        "pg_foreign_table" => relations::pg_foreign_table(catalog),
-        "pg_index" => relations::pg_index(catalog),
+        "pg_foreign_table" => details::pg_foreign_table(catalog),
+        "pg_index" => details::pg_index(catalog),
         "pg_indexes" => views::pg_indexes(catalog),
         "pg_matviews" => views::pg_matviews(catalog, &scope.user),
         "pg_namespace" => views::pg_namespace(catalog),
-        "pg_rewrite" => relations::pg_rewrite(catalog),
+        "pg_rewrite" => details::pg_rewrite(catalog),
         "pg_roles" | "pg_authid" => views::pg_roles(&scope.user),
         "pg_settings" => views::pg_settings(&scope.settings),
         "pg_stat_activity" => views::pg_stat_activity(&scope.sessions),

@@ -1,0 +1,212 @@
+//! DROP: what goes, what depends on it, and what the statement says about that.
+
+use std::collections::BTreeSet;
+
+use rivermark_executor::ExecutorError;
+use rivermark_executor::api::CatalogChange;
+use rivermark_planner::catalog::{Catalog, DEFAULT_SCHEMA, ObjectId};
+use rivermark_planner::statement::{ObjectName, RelationKind};
+
+use crate::catalog::{SYSTEM_SCHEMAS, written};
+use crate::ddl::{ATTEMPTS, described};
+use crate::pg_error::{Notice, PgError};
+use crate::session::Session;
+use crate::sqlstate::SqlState;
+
+impl Session {
+    /// Drops relations of one kind; the statement's tag.
+    pub async fn drop_relations(
+        &mut self,
+        kind: RelationKind,
+        names: &[ObjectName],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<&'static str, PgError> {
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            let mut targets = BTreeSet::new();
+            for name in names {
+                targets.extend(self.drop_target(&turn.catalog, kind, name, if_exists)?);
+            }
+            let objects = self.with_dependents(&turn.catalog, targets, cascade)?;
+            if objects.is_empty() {
+                break;
+            }
+            match self.apply(&turn, CatalogChange::Drop { objects }).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => {
+                    other?;
+                    break;
+                }
+            }
+        }
+        Ok(drop_tag(kind))
+    }
+
+    fn drop_target(
+        &mut self,
+        catalog: &Catalog,
+        kind: RelationKind,
+        name: &ObjectName,
+        if_exists: bool,
+    ) -> Result<Option<ObjectId>, PgError> {
+        let path = self.shared.settings.lock().search_path();
+        let schemas = name.schema.clone().map_or(path, |schema| vec![schema]);
+        let found = schemas
+            .iter()
+            .find_map(|schema| catalog.find(&name.resolve(schema)));
+        let what = kind_name(kind);
+        let Some(object) = found else {
+            let message = format!("{what} \"{}\" does not exist", written(name));
+            if !if_exists {
+                return Err(PgError::new(SqlState::UndefinedTable, message));
+            }
+            self.notify(Notice::notice(format!("{message}, skipping")));
+            return Ok(None);
+        };
+        if object.kind_name() != what {
+            let error = PgError::new(
+                SqlState::WrongObjectType,
+                format!("\"{}\" is not a {what}", name.name),
+            );
+            let hint = format!(
+                "Use DROP {} to remove a {}.",
+                object.kind_name().to_uppercase(),
+                object.kind_name()
+            );
+            return Err(error.with_hint(hint));
+        }
+        Ok(Some(object.id))
+    }
+
+    /// The targets and, with CASCADE, all that depends on them; without, dependants are an error.
+    fn with_dependents(
+        &mut self,
+        catalog: &Catalog,
+        targets: BTreeSet<ObjectId>,
+        cascade: bool,
+    ) -> Result<Vec<ObjectId>, PgError> {
+        let mut all = targets.clone();
+        let mut pending: Vec<ObjectId> = targets.iter().copied().collect();
+        let mut dependents: Vec<String> = Vec::new();
+        while let Some(id) = pending.pop() {
+            for object in catalog.dependents(id) {
+                if all.insert(object.id) {
+                    let on = catalog.get(id).map(|o| described(o)).unwrap_or_default();
+                    dependents.push(format!("{} depends on {on}", described(object)));
+                    pending.push(object.id);
+                }
+            }
+        }
+        if !dependents.is_empty() && !cascade {
+            let target = targets
+                .iter()
+                .find_map(|id| catalog.get(*id))
+                .map(|o| described(o))
+                .unwrap_or_default();
+            let message = format!("cannot drop {target} because other objects depend on it");
+            return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
+                .with_detail(dependents.join("\n"))
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        for object in all.difference(&targets).filter_map(|id| catalog.get(*id)) {
+            self.notify(Notice::notice(format!(
+                "drop cascades to {}",
+                described(object)
+            )));
+        }
+        Ok(all.into_iter().collect())
+    }
+
+    pub async fn drop_schemas(
+        &mut self,
+        names: &[String],
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), PgError> {
+        for name in names {
+            self.drop_schema(name, if_exists, cascade).await?;
+        }
+        Ok(())
+    }
+
+    async fn drop_schema(
+        &mut self,
+        name: &str,
+        if_exists: bool,
+        cascade: bool,
+    ) -> Result<(), PgError> {
+        if SYSTEM_SCHEMAS.contains(&name) || name == DEFAULT_SCHEMA {
+            let message =
+                format!("cannot drop schema {name} because it is required by the database system");
+            return Err(PgError::new(SqlState::DependentObjectsStillExist, message));
+        }
+        let mut attempt = 0;
+        loop {
+            attempt += 1;
+            let turn = self.turn().await;
+            if !turn.catalog.schemas().iter().any(|s| s == name) {
+                let message = format!("schema \"{name}\" does not exist");
+                if !if_exists {
+                    return Err(PgError::new(SqlState::InvalidSchemaName, message));
+                }
+                self.notify(Notice::notice(format!("{message}, skipping")));
+                return Ok(());
+            }
+            let inside: BTreeSet<ObjectId> = turn
+                .catalog
+                .objects()
+                .filter(|o| o.name.schema == name)
+                .map(|o| o.id)
+                .collect();
+            if !inside.is_empty() && !cascade {
+                let message =
+                    format!("cannot drop schema {name} because other objects depend on it");
+                let detail = inside.iter().filter_map(|id| turn.catalog.get(*id));
+                let detail: Vec<_> = detail
+                    .map(|o| format!("{} depends on schema {name}", described(o)))
+                    .collect();
+                return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
+                    .with_detail(detail.join("\n"))
+                    .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+            }
+            // two changes: first what is inside, then the schema, which the next round finds empty
+            let objects = self.with_dependents(&turn.catalog, inside, true)?;
+            let is_empty = objects.is_empty();
+            let change = match is_empty {
+                true => CatalogChange::DropSchema {
+                    name: name.to_string(),
+                },
+                false => CatalogChange::Drop { objects },
+            };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) if is_empty => return Ok(()),
+                Ok(_) => {}
+            }
+        }
+    }
+}
+
+fn kind_name(kind: RelationKind) -> &'static str {
+    match kind {
+        RelationKind::Source => "source",
+        RelationKind::Table => "table",
+        RelationKind::View => "view",
+        RelationKind::MaterializedView => "materialized view",
+        RelationKind::Sink => "sink",
+        RelationKind::Index => "index",
+    }
+}
+
+fn drop_tag(kind: RelationKind) -> &'static str {
+    match kind {
+        RelationKind::Source => "DROP SOURCE",
+        RelationKind::Table => "DROP TABLE",
+        RelationKind::View => "DROP VIEW",
+        RelationKind::MaterializedView => "DROP MATERIALIZED VIEW",
+        RelationKind::Sink => "DROP SINK",
+        RelationKind::Index => "DROP INDEX",
+    }
+}
