@@ -150,7 +150,12 @@ impl From<PlanError> for PgError {
                 PgError::new(SqlState::InvalidParameterValue, message)
             }
             PlanError::InvalidDefinition { hint, .. } => {
-                let error = PgError::new(SqlState::InvalidObjectDefinition, message);
+                // DataFusion's words for `ORDER BY 5` over fewer columns.
+                let state = match message.starts_with("Order by column out of bounds") {
+                    true => SqlState::InvalidColumnReference,
+                    false => SqlState::InvalidObjectDefinition,
+                };
+                let error = PgError::new(state, message);
                 PgError { hint, ..error }
             }
             PlanError::Grouping { .. } => PgError::new(SqlState::GroupingError, message),
@@ -406,7 +411,9 @@ fn evaluation_error(message: String) -> PgError {
         return PgError::new(SqlState::DivisionByZero, "division by zero");
     }
     // Arrow says only `Can't cast value` where a number does not fit the type.
-    let is_out_of_range = ["overflow", "out of range", "can't cast value"].iter().any(|s| lower.contains(s));
+    let is_out_of_range = ["overflow", "out of range", "can't cast value"]
+        .iter()
+        .any(|s| lower.contains(s));
     let state = if is_out_of_range {
         SqlState::NumericValueOutOfRange
     } else if lower.contains("more than one row") {

@@ -111,7 +111,9 @@ impl QueryRuntime {
 fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
     let multiplies = |name: &str| name.ends_with("JoinExec") || name == "UnnestExec";
     let plan = plan.transform_up(|node| match multiplies(node.name()) {
-        true => Ok(Transformed::yes(Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>)),
+        true => Ok(Transformed::yes(
+            Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>
+        )),
         false => Ok(Transformed::no(node)),
     })?;
     Ok(plan.data)
