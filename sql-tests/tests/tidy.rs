@@ -59,6 +59,7 @@ fn is_for_tests(file: &SourceFile) -> bool {
     };
     let siblings = path.parent().map(rust_files).unwrap_or_default();
     file.name.contains("/tests")
+        || stem(&path).ends_with("_tests")
         || siblings
             .iter()
             .any(|p| std::fs::read_to_string(p).is_ok_and(is_declared_so))

@@ -1,3 +1,5 @@
+//! Datagen: rows are a pure function of their offset, and pacing and restarts agree with it.
+
 use std::sync::Arc;
 
 use rivermark_executor::source::{ConnectorFactory, ReadRequest, ReaderState};

@@ -65,7 +65,7 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
         ..view
     };
     let state = session_state(view.time_zone);
-    let (bound, plan) = bind(catalog, view, true)?;
+    let (mut bound, plan) = bind(catalog, view, true)?;
     refuse_volatile(&plan)?;
     let optimized =
         optimize(plan, &state).map_err(|error| plan_error(error, SourceText(view.text)))?;
@@ -78,6 +78,10 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let mut notices = lowering.notices;
     collect_growing(&root, &mut notices);
     notices.dedup();
+    // Constant folding can make a type more exact than binding knew (`round(x, 6)` has six digits).
+    for (column, field) in bound.columns.iter_mut().zip(root.schema.fields()) {
+        column.data_type = SqlType::of_field(field);
+    }
     let fingerprint = fingerprint(&root);
     Ok(PlannedView {
         view: bound,

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList, FunctionArguments,
     ObjectName, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
@@ -61,6 +61,9 @@ impl VisitorMut for Rewriter {
                 let (timestamp, time_zone) = (take(timestamp), take(time_zone));
                 *expr = call("timezone", vec![time_zone, timestamp]);
             }
+            Expr::CompoundFieldAccess { root, access_chain } => {
+                *expr = field_access(take(root), std::mem::take(access_chain));
+            }
             Expr::Function(function) => rename_function(function),
             _ => {}
         }
@@ -70,6 +73,25 @@ impl VisitorMut for Rewriter {
 
 fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::Value(Value::Null.into()))
+}
+
+/// `(root).a.b` as `get_field(get_field(root, 'a'), 'b')`; what follows the first subscript stays as it is.
+fn field_access(root: Expr, chain: Vec<AccessExpr>) -> Expr {
+    let mut access = root;
+    let mut rest = chain.into_iter().peekable();
+    while let Some(AccessExpr::Dot(Expr::Identifier(field))) = rest.peek() {
+        let name = Value::SingleQuotedString(crate::names::fold(field));
+        access = call("get_field", vec![access, Expr::Value(name.into())]);
+        rest.next();
+    }
+    let access_chain: Vec<AccessExpr> = rest.collect();
+    if access_chain.is_empty() {
+        return access;
+    }
+    Expr::CompoundFieldAccess {
+        root: Box::new(access),
+        access_chain,
+    }
 }
 
 /// PostgreSQL's names for functions that DataFusion has under another one.

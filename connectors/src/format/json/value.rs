@@ -28,6 +28,22 @@ impl From<JiterError> for ValueError {
 
 pub(super) type Result<T, E = ValueError> = std::result::Result<T, E>;
 
+/// A timestamp as text, or as a number where the source has a unit; microseconds since 1970.
+fn read_timestamp(
+    jiter: &mut Jiter,
+    peek: Peek,
+    unit: Option<EpochUnit>,
+    zone: timestamp::Zone,
+) -> Result<i64> {
+    let name = match zone {
+        timestamp::Zone::Ignored => "timestamp",
+        timestamp::Zone::Applied => "timestamp with time zone",
+    };
+    scalar(jiter, peek, name, |t, is_number| {
+        timestamp::parse_timestamp(t, is_number, unit, zone)
+    })
+}
+
 impl Column {
     /// Reads the value that begins with `peek` and appends it. On an error the column may hold part of a row.
     pub(super) fn read(
@@ -92,18 +108,11 @@ impl Column {
             Values::Time(v) => v.push(scalar(jiter, peek, "time", |t, _| {
                 timestamp::parse_time(t)
             })?),
-            Values::Timestamp(v) => v.push(scalar(jiter, peek, "timestamp", |t, is_number| {
-                timestamp::parse_timestamp(t, is_number, unit, timestamp::Zone::Ignored)
-            })?),
+            Values::Timestamp(v) => {
+                v.push(read_timestamp(jiter, peek, unit, timestamp::Zone::Ignored)?)
+            }
             Values::Timestamptz(v) => {
-                v.push(scalar(
-                    jiter,
-                    peek,
-                    "timestamp with time zone",
-                    |t, is_number| {
-                        timestamp::parse_timestamp(t, is_number, unit, timestamp::Zone::Applied)
-                    },
-                )?);
+                v.push(read_timestamp(jiter, peek, unit, timestamp::Zone::Applied)?)
             }
             Values::Interval(v) => v.push(scalar(jiter, peek, "interval", |t, _| {
                 text::parse_interval(t)
