@@ -58,7 +58,7 @@ pub enum CatalogChange {
         depends_on: Vec<ObjectId>,
         replace: bool,
     },
-    CreateMaterializedView(NewMaterializedView),
+    CreateMaterializedView(Box<NewMaterializedView>),
     /// Drops the objects, which nothing else may depend on.
     Drop {
         objects: Vec<ObjectId>,

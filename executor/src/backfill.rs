@@ -7,6 +7,7 @@
 //! Sources: the view reads with offsets of its own up to where the shared reader is; when the rest is short, the
 //! shared reader is held at its position until the view has met it, and from then on feeds both.
 
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use rivermark_planner::catalog::{ObjectId, Positions};
@@ -94,7 +95,7 @@ impl Writer {
             view.is_dirty = true;
             return Ok(Vec::new());
         }
-        if !view.readers.contains_key(&object) {
+        if let Entry::Vacant(slot) = view.readers.entry(object) {
             source.is_held = distance(&positions, &source.progress.positions) <= HANDOVER_MESSAGES;
             let stop_at = source.progress.positions.clone();
             let request = ReadRequest {
@@ -105,14 +106,11 @@ impl Writer {
                 wake: context.wake.clone(),
             };
             let reader = source.source.reader(request)?;
-            view.readers.insert(
-                object,
-                PrivateReader {
-                    reader,
-                    columns: Arc::new(columns.to_vec()),
-                    stop_at,
-                },
-            );
+            slot.insert(PrivateReader {
+                reader,
+                columns: Arc::new(columns.to_vec()),
+                stop_at,
+            });
         }
         let names: Vec<&str> = source
             .def

@@ -83,7 +83,7 @@ impl Writer {
                 Some(id)
             }
             CatalogChange::CreateMaterializedView(new) => {
-                Some(self.create_view(new, prepared.targets)?)
+                Some(self.create_view(*new, prepared.targets)?)
             }
             CatalogChange::Drop { objects } => {
                 self.drop_objects(&objects)?;

@@ -362,10 +362,9 @@ impl Writer {
 
     /// A backfill that waits for its reader must not spin.
     fn pause_idle_backfill(&mut self, rows_in: u64) {
-        if !self.backfilling.is_empty() && rows_in == 0 && self.pending.is_empty() {
-            if let Ok(command) = self.commands.recv_timeout(Duration::from_millis(2)) {
-                self.pending.push_back(command);
-            }
+        let is_waiting = !self.backfilling.is_empty() && rows_in == 0 && self.pending.is_empty();
+        if is_waiting && let Ok(command) = self.commands.recv_timeout(Duration::from_millis(2)) {
+            self.pending.push_back(command);
         }
     }
 }

@@ -291,12 +291,12 @@ impl RowStore {
     }
 
     fn append(&mut self, delta: &Delta) -> Result<()> {
-        if let Some(weights) = delta.weights() {
-            if weights.values().iter().any(|&w| w != 1) {
-                return Err(ExecutorError::Internal(
-                    "an append-only relation got a retraction".into(),
-                ));
-            }
+        if let Some(weights) = delta.weights()
+            && weights.values().iter().any(|&w| w != 1)
+        {
+            return Err(ExecutorError::Internal(
+                "an append-only relation got a retraction".into(),
+            ));
         }
         if let Some(blocks) = &mut self.blocks {
             blocks.append(delta.batch())?;

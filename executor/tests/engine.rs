@@ -97,7 +97,7 @@ async fn create_view(engine: &Engine, view: &str, sql: &str) -> ObjectId {
         text: None,
     };
     let planned = plan_view(&snapshot.catalog, view_query).unwrap();
-    let change = CatalogChange::CreateMaterializedView(NewMaterializedView {
+    let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
         name: name(view),
         sql: sql.into(),
         bound_sql: planned.view.bound_sql,
@@ -106,7 +106,7 @@ async fn create_view(engine: &Engine, view: &str, sql: &str) -> ObjectId {
         emit_on_window_close: false,
         options: BTreeMap::new(),
         plan: planned.plan,
-    });
+    }));
     let id = engine
         .change_catalog(snapshot.catalog.version, change)
         .await

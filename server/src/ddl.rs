@@ -247,7 +247,7 @@ impl Session {
             let PlannedView { view, plan } =
                 plan_view(&turn.catalog, self.view_query(&query, columns, &zone, sql))?;
             let notices = plan.notices.clone();
-            let change = CatalogChange::CreateMaterializedView(NewMaterializedView {
+            let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
                 name: name.clone(),
                 sql: sql.to_string(),
                 bound_sql: view.bound_sql,
@@ -256,7 +256,7 @@ impl Session {
                 emit_on_window_close: *emit_on_window_close,
                 options: options.clone(),
                 plan,
-            });
+            }));
             match self.apply(&turn, change).await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => continue,
                 other => created = other?,

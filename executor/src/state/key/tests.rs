@@ -80,7 +80,7 @@ fn sort_options_change_bytes() {
         nulls_first: true,
     };
     let codec = KeyCodec::new(vec![DataType::Utf8], Some(vec![options])).unwrap();
-    let keys = codec.encode(&[column.clone()]).unwrap();
+    let keys = codec.encode(std::slice::from_ref(&column)).unwrap();
     assert_eq!(keys.get(0), [1, !b'a', 0xFF, 0xFE]);
     assert_eq!(keys.get(1), [0]);
     assert_eq!(&codec.decode(keys.iter()).unwrap()[0], &column);
