@@ -406,7 +406,9 @@ fn evaluation_error(message: String) -> PgError {
         return PgError::new(SqlState::DivisionByZero, "division by zero");
     }
     // Arrow says only `Can't cast value` where a number does not fit the type.
-    let is_out_of_range = ["overflow", "out of range", "can't cast value"].iter().any(|s| lower.contains(s));
+    let is_out_of_range = ["overflow", "out of range", "can't cast value"]
+        .iter()
+        .any(|s| lower.contains(s));
     let state = if is_out_of_range {
         SqlState::NumericValueOutOfRange
     } else if lower.contains("more than one row") {
