@@ -33,18 +33,42 @@ pub struct EngineConfig {
 /// A change of the catalog. Planned against one catalog version; refused with `CatalogChanged` at any other.
 #[derive(Debug, Clone)]
 pub enum CatalogChange {
-    CreateSchema { name: String },
-    DropSchema { name: String },
+    CreateSchema {
+        name: String,
+    },
+    DropSchema {
+        name: String,
+    },
     /// `def.start` is filled in by the engine, which contacts the source.
-    CreateSource { name: QualifiedName, sql: String, def: SourceDef },
+    CreateSource {
+        name: QualifiedName,
+        sql: String,
+        def: SourceDef,
+    },
     /// `def.rows` is filled in by the engine.
-    CreateTable { name: QualifiedName, sql: String, def: TableDef },
-    CreateView { name: QualifiedName, sql: String, def: ViewDef, depends_on: Vec<ObjectId>, replace: bool },
+    CreateTable {
+        name: QualifiedName,
+        sql: String,
+        def: TableDef,
+    },
+    CreateView {
+        name: QualifiedName,
+        sql: String,
+        def: ViewDef,
+        depends_on: Vec<ObjectId>,
+        replace: bool,
+    },
     CreateMaterializedView(NewMaterializedView),
     /// Drops the objects, which nothing else may depend on.
-    Drop { objects: Vec<ObjectId> },
+    Drop {
+        objects: Vec<ObjectId>,
+    },
     /// `column`: `None` comments the relation itself.
-    Comment { object: ObjectId, column: Option<String>, comment: Option<String> },
+    Comment {
+        object: ObjectId,
+        column: Option<String>,
+        comment: Option<String>,
+    },
 }
 
 /// A planned materialized view.

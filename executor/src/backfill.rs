@@ -39,13 +39,18 @@ impl Writer {
         let rows = self.stored_rows(object)?;
         let mut deltas = Vec::new();
         for delta in work.changes.get(&object).into_iter().flatten() {
-            deltas.push(project(&rows.before_cursor(delta, cursor.as_deref())?, columns)?);
+            deltas.push(project(
+                &rows.before_cursor(delta, cursor.as_deref())?,
+                columns,
+            )?);
         }
         let (chunk, next) = rows.chunk(cursor.as_deref(), CHUNK_ROWS)?;
         work.rows_in += chunk.num_rows() as u64;
         deltas.push(project(&chunk, columns)?);
         let progress = match next {
-            Some(cursor) => ScanProgress::Rows { cursor: Some(cursor) },
+            Some(cursor) => ScanProgress::Rows {
+                cursor: Some(cursor),
+            },
             None => ScanProgress::Live,
         };
         view.progress.scans.insert(object, progress);
@@ -72,7 +77,9 @@ impl Writer {
     ) -> Result<Vec<Delta>> {
         let context = self.readers.clone();
         let Some(source) = self.sources.get_mut(&object) else {
-            return Err(ExecutorError::Internal(format!("source {object} is not running")));
+            return Err(ExecutorError::Internal(format!(
+                "source {object} is not running"
+            )));
         };
         if !source.is_read() || has_reached(&positions, &source.progress.positions) {
             // Nobody else reads it, or the view has met the shared reader: go on together.
@@ -98,10 +105,23 @@ impl Writer {
                 wake: context.wake.clone(),
             };
             let reader = source.source.reader(request)?;
-            view.readers.insert(object, PrivateReader { reader, columns: Arc::new(columns.to_vec()), stop_at });
+            view.readers.insert(
+                object,
+                PrivateReader {
+                    reader,
+                    columns: Arc::new(columns.to_vec()),
+                    stop_at,
+                },
+            );
         }
-        let names: Vec<&str> = source.def.physical_columns().map(|c| c.name.as_str()).collect();
-        let Some(own) = view.readers.get_mut(&object) else { return Ok(Vec::new()) };
+        let names: Vec<&str> = source
+            .def
+            .physical_columns()
+            .map(|c| c.name.as_str())
+            .collect();
+        let Some(own) = view.readers.get_mut(&object) else {
+            return Ok(Vec::new());
+        };
         let mut deltas = Vec::new();
         let mut budget = self.config.max_epoch_rows;
         while let Some(batch) = (budget > 0).then(|| own.reader.take(budget)).flatten() {
@@ -109,37 +129,58 @@ impl Writer {
             work.rows_in += batch.rows.num_rows() as u64;
             positions.insert(batch.partition, batch.next_offset);
             // Malformed messages are known already from the shared reader; a column it does not decode is not.
-            record_letters(object, &own.columns, &names, &batch, &mut self.letters, now_us())?;
+            record_letters(
+                object,
+                &own.columns,
+                &names,
+                &batch,
+                &mut self.letters,
+                now_us(),
+            )?;
             deltas.push(decoded(own.columns.clone(), batch).for_columns(columns)?);
             view.is_dirty = true;
         }
         let status = own.reader.status();
         if status.state == ReaderState::Failed {
-            let why = status.last_error.unwrap_or_else(|| "the reader has failed".into());
+            let why = status
+                .last_error
+                .unwrap_or_else(|| "the reader has failed".into());
             return Err(ExecutorError::NotReadable { message: why });
         }
         if has_reached(&positions, &own.stop_at) {
             // Next epoch: met, or another, shorter stretch.
             view.readers.remove(&object);
         }
-        view.progress.scans.insert(object, ScanProgress::Source { positions });
+        view.progress
+            .scans
+            .insert(object, ScanProgress::Source { positions });
         Ok(deltas)
     }
 
     /// Views that have become readable with the epoch just committed.
     pub fn newly_ready(&mut self) -> Vec<ObjectId> {
         let mut ready = Vec::new();
-        for view in self.views.values_mut().filter(|v| v.is_maintained() && !v.progress.is_ready) {
+        for view in self
+            .views
+            .values_mut()
+            .filter(|v| v.is_maintained() && !v.progress.is_ready)
+        {
             let is_caught_up = view.progress.is_initialized
                 && view.progress.scans.iter().all(|(object, scan)| match scan {
                     ScanProgress::Rows { .. } => false,
-                    ScanProgress::Live => match (self.sources.get(object), view.progress.targets.get(object)) {
-                        (Some(source), Some(target)) => has_reached(&source.progress.positions, target),
-                        _ => true,
-                    },
-                    ScanProgress::Source { positions } => {
-                        view.progress.targets.get(object).is_some_and(|target| has_reached(positions, target))
+                    ScanProgress::Live => {
+                        match (self.sources.get(object), view.progress.targets.get(object)) {
+                            (Some(source), Some(target)) => {
+                                has_reached(&source.progress.positions, target)
+                            }
+                            _ => true,
+                        }
                     }
+                    ScanProgress::Source { positions } => view
+                        .progress
+                        .targets
+                        .get(object)
+                        .is_some_and(|target| has_reached(positions, target)),
                 });
             if is_caught_up {
                 view.progress.is_ready = true;

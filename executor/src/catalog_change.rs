@@ -6,7 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use rivermark_planner::TableId;
 use rivermark_planner::catalog::{
-    MaterializedViewDef, Object, ObjectId, ObjectKind, OutputColumn, Positions, QualifiedName, SourceDef, TableDef,
+    MaterializedViewDef, Object, ObjectId, ObjectKind, OutputColumn, Positions, QualifiedName,
+    SourceDef, TableDef,
 };
 
 use crate::api::{CatalogChange, NewMaterializedView};
@@ -51,21 +52,48 @@ impl Writer {
                 self.catalog.remove_schema(&name);
                 None
             }
-            CatalogChange::CreateSource { name, sql, def } => Some(self.create_source(name, sql, def)?),
-            CatalogChange::CreateTable { name, sql, def } => Some(self.create_table(name, sql, def)?),
-            CatalogChange::CreateView { name, sql, def, depends_on, replace } => {
-                let existing = if replace { self.catalog.find(&name).map(|o| o.id) } else { None };
+            CatalogChange::CreateSource { name, sql, def } => {
+                Some(self.create_source(name, sql, def)?)
+            }
+            CatalogChange::CreateTable { name, sql, def } => {
+                Some(self.create_table(name, sql, def)?)
+            }
+            CatalogChange::CreateView {
+                name,
+                sql,
+                def,
+                depends_on,
+                replace,
+            } => {
+                let existing = if replace {
+                    self.catalog.find(&name).map(|o| o.id)
+                } else {
+                    None
+                };
                 let id = existing.unwrap_or_else(|| self.catalog.allocate_object());
                 let kind = ObjectKind::View(def);
-                self.catalog.put(Object { id, name, sql, comment: None, depends_on, kind });
+                self.catalog.put(Object {
+                    id,
+                    name,
+                    sql,
+                    comment: None,
+                    depends_on,
+                    kind,
+                });
                 Some(id)
             }
-            CatalogChange::CreateMaterializedView(new) => Some(self.create_view(new, prepared.targets)?),
+            CatalogChange::CreateMaterializedView(new) => {
+                Some(self.create_view(new, prepared.targets)?)
+            }
             CatalogChange::Drop { objects } => {
                 self.drop_objects(&objects)?;
                 None
             }
-            CatalogChange::Comment { object, column, comment } => {
+            CatalogChange::Comment {
+                object,
+                column,
+                comment,
+            } => {
                 self.comment(object, column, comment)?;
                 None
             }
@@ -74,30 +102,65 @@ impl Writer {
         Ok(created)
     }
 
-    fn create_source(&mut self, name: QualifiedName, sql: String, def: SourceDef) -> Result<ObjectId> {
+    fn create_source(
+        &mut self,
+        name: QualifiedName,
+        sql: String,
+        def: SourceDef,
+    ) -> Result<ObjectId> {
         let source = self.connectors.source(&name.to_string(), &def)?;
         let id = self.catalog.allocate_object();
         let kind = ObjectKind::Source(def.clone());
-        self.catalog.put(Object { id, name: name.clone(), sql, comment: None, depends_on: Vec::new(), kind });
-        let progress = SourceProgress { positions: def.start.clone(), ..SourceProgress::default() };
+        self.catalog.put(Object {
+            id,
+            name: name.clone(),
+            sql,
+            comment: None,
+            depends_on: Vec::new(),
+            kind,
+        });
+        let progress = SourceProgress {
+            positions: def.start.clone(),
+            ..SourceProgress::default()
+        };
         let mut input = SourceInput::new(id, name, def, source, progress);
         input.is_dirty = true;
         self.sources.insert(id, input);
         Ok(id)
     }
 
-    fn create_table(&mut self, name: QualifiedName, sql: String, mut def: TableDef) -> Result<ObjectId> {
+    fn create_table(
+        &mut self,
+        name: QualifiedName,
+        sql: String,
+        mut def: TableDef,
+    ) -> Result<ObjectId> {
         def.rows = self.catalog.allocate_tables(1);
         let format = table_format(&def)?;
         let id = self.catalog.allocate_object();
-        let table = Table { name: name.name.clone(), rows: self.row_store(format, 0)?, is_dirty: true };
+        let table = Table {
+            name: name.name.clone(),
+            rows: self.row_store(format, 0)?,
+            is_dirty: true,
+        };
         self.tables.insert(id, table);
         let kind = ObjectKind::Table(def);
-        self.catalog.put(Object { id, name, sql, comment: None, depends_on: Vec::new(), kind });
+        self.catalog.put(Object {
+            id,
+            name,
+            sql,
+            comment: None,
+            depends_on: Vec::new(),
+            kind,
+        });
         Ok(id)
     }
 
-    fn create_view(&mut self, new: NewMaterializedView, targets: Vec<(ObjectId, Positions)>) -> Result<ObjectId> {
+    fn create_view(
+        &mut self,
+        new: NewMaterializedView,
+        targets: Vec<(ObjectId, Positions)>,
+    ) -> Result<ObjectId> {
         let scanned = new.plan.root.scanned_objects();
         let mut scans = BTreeMap::new();
         for object in &scanned {
@@ -118,7 +181,8 @@ impl Writer {
             state_tables,
             fingerprint: new.plan.fingerprint,
         };
-        let dataflow = Dataflow::build(&new.plan.root, first_state_table, &self.store, &self.cache)?;
+        let dataflow =
+            Dataflow::build(&new.plan.root, first_state_table, &self.store, &self.cache)?;
         let rows = self.row_store(view_format(&def)?, 0)?;
         let id = self.catalog.allocate_object();
         let progress = ViewProgress {
@@ -148,23 +212,39 @@ impl Writer {
         }
         let kind = ObjectKind::MaterializedView(def);
         let depends_on = new.depends_on;
-        self.catalog.put(Object { id, name: new.name, sql: new.sql, comment: None, depends_on, kind });
+        self.catalog.put(Object {
+            id,
+            name: new.name,
+            sql: new.sql,
+            comment: None,
+            depends_on,
+            kind,
+        });
         Ok(id)
     }
 
     /// Where a new view starts to read an object.
     fn first_scan(&self, object: ObjectId) -> Result<ScanProgress> {
         if let Some(source) = self.sources.get(&object) {
-            return Ok(ScanProgress::Source { positions: source.def.start.clone() });
+            return Ok(ScanProgress::Source {
+                positions: source.def.start.clone(),
+            });
         }
         if self.tables.contains_key(&object) {
             return Ok(ScanProgress::Rows { cursor: None });
         }
         // Dropped since the statement was planned.
-        let view = self.views.get(&object).ok_or(ExecutorError::CatalogChanged)?;
+        let view = self
+            .views
+            .get(&object)
+            .ok_or(ExecutorError::CatalogChanged)?;
         if !view.progress.is_ready || !view.is_maintained() {
             return Err(ExecutorError::NotReadable {
-                message: format!("materialized view \"{}\" is {} and can not be read", view.name, view.state().as_str()),
+                message: format!(
+                    "materialized view \"{}\" is {} and can not be read",
+                    view.name,
+                    view.state().as_str()
+                ),
             });
         }
         Ok(ScanProgress::Rows { cursor: None })
@@ -173,8 +253,12 @@ impl Writer {
     fn drop_objects(&mut self, objects: &[ObjectId]) -> Result<()> {
         let outside = |o: &&Arc<Object>| !objects.contains(&o.id);
         for id in objects {
-            let dependents: Vec<String> =
-                self.catalog.dependents(*id).filter(outside).map(|o| o.name.to_string()).collect();
+            let dependents: Vec<String> = self
+                .catalog
+                .dependents(*id)
+                .filter(outside)
+                .map(|o| o.name.to_string())
+                .collect();
             if !dependents.is_empty() {
                 return Err(ExecutorError::DependentObjects {
                     message: "other objects depend on what is to be dropped".into(),
@@ -191,7 +275,9 @@ impl Writer {
             self.sources.remove(id);
             self.published.remove_view(*id);
             if let Some(mut view) = self.views.remove(id) {
-                view.answer_waiters(Err(ExecutorError::NotReadable { message: "the view was dropped".into() }));
+                view.answer_waiters(Err(ExecutorError::NotReadable {
+                    message: "the view was dropped".into(),
+                }));
             }
             self.scanned_by.remove(id);
             for views in self.scanned_by.values_mut() {
@@ -202,18 +288,42 @@ impl Writer {
         Ok(())
     }
 
-    fn comment(&mut self, id: ObjectId, column: Option<String>, comment: Option<String>) -> Result<()> {
-        let mut object = self.catalog.get(id).ok_or(ExecutorError::CatalogChanged)?.as_ref().clone();
+    fn comment(
+        &mut self,
+        id: ObjectId,
+        column: Option<String>,
+        comment: Option<String>,
+    ) -> Result<()> {
+        let mut object = self
+            .catalog
+            .get(id)
+            .ok_or(ExecutorError::CatalogChanged)?
+            .as_ref()
+            .clone();
         match column {
             None => object.comment = comment,
             Some(column) => {
                 let slot = match &mut object.kind {
-                    ObjectKind::Source(s) => s.columns.iter_mut().find(|c| c.name == column).map(|c| &mut c.comment),
-                    ObjectKind::Table(t) => t.columns.iter_mut().find(|c| c.name == column).map(|c| &mut c.comment),
-                    ObjectKind::View(v) => v.columns.iter_mut().find(|c| c.name == column).map(|c| &mut c.comment),
-                    ObjectKind::MaterializedView(v) => {
-                        v.columns.iter_mut().find(|c| c.name == column).map(|c| &mut c.comment)
-                    }
+                    ObjectKind::Source(s) => s
+                        .columns
+                        .iter_mut()
+                        .find(|c| c.name == column)
+                        .map(|c| &mut c.comment),
+                    ObjectKind::Table(t) => t
+                        .columns
+                        .iter_mut()
+                        .find(|c| c.name == column)
+                        .map(|c| &mut c.comment),
+                    ObjectKind::View(v) => v
+                        .columns
+                        .iter_mut()
+                        .find(|c| c.name == column)
+                        .map(|c| &mut c.comment),
+                    ObjectKind::MaterializedView(v) => v
+                        .columns
+                        .iter_mut()
+                        .find(|c| c.name == column)
+                        .map(|c| &mut c.comment),
                 };
                 *slot.ok_or(ExecutorError::CatalogChanged)? = comment;
             }
@@ -230,7 +340,11 @@ impl Writer {
 
 /// How a table's rows are stored.
 pub fn table_format(def: &TableDef) -> Result<RowFormat> {
-    let fields: Vec<_> = def.columns.iter().map(|c| c.data_type.field(&c.name, !c.not_null)).collect();
+    let fields: Vec<_> = def
+        .columns
+        .iter()
+        .map(|c| c.data_type.field(&c.name, !c.not_null))
+        .collect();
     let layout = match (def.primary_key.is_empty(), def.append_only) {
         (false, _) => RowLayout::Keyed(def.primary_key.clone()),
         (true, true) => RowLayout::Log,
@@ -250,23 +364,38 @@ pub fn view_format(def: &MaterializedViewDef) -> Result<RowFormat> {
 }
 
 fn view_schema(columns: &[OutputColumn]) -> SchemaRef {
-    let fields: Vec<_> = columns.iter().map(|c| c.data_type.field(&c.name, c.nullable)).collect();
+    let fields: Vec<_> = columns
+        .iter()
+        .map(|c| c.data_type.field(&c.name, c.nullable))
+        .collect();
     Arc::new(Schema::new(fields))
 }
 
 fn dropped(object: &Object) -> Dropped {
     match &object.kind {
-        ObjectKind::Source(_) => Dropped { tables: Vec::new(), meta: meta::source_key(object.id) },
-        ObjectKind::View(_) => Dropped { tables: Vec::new(), meta: Vec::new() },
+        ObjectKind::Source(_) => Dropped {
+            tables: Vec::new(),
+            meta: meta::source_key(object.id),
+        },
+        ObjectKind::View(_) => Dropped {
+            tables: Vec::new(),
+            meta: Vec::new(),
+        },
         ObjectKind::Table(def) => {
             // Which of the two families depends on the layout; deleting in both is harmless.
-            Dropped { tables: vec![(Family::Views, def.rows)], meta: meta::table_key(object.id) }
+            Dropped {
+                tables: vec![(Family::Views, def.rows)],
+                meta: meta::table_key(object.id),
+            }
         }
         ObjectKind::MaterializedView(def) => {
             let mut tables = vec![(Family::Views, def.rows)];
             let first = def.first_state_table.0;
             tables.extend((first..first + def.state_tables).map(|id| (Family::State, TableId(id))));
-            Dropped { tables, meta: meta::view_key(object.id) }
+            Dropped {
+                tables,
+                meta: meta::view_key(object.id),
+            }
         }
     }
 }

@@ -8,12 +8,27 @@ use crate::error::Result;
 
 /// A request to the epoch loop; each carries where to answer.
 pub enum Command {
-    ChangeCatalog { catalog_version: u64, change: Box<PreparedChange>, reply: oneshot::Sender<Result<Option<ObjectId>>> },
-    Write { writes: Vec<TableWrite>, reply: oneshot::Sender<Result<u64>> },
-    WaitUntilReady { view: ObjectId, reply: oneshot::Sender<Result<()>> },
+    ChangeCatalog {
+        catalog_version: u64,
+        change: Box<PreparedChange>,
+        reply: oneshot::Sender<Result<Option<ObjectId>>>,
+    },
+    Write {
+        writes: Vec<TableWrite>,
+        reply: oneshot::Sender<Result<u64>>,
+    },
+    WaitUntilReady {
+        view: ObjectId,
+        reply: oneshot::Sender<Result<()>>,
+    },
     /// Answered once every view that is live on these sources has seen these positions.
-    WaitForPositions { targets: Vec<(ObjectId, Positions)>, reply: oneshot::Sender<Result<u64>> },
-    Shutdown { reply: oneshot::Sender<()> },
+    WaitForPositions {
+        targets: Vec<(ObjectId, Positions)>,
+        reply: oneshot::Sender<Result<u64>>,
+    },
+    Shutdown {
+        reply: oneshot::Sender<()>,
+    },
 }
 
 /// A catalog change with what had to be asked of the outside before.

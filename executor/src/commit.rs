@@ -20,7 +20,11 @@ impl Writer {
     pub fn commit(&mut self, epoch: u64, needs_sync: bool) -> u64 {
         let must_reserve = epoch >= self.reserved_epochs;
         let is_sync = needs_sync || must_reserve;
-        let reserved = if must_reserve { epoch + EPOCH_BLOCK } else { self.reserved_epochs };
+        let reserved = if must_reserve {
+            epoch + EPOCH_BLOCK
+        } else {
+            self.reserved_epochs
+        };
         let mut writes = WriteSet::default();
         if let Err(error) = self.collect(epoch, reserved, &mut writes) {
             // Only serialisation of our own structs can fail here.
@@ -62,7 +66,9 @@ impl Writer {
         }
         for (id, table) in self.tables.iter_mut().filter(|(_, t)| t.is_dirty) {
             table.rows.merge_blocks()?;
-            let progress = TableProgress { rows: table.rows.rows() };
+            let progress = TableProgress {
+                rows: table.rows.rows(),
+            };
             meta::put(writes, &meta::table_key(*id), &progress)?;
             table.rows.drain_into(writes);
         }
@@ -83,11 +89,17 @@ impl Writer {
     }
 
     fn mark_committed(&mut self) {
-        self.tables.values_mut().filter(|t| t.is_dirty).for_each(|t| {
-            t.rows.committed();
-            t.is_dirty = false;
-        });
-        self.views.values_mut().filter(|v| v.is_dirty).for_each(|v| v.committed());
+        self.tables
+            .values_mut()
+            .filter(|t| t.is_dirty)
+            .for_each(|t| {
+                t.rows.committed();
+                t.is_dirty = false;
+            });
+        self.views
+            .values_mut()
+            .filter(|v| v.is_dirty)
+            .for_each(|v| v.committed());
         self.sources.values_mut().for_each(|s| s.is_dirty = false);
         self.letters.committed();
         self.dropped.clear();

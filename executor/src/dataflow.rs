@@ -26,18 +26,40 @@ pub struct Dataflow {
 }
 
 enum Node {
-    Scan { object: ObjectId, columns: Vec<usize> },
-    Operator { operator: Box<dyn Operator>, inputs: Vec<Node>, is_dirty: bool },
+    Scan {
+        object: ObjectId,
+        columns: Vec<usize>,
+    },
+    Operator {
+        operator: Box<dyn Operator>,
+        inputs: Vec<Node>,
+        is_dirty: bool,
+    },
 }
 
 impl Dataflow {
     /// Builds the operators of a plan over state tables `first_table ..`, in depth-first order, inputs first.
-    pub fn build(plan: &PlanNode, first_table: TableId, store: &Store, cache: &CacheHandle) -> Result<Self> {
+    pub fn build(
+        plan: &PlanNode,
+        first_table: TableId,
+        store: &Store,
+        cache: &CacheHandle,
+    ) -> Result<Self> {
         let mut scan_columns = BTreeMap::new();
         collect_columns(plan, &mut scan_columns);
-        let mut builder = Builder { scan_columns: &scan_columns, next_table: first_table, next_operator: 0, store, cache };
+        let mut builder = Builder {
+            scan_columns: &scan_columns,
+            next_table: first_table,
+            next_operator: 0,
+            store,
+            cache,
+        };
         let root = builder.build(plan)?;
-        Ok(Dataflow { root, schema: plan.schema.clone(), scan_columns })
+        Ok(Dataflow {
+            root,
+            schema: plan.schema.clone(),
+            scan_columns,
+        })
     }
 
     pub fn scan_columns(&self) -> &BTreeMap<ObjectId, Vec<usize>> {
@@ -46,7 +68,12 @@ impl Dataflow {
 
     /// Pushes an epoch's input through all operators. `is_first`: the epoch that creates the view. The output is
     /// consolidated.
-    pub fn run(&mut self, inputs: &ViewInputs, is_first: bool, context: &mut EpochContext) -> Result<Delta> {
+    pub fn run(
+        &mut self,
+        inputs: &ViewInputs,
+        is_first: bool,
+        context: &mut EpochContext,
+    ) -> Result<Delta> {
         let deltas = self.root.run(inputs, is_first, context)?;
         let deltas: Vec<Delta> = deltas.into_iter().filter(|d| !d.is_empty()).collect();
         if deltas.is_empty() {
@@ -54,7 +81,11 @@ impl Dataflow {
         }
         let whole = Delta::concat(self.schema.clone(), &deltas)?;
         // Without weights nothing can cancel.
-        if whole.weights().is_none() { Ok(whole) } else { consolidate(whole) }
+        if whole.weights().is_none() {
+            Ok(whole)
+        } else {
+            consolidate(whole)
+        }
     }
 
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
@@ -81,19 +112,39 @@ struct Builder<'a> {
 
 impl Builder<'_> {
     fn build(&mut self, plan: &PlanNode) -> Result<Node> {
-        if let PlanOp::Scan { object, columns, .. } = &plan.op {
+        if let PlanOp::Scan {
+            object, columns, ..
+        } = &plan.op
+        {
             let available = &self.scan_columns[object];
             let columns = columns
                 .iter()
-                .map(|c| available.binary_search(c).map_err(|_| ExecutorError::Internal(format!("scan column {c}"))))
+                .map(|c| {
+                    available
+                        .binary_search(c)
+                        .map_err(|_| ExecutorError::Internal(format!("scan column {c}")))
+                })
                 .collect::<Result<Vec<usize>>>()?;
-            return Ok(Node::Scan { object: *object, columns });
+            return Ok(Node::Scan {
+                object: *object,
+                columns,
+            });
         }
-        let inputs = plan.inputs.iter().map(|input| self.build(input)).collect::<Result<Vec<_>>>()?;
-        let tables = (0..plan.op.state_tables()).map(|_| self.next_state_table()).collect();
+        let inputs = plan
+            .inputs
+            .iter()
+            .map(|input| self.build(input))
+            .collect::<Result<Vec<_>>>()?;
+        let tables = (0..plan.op.state_tables())
+            .map(|_| self.next_state_table())
+            .collect();
         let operator = build_operator(self.next_operator, plan, tables)?;
         self.next_operator += 1;
-        Ok(Node::Operator { operator, inputs, is_dirty: false })
+        Ok(Node::Operator {
+            operator,
+            inputs,
+            is_dirty: false,
+        })
     }
 
     fn next_state_table(&mut self) -> StateTable {
@@ -104,17 +155,28 @@ impl Builder<'_> {
 }
 
 impl Node {
-    fn run(&mut self, view_inputs: &ViewInputs, is_first: bool, context: &mut EpochContext) -> Result<Vec<Delta>> {
+    fn run(
+        &mut self,
+        view_inputs: &ViewInputs,
+        is_first: bool,
+        context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
         match self {
             Node::Scan { object, columns } => {
-                let Some(deltas) = view_inputs.get(object) else { return Ok(Vec::new()) };
+                let Some(deltas) = view_inputs.get(object) else {
+                    return Ok(Vec::new());
+                };
                 deltas
                     .iter()
                     .filter(|d| !d.is_empty())
                     .map(|d| Ok(d.with_batch(d.batch().project(columns)?)))
                     .collect()
             }
-            Node::Operator { operator, inputs, is_dirty } => {
+            Node::Operator {
+                operator,
+                inputs,
+                is_dirty,
+            } => {
                 let mut output = Vec::new();
                 if is_first {
                     *is_dirty = true;
@@ -141,7 +203,12 @@ impl Node {
 
     /// Visits the operators that ran since the last commit, and clears their mark only on `committed`/`discard`.
     fn visit(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
-        if let Node::Operator { operator, inputs, is_dirty } = self {
+        if let Node::Operator {
+            operator,
+            inputs,
+            is_dirty,
+        } = self
+        {
             for input in inputs {
                 input.visit(action);
             }
@@ -152,7 +219,12 @@ impl Node {
     }
 
     fn visit_all(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
-        if let Node::Operator { operator, inputs, is_dirty } = self {
+        if let Node::Operator {
+            operator,
+            inputs,
+            is_dirty,
+        } = self
+        {
             for input in inputs {
                 input.visit_all(action);
             }
@@ -163,7 +235,10 @@ impl Node {
 }
 
 fn collect_columns(node: &PlanNode, found: &mut BTreeMap<ObjectId, Vec<usize>>) {
-    if let PlanOp::Scan { object, columns, .. } = &node.op {
+    if let PlanOp::Scan {
+        object, columns, ..
+    } = &node.op
+    {
         let all = found.entry(*object).or_default();
         all.extend(columns);
         all.sort_unstable();

@@ -57,8 +57,18 @@ pub struct DeadLetters {
 }
 
 impl DeadLetters {
-    pub fn new(letters: StateTable, order: StateTable, counters: LetterCounters, max_bytes: u64) -> Self {
-        DeadLetters { letters, order, counters, max_bytes }
+    pub fn new(
+        letters: StateTable,
+        order: StateTable,
+        counters: LetterCounters,
+        max_bytes: u64,
+    ) -> Self {
+        DeadLetters {
+            letters,
+            order,
+            counters,
+            max_bytes,
+        }
     }
 
     pub fn counters(&self) -> &LetterCounters {
@@ -66,7 +76,13 @@ impl DeadLetters {
     }
 
     /// A message that is no row. Returns whether it is new (a replay or a second reader meets it again).
-    pub fn malformed(&mut self, source: ObjectId, partition: i32, message: MalformedMessage, now_us: i64) -> Result<bool> {
+    pub fn malformed(
+        &mut self,
+        source: ObjectId,
+        partition: i32,
+        message: MalformedMessage,
+        now_us: i64,
+    ) -> Result<bool> {
         self.add(Letter {
             sequence: 0,
             at_us: now_us,
@@ -165,7 +181,9 @@ impl DeadLetters {
     }
 
     fn read(&mut self, identity: &[u8]) -> Result<Option<Letter>> {
-        let found = self.letters.get_many(&std::iter::once(identity).collect::<Keys>())?;
+        let found = self
+            .letters
+            .get_many(&std::iter::once(identity).collect::<Keys>())?;
         found.get(0).map(decode).transpose()
     }
 
@@ -186,11 +204,17 @@ impl DeadLetters {
     }
 
     fn enforce_bound(&mut self) -> Result<()> {
-        while self.counters.bytes > self.max_bytes && self.counters.oldest < self.counters.next_sequence {
+        while self.counters.bytes > self.max_bytes
+            && self.counters.oldest < self.counters.next_sequence
+        {
             let sequence = self.counters.oldest;
             self.counters.oldest += 1;
-            let found = self.order.get_many(&std::iter::once(&sequence.to_be_bytes()[..]).collect::<Keys>())?;
-            let Some(identity) = found.get(0).map(<[u8]>::to_vec) else { continue };
+            let found = self
+                .order
+                .get_many(&std::iter::once(&sequence.to_be_bytes()[..]).collect::<Keys>())?;
+            let Some(identity) = found.get(0).map(<[u8]>::to_vec) else {
+                continue;
+            };
             if let Some(letter) = self.read(&identity)? {
                 self.remove(&identity, &letter);
             }
@@ -225,7 +249,14 @@ fn message_identity(letter: &Letter) -> Vec<u8> {
     identity.push(0);
     identity.extend_from_slice(&letter.partition.unwrap_or(-1).to_be_bytes());
     identity.extend_from_slice(&letter.offset.unwrap_or(-1).to_be_bytes());
-    identity.extend_from_slice(letter.column.as_deref().unwrap_or("").as_bytes().to_byte_slice());
+    identity.extend_from_slice(
+        letter
+            .column
+            .as_deref()
+            .unwrap_or("")
+            .as_bytes()
+            .to_byte_slice(),
+    );
     identity
 }
 
@@ -234,7 +265,8 @@ fn encode(letter: &Letter) -> Result<Vec<u8>> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Letter> {
-    serde_json::from_slice(bytes).map_err(|e| ExecutorError::Internal(format!("stored dead letter: {e}")))
+    serde_json::from_slice(bytes)
+        .map_err(|e| ExecutorError::Internal(format!("stored dead letter: {e}")))
 }
 
 /// A stored letter, for readers of a snapshot.

@@ -19,13 +19,19 @@ pub struct Delta {
 impl Delta {
     /// Rows that are inserted once each.
     pub fn insertions(batch: RecordBatch) -> Self {
-        Delta { batch, weights: None }
+        Delta {
+            batch,
+            weights: None,
+        }
     }
 
     /// Rows that are retracted once each.
     pub fn retractions(batch: RecordBatch) -> Self {
         let weights = Int64Array::from(vec![-1; batch.num_rows()]);
-        Delta { batch, weights: Some(weights) }
+        Delta {
+            batch,
+            weights: Some(weights),
+        }
     }
 
     /// Rows with explicit weights, one per row.
@@ -94,7 +100,11 @@ impl Delta {
     pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
         let batch = take_record_batch(&self.batch, indices)?;
         let weights = match &self.weights {
-            Some(weights) => Some(take(weights, indices, None)?.as_primitive::<Int64Type>().clone()),
+            Some(weights) => Some(
+                take(weights, indices, None)?
+                    .as_primitive::<Int64Type>()
+                    .clone(),
+            ),
             None => None,
         };
         Ok(Delta { batch, weights })
@@ -115,7 +125,11 @@ impl Delta {
         }
         let batch = concat_batches(&schema, deltas.iter().map(|d| &d.batch))?;
         let weights = deltas.iter().any(|d| d.weights.is_some()).then(|| {
-            deltas.iter().flat_map(|d| (0..d.num_rows()).map(|i| d.weight(i))).collect::<Vec<_>>().into()
+            deltas
+                .iter()
+                .flat_map(|d| (0..d.num_rows()).map(|i| d.weight(i)))
+                .collect::<Vec<_>>()
+                .into()
         });
         Ok(Delta { batch, weights })
     }

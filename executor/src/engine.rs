@@ -59,7 +59,9 @@ impl Engine {
             is_stopped: AtomicBool::new(false),
             thread: Mutex::new(Some(thread)),
         };
-        Ok(Engine { inner: Arc::new(inner) })
+        Ok(Engine {
+            inner: Arc::new(inner),
+        })
     }
 
     /// The last published epoch.
@@ -69,9 +71,18 @@ impl Engine {
 
     /// Applies a catalog change; returns when its epoch is published. The id of the created object, if one was.
     /// A materialized view is then registered but possibly still backfilling: see [`Self::wait_until_ready`].
-    pub async fn change_catalog(&self, catalog_version: u64, change: CatalogChange) -> Result<Option<ObjectId>> {
+    pub async fn change_catalog(
+        &self,
+        catalog_version: u64,
+        change: CatalogChange,
+    ) -> Result<Option<ObjectId>> {
         let prepared = self.prepare(change).await?;
-        self.ask(|reply| Command::ChangeCatalog { catalog_version, change: Box::new(prepared), reply }).await
+        self.ask(|reply| Command::ChangeCatalog {
+            catalog_version,
+            change: Box::new(prepared),
+            reply,
+        })
+        .await
     }
 
     /// Asks the outside what a change needs to know of it.
@@ -80,13 +91,22 @@ impl Engine {
             CatalogChange::CreateSource { name, sql, mut def } => {
                 let source = self.inner.connectors.source(&name.to_string(), &def)?;
                 def.start = blocking(move || source.resolve_start(SOURCE_TIMEOUT_MS)).await??;
-                Ok(PreparedChange { change: CatalogChange::CreateSource { name, sql, def }, targets: Vec::new() })
+                Ok(PreparedChange {
+                    change: CatalogChange::CreateSource { name, sql, def },
+                    targets: Vec::new(),
+                })
             }
             CatalogChange::CreateMaterializedView(new) => {
                 let targets = self.source_ends(&new.plan.root.scanned_objects()).await?;
-                Ok(PreparedChange { change: CatalogChange::CreateMaterializedView(new), targets })
+                Ok(PreparedChange {
+                    change: CatalogChange::CreateMaterializedView(new),
+                    targets,
+                })
             }
-            change => Ok(PreparedChange { change, targets: Vec::new() }),
+            change => Ok(PreparedChange {
+                change,
+                targets: Vec::new(),
+            }),
         }
     }
 
@@ -95,9 +115,16 @@ impl Engine {
         let snapshot = self.snapshot();
         let mut ends = Vec::new();
         for id in objects {
-            let Some(object) = snapshot.catalog.get(*id) else { continue };
-            let ObjectKind::Source(def) = &object.kind else { continue };
-            let source = self.inner.connectors.source(&object.name.to_string(), def)?;
+            let Some(object) = snapshot.catalog.get(*id) else {
+                continue;
+            };
+            let ObjectKind::Source(def) = &object.kind else {
+                continue;
+            };
+            let source = self
+                .inner
+                .connectors
+                .source(&object.name.to_string(), def)?;
             let mut end = blocking(move || source.end_offsets(SOURCE_TIMEOUT_MS)).await??;
             // An empty partition ends where it starts; one before the source's start needs no reading.
             end.retain(|partition, end| def.start.get(partition).is_none_or(|start| *end > *start));
@@ -109,7 +136,8 @@ impl Engine {
     /// Returns when the view has caught up with what its inputs held when it was created; an error if it failed.
     /// Dropping the future has no effect on the view.
     pub async fn wait_until_ready(&self, view: ObjectId) -> Result<()> {
-        self.ask(|reply| Command::WaitUntilReady { view, reply }).await
+        self.ask(|reply| Command::WaitUntilReady { view, reply })
+            .await
     }
 
     /// Applies the changes in one epoch, all or none; they are durable and published when this returns. The epoch.
@@ -132,7 +160,8 @@ impl Engine {
         let mut unique = read;
         unique.dedup();
         let targets = self.source_ends(&unique).await?;
-        self.ask(|reply| Command::WaitForPositions { targets, reply }).await
+        self.ask(|reply| Command::WaitForPositions { targets, reply })
+            .await
     }
 
     /// Rows of `rivermark.sources`.
@@ -143,9 +172,17 @@ impl Engine {
     /// Rows of `rivermark.materialized_views`.
     pub fn materialized_views(&self) -> Vec<MaterializedViewStatus> {
         let snapshot = self.snapshot();
-        let mut views = self.inner.published.status().views.into_values().collect::<Vec<_>>();
+        let mut views = self
+            .inner
+            .published
+            .status()
+            .views
+            .into_values()
+            .collect::<Vec<_>>();
         for view in &mut views {
-            let Some(object) = snapshot.catalog.get(view.view) else { continue };
+            let Some(object) = snapshot.catalog.get(view.view) else {
+                continue;
+            };
             if let ObjectKind::MaterializedView(def) = &object.kind {
                 view.state_bytes = crate::usage::state_bytes(&self.inner.store, def);
             }
@@ -174,7 +211,12 @@ impl Engine {
             return;
         }
         let (reply, stopped) = oneshot::channel();
-        if self.inner.commands.send(Command::Shutdown { reply }).is_ok() {
+        if self
+            .inner
+            .commands
+            .send(Command::Shutdown { reply })
+            .is_ok()
+        {
             // An error: the loop has ended already.
             let _ = stopped.await;
         }
@@ -185,7 +227,10 @@ impl Engine {
         }
     }
 
-    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command) -> Result<T> {
+    async fn ask<T>(
+        &self,
+        command: impl FnOnce(oneshot::Sender<Result<T>>) -> Command,
+    ) -> Result<T> {
         let (reply, answer) = oneshot::channel();
         let command = command(reply);
         let commands = self.inner.commands.clone();
@@ -193,9 +238,13 @@ impl Engine {
         match commands.try_send(command) {
             Ok(()) => {}
             Err(crossbeam_channel::TrySendError::Full(command)) => {
-                blocking(move || commands.send(command)).await?.map_err(|_| ExecutorError::ShuttingDown)?;
+                blocking(move || commands.send(command))
+                    .await?
+                    .map_err(|_| ExecutorError::ShuttingDown)?;
             }
-            Err(crossbeam_channel::TrySendError::Disconnected(_)) => return Err(ExecutorError::ShuttingDown),
+            Err(crossbeam_channel::TrySendError::Disconnected(_)) => {
+                return Err(ExecutorError::ShuttingDown);
+            }
         }
         answer.await.map_err(|_| ExecutorError::ShuttingDown)?
     }
@@ -203,5 +252,7 @@ impl Engine {
 
 /// Runs blocking work on tokio's blocking pool.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|e| ExecutorError::Internal(format!("blocking work: {e}")))
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|e| ExecutorError::Internal(format!("blocking work: {e}")))
 }

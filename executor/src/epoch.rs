@@ -41,7 +41,9 @@ pub enum Answer {
 
 /// Microseconds since 1970.
 pub fn now_us() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |d| d.as_micros() as i64)
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |d| d.as_micros() as i64)
 }
 
 impl Writer {
@@ -67,10 +69,19 @@ impl Writer {
             return Ok(());
         }
         let committed = Instant::now();
-        let changed: Vec<ObjectId> = self.views.values().filter(|v| v.is_dirty).map(|v| v.id).collect();
+        let changed: Vec<ObjectId> = self
+            .views
+            .values()
+            .filter(|v| v.is_dirty)
+            .map(|v| v.id)
+            .collect();
         self.are_relations_dirty |= !ready.is_empty();
         let bytes_written = self.commit(epoch, work.needs_sync);
-        self.published.update_views(changed.iter().filter_map(|id| Some(self.view_status(self.views.get(id)?))));
+        self.published.update_views(
+            changed
+                .iter()
+                .filter_map(|id| Some(self.view_status(self.views.get(id)?))),
+        );
         self.publish(EpochStatus {
             epoch,
             published_at_us: now_us(),
@@ -99,7 +110,11 @@ impl Writer {
                     Ok(()) => work.answers.push(Answer::Written(reply)),
                     Err(error) => drop(reply.send(Err(error))),
                 },
-                Command::ChangeCatalog { catalog_version, change, reply } => {
+                Command::ChangeCatalog {
+                    catalog_version,
+                    change,
+                    reply,
+                } => {
                     if catalog_version != self.catalog.version {
                         let _ = reply.send(Err(ExecutorError::CatalogChanged));
                         continue;
@@ -115,7 +130,8 @@ impl Writer {
                 }
                 Command::WaitUntilReady { view, reply } => self.wait_until_ready(view, reply),
                 Command::WaitForPositions { targets, reply } => {
-                    self.position_waiters.push(PositionWaiter { targets, reply });
+                    self.position_waiters
+                        .push(PositionWaiter { targets, reply });
                 }
                 // Taken out of the queue by the loop before an epoch starts.
                 Command::Shutdown { reply } => drop(reply.send(())),
@@ -125,7 +141,9 @@ impl Writer {
 
     fn wait_until_ready(&mut self, view: ObjectId, reply: oneshot::Sender<Result<()>>) {
         let Some(view) = self.views.get_mut(&view) else {
-            let _ = reply.send(Err(ExecutorError::NotReadable { message: "the view was dropped".into() }));
+            let _ = reply.send(Err(ExecutorError::NotReadable {
+                message: "the view was dropped".into(),
+            }));
             return;
         };
         view.waiters.push(reply);
@@ -142,7 +160,11 @@ impl Writer {
     fn apply_writes(&mut self, writes: &[TableWrite], work: &mut EpochWork) -> Result<()> {
         let mut deltas = Vec::with_capacity(writes.len());
         // Appends last: once the checked tables are written nothing can fail, and appends are never taken back.
-        let is_append = |w: &&TableWrite| self.tables.get(&w.table).is_some_and(|t| t.rows.format.layout == RowLayout::Log);
+        let is_append = |w: &&TableWrite| {
+            self.tables
+                .get(&w.table)
+                .is_some_and(|t| t.rows.format.layout == RowLayout::Log)
+        };
         let (appends, checked): (Vec<_>, Vec<_>) = writes.iter().partition(is_append);
         for write in checked.into_iter().chain(appends) {
             match self.apply_write(write) {
@@ -163,8 +185,13 @@ impl Writer {
 
     fn apply_write(&mut self, write: &TableWrite) -> Result<Delta> {
         // Dropped since the statement was planned.
-        let table = self.tables.get_mut(&write.table).ok_or(ExecutorError::CatalogChanged)?;
-        let delta = table.rows.write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
+        let table = self
+            .tables
+            .get_mut(&write.table)
+            .ok_or(ExecutorError::CatalogChanged)?;
+        let delta = table
+            .rows
+            .write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
         table.is_dirty |= !delta.is_empty();
         Ok(delta)
     }
@@ -172,7 +199,9 @@ impl Writer {
     /// Undoes the writes of a transaction whose later write failed, newest first.
     fn take_back(&mut self, deltas: Vec<(ObjectId, Delta)>) {
         for (id, delta) in deltas.into_iter().rev() {
-            let Some(table) = self.tables.get_mut(&id) else { continue };
+            let Some(table) = self.tables.get_mut(&id) else {
+                continue;
+            };
             if let Err(error) = table.rows.take_back(&delta) {
                 error!(%error, table = %table.name, "a failed transaction could not be taken back");
             }
@@ -213,15 +242,21 @@ impl Writer {
 
     /// Runs one view; a failure is the view's alone, and that of the views that read it.
     fn run_view(&mut self, id: ObjectId, epoch: u64, work: &mut EpochWork) {
-        let Some(mut view) = self.views.remove(&id) else { return };
+        let Some(mut view) = self.views.remove(&id) else {
+            return;
+        };
         if !view.is_maintained() {
             self.views.insert(id, view);
             return;
         }
-        let outcome = self.retry_storage(|writer| writer.view_inputs(&mut view, work)).and_then(|inputs| {
-            let shards = self.config.shards;
-            self.retry_storage(|writer| view.run(&inputs, epoch, shards, &mut writer.letters, now_us()))
-        });
+        let outcome = self
+            .retry_storage(|writer| writer.view_inputs(&mut view, work))
+            .and_then(|inputs| {
+                let shards = self.config.shards;
+                self.retry_storage(|writer| {
+                    view.run(&inputs, epoch, shards, &mut writer.letters, now_us())
+                })
+            });
         match outcome {
             Ok(delta) => {
                 self.views.insert(id, view);
@@ -258,7 +293,9 @@ impl Writer {
 
     fn fail_dependents(&mut self, failed: ObjectId, name: &str) {
         for dependent in self.scanned_by.get(&failed).cloned().unwrap_or_default() {
-            let Some(view) = self.views.get_mut(&dependent).filter(|v| v.is_maintained()) else { continue };
+            let Some(view) = self.views.get_mut(&dependent).filter(|v| v.is_maintained()) else {
+                continue;
+            };
             view.fail(&format!("it reads \"{name}\", which has failed"));
             let name = view.name.to_string();
             self.detach(dependent);
@@ -269,7 +306,11 @@ impl Writer {
     /// Stops delivering anything to a view.
     pub fn detach(&mut self, view: ObjectId) {
         let context = self.readers.clone();
-        for source in self.sources.values_mut().filter(|s| s.live_views().contains_key(&view)) {
+        for source in self
+            .sources
+            .values_mut()
+            .filter(|s| s.live_views().contains_key(&view))
+        {
             source.detach(view, &context);
         }
         // Whatever it was waiting for, the shared readers go on; another view's handover only takes one more round.
@@ -278,21 +319,34 @@ impl Writer {
     }
 
     /// What a view gets in this epoch, from each object it scans.
-    fn view_inputs(&mut self, view: &mut crate::view::View, work: &mut EpochWork) -> Result<ViewInputs> {
+    fn view_inputs(
+        &mut self,
+        view: &mut crate::view::View,
+        work: &mut EpochWork,
+    ) -> Result<ViewInputs> {
         let mut inputs = ViewInputs::new();
         let objects: Vec<ObjectId> = view.progress.scans.keys().copied().collect();
         for object in objects {
             let columns = view.columns_of(object);
             let deltas = match view.progress.scans[&object].clone() {
                 ScanProgress::Live => live_input(object, &columns, work)?,
-                ScanProgress::Rows { cursor } => self.backfill_rows(view, object, cursor, &columns, work)?,
-                ScanProgress::Source { positions } => self.backfill_source(view, object, positions, &columns, work)?,
+                ScanProgress::Rows { cursor } => {
+                    self.backfill_rows(view, object, cursor, &columns, work)?
+                }
+                ScanProgress::Source { positions } => {
+                    self.backfill_source(view, object, positions, &columns, work)?
+                }
             };
             if !deltas.is_empty() {
                 inputs.insert(object, deltas);
             }
         }
-        if view.progress.scans.values().all(|s| *s == ScanProgress::Live) {
+        if view
+            .progress
+            .scans
+            .values()
+            .all(|s| *s == ScanProgress::Live)
+        {
             self.backfilling.remove(&view.id);
         }
         Ok(inputs)
@@ -329,9 +383,14 @@ impl Answer {
 /// The epoch's changes of an object that the view is live on.
 fn live_input(object: ObjectId, columns: &[usize], work: &EpochWork) -> Result<Vec<Delta>> {
     if let Some(batches) = work.decoded.get(&object) {
-        return batches.iter().map(|batch| batch.for_columns(columns)).collect();
+        return batches
+            .iter()
+            .map(|batch| batch.for_columns(columns))
+            .collect();
     }
-    let Some(deltas) = work.changes.get(&object) else { return Ok(Vec::new()) };
+    let Some(deltas) = work.changes.get(&object) else {
+        return Ok(Vec::new());
+    };
     deltas.iter().map(|delta| project(delta, columns)).collect()
 }
 

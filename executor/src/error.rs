@@ -21,7 +21,10 @@ pub enum ExecutorError {
     NotReadable { message: String },
     /// A view or table in the way: dependants exist.
     #[error("{message}")]
-    DependentObjects { message: String, dependents: Vec<String> },
+    DependentObjects {
+        message: String,
+        dependents: Vec<String>,
+    },
     #[error(transparent)]
     Source(#[from] SourceError),
     /// An expression or aggregate failed.

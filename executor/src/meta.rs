@@ -27,14 +27,17 @@ pub fn table_key(id: ObjectId) -> Vec<u8> {
 
 /// Adds one value to an epoch's write.
 pub fn put(writes: &mut WriteSet, key: &[u8], value: &impl Serialize) -> Result<()> {
-    let bytes = serde_json::to_vec(value).map_err(|e| ExecutorError::Internal(format!("metadata: {e}")))?;
+    let bytes =
+        serde_json::to_vec(value).map_err(|e| ExecutorError::Internal(format!("metadata: {e}")))?;
     writes.put_meta(key, &bytes);
     Ok(())
 }
 
 /// The committed value of a key.
 pub fn get<T: DeserializeOwned>(store: &Store, key: &[u8]) -> Result<Option<T>> {
-    let Some(bytes) = store.get_meta(key)? else { return Ok(None) };
+    let Some(bytes) = store.get_meta(key)? else {
+        return Ok(None);
+    };
     serde_json::from_slice(&bytes).map(Some).map_err(|e| {
         ExecutorError::Storage(format!(
             "the stored metadata {:?} can not be read ({e}); was the data directory written by another version?",

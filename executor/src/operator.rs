@@ -21,7 +21,8 @@ pub trait Operator: Send {
 
     /// One delta at input `port`. May return output at once (stateless operators) or keep it for [`Self::finish`].
     /// Called any number of times in an epoch.
-    fn push(&mut self, port: usize, delta: Delta, context: &mut EpochContext) -> Result<Vec<Delta>>;
+    fn push(&mut self, port: usize, delta: Delta, context: &mut EpochContext)
+    -> Result<Vec<Delta>>;
 
     /// The end of the epoch's input. Stateful operators touch state once per distinct group here and emit the difference.
     /// Called only if the operator had input in this epoch, or is to run for another reason.

@@ -60,10 +60,14 @@ pub struct PartitionCounters {
 
 /// True if `reached` is at or beyond `target` in every partition.
 pub fn has_reached(reached: &Positions, target: &Positions) -> bool {
-    target.iter().all(|(partition, end)| *end <= 0 || reached.get(partition).is_some_and(|at| at >= end))
+    target
+        .iter()
+        .all(|(partition, end)| *end <= 0 || reached.get(partition).is_some_and(|at| at >= end))
 }
 
 /// Messages between `from` and `to`, over all partitions.
 pub fn distance(from: &Positions, to: &Positions) -> u64 {
-    to.iter().map(|(partition, end)| (end - from.get(partition).unwrap_or(&0)).max(0) as u64).sum()
+    to.iter()
+        .map(|(partition, end)| (end - from.get(partition).unwrap_or(&0)).max(0) as u64)
+        .sum()
 }

@@ -26,7 +26,12 @@ impl Writer {
         };
         self.is_catalog_dirty = false;
         self.are_relations_dirty = false;
-        self.published.set_snapshot(Snapshot { epoch: epoch.epoch, catalog, relations, store: self.store.snapshot() });
+        self.published.set_snapshot(Snapshot {
+            epoch: epoch.epoch,
+            catalog,
+            relations,
+            store: self.store.snapshot(),
+        });
         self.published.set_epoch(epoch);
     }
 
@@ -36,21 +41,25 @@ impl Writer {
         for object in self.catalog.objects() {
             let name = object.name.clone();
             let readable = match &object.kind {
-                ObjectKind::Source(def) => self.sources.get(&object.id).map(|input| Readable::Source {
-                    source: input.source.clone(),
-                    name,
-                    def: Arc::new(def.clone()),
-                }),
+                ObjectKind::Source(def) => {
+                    self.sources.get(&object.id).map(|input| Readable::Source {
+                        source: input.source.clone(),
+                        name,
+                        def: Arc::new(def.clone()),
+                    })
+                }
                 ObjectKind::Table(_) => self.tables.get(&object.id).map(|table| Readable::Rows {
                     format: table.rows.format.clone(),
                     name,
                     state: crate::api::ViewState::Running,
                 }),
-                ObjectKind::MaterializedView(_) => self.views.get(&object.id).map(|view| Readable::Rows {
-                    format: view.rows.format.clone(),
-                    name,
-                    state: view.state(),
-                }),
+                ObjectKind::MaterializedView(_) => {
+                    self.views.get(&object.id).map(|view| Readable::Rows {
+                        format: view.rows.format.clone(),
+                        name,
+                        state: view.state(),
+                    })
+                }
                 // Inlined by the planner.
                 ObjectKind::View(_) => None,
             };
@@ -63,7 +72,8 @@ impl Writer {
 
     /// Status rows of the sources; cheap, a few per source.
     pub fn refresh_sources(&self) {
-        self.published.set_sources(self.sources.values().flat_map(|s| s.status()).collect());
+        self.published
+            .set_sources(self.sources.values().flat_map(|s| s.status()).collect());
     }
 
     /// Status row of one view.
@@ -72,7 +82,11 @@ impl Writer {
             view: view.id,
             name: view.name.clone(),
             state: view.state(),
-            progress: if view.progress.is_ready { 1.0 } else { self.backfill_progress(view) },
+            progress: if view.progress.is_ready {
+                1.0
+            } else {
+                self.backfill_progress(view)
+            },
             rows: view.progress.rows,
             state_bytes: 0,
             epoch: view.progress.epoch,
@@ -91,15 +105,25 @@ impl Writer {
                 ScanProgress::Live if !self.sources.contains_key(object) => 1.0,
                 ScanProgress::Rows { .. } => 0.0,
                 ScanProgress::Live | ScanProgress::Source { .. } => {
-                    let Some(source) = self.sources.get(object) else { continue };
+                    let Some(source) = self.sources.get(object) else {
+                        continue;
+                    };
                     let at = match scan {
                         ScanProgress::Source { positions } => positions,
-                        ScanProgress::Live | ScanProgress::Rows { .. } => &source.progress.positions,
+                        ScanProgress::Live | ScanProgress::Rows { .. } => {
+                            &source.progress.positions
+                        }
                     };
-                    let Some(target) = view.progress.targets.get(object) else { continue };
+                    let Some(target) = view.progress.targets.get(object) else {
+                        continue;
+                    };
                     let total = crate::progress::distance(&source.def.start, target);
                     let left = crate::progress::distance(at, target);
-                    if total == 0 { 1.0 } else { 1.0 - left as f64 / total as f64 }
+                    if total == 0 {
+                        1.0
+                    } else {
+                        1.0 - left as f64 / total as f64
+                    }
                 }
             };
         }

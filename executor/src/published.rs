@@ -33,7 +33,10 @@ impl Published {
     pub fn new(snapshot: Snapshot, durable_epoch: u64) -> Self {
         Published {
             snapshot: RwLock::new(Arc::new(snapshot)),
-            status: Mutex::new(Status { durable_epoch, ..Status::default() }),
+            status: Mutex::new(Status {
+                durable_epoch,
+                ..Status::default()
+            }),
         }
     }
 
@@ -80,7 +83,12 @@ impl Published {
     pub fn set_durable(&self, epoch: u64) {
         let mut status = self.status.lock();
         status.durable_epoch = epoch;
-        for row in status.epochs.iter_mut().rev().take_while(|row| !row.is_durable) {
+        for row in status
+            .epochs
+            .iter_mut()
+            .rev()
+            .take_while(|row| !row.is_durable)
+        {
             row.is_durable = true;
         }
     }

@@ -6,11 +6,13 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use rivermark_planner::Catalog;
-use rivermark_planner::catalog::{MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName};
-use rivermark_planner::lower::{ViewQuery, plan_view};
-use rivermark_planner::plan::StreamPlan;
-use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::PlanError;
+use rivermark_planner::catalog::{
+    MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName,
+};
+use rivermark_planner::lower::{ViewQuery, plan_view};
+use rivermark_planner::parse_query::parse_query;
+use rivermark_planner::plan::StreamPlan;
 use tracing::{info, warn};
 
 use crate::api::EngineConfig;
@@ -37,8 +39,14 @@ pub fn recover(
 ) -> Result<Writer> {
     let started = Instant::now();
     let shares = MemoryShares::of(config.memory_limit);
-    let memory = MemoryPlan { block_cache_bytes: shares.block_cache, write_buffer_bytes: shares.write_buffers };
-    let options = StoreOptions { ingest_threshold_bytes: config.ingest_threshold, ..StoreOptions::new(&config.data_dir, memory) };
+    let memory = MemoryPlan {
+        block_cache_bytes: shares.block_cache,
+        write_buffer_bytes: shares.write_buffers,
+    };
+    let options = StoreOptions {
+        ingest_threshold_bytes: config.ingest_threshold,
+        ..StoreOptions::new(&config.data_dir, memory)
+    };
     let store = Store::open(&options)?;
     let cache = CacheHandle::new(shares.operator_caches);
     let catalog: Catalog = meta::get(&store, meta::CATALOG)?.unwrap_or_else(Catalog::new);
@@ -46,11 +54,19 @@ pub fn recover(
     let letters = dead_letters(&store, &cache, config.dead_letter_bytes)?;
     let (wake_sender, wake) = bounded(1);
     let published = Arc::new(Published::new(
-        Snapshot { epoch: reserved, catalog: Arc::new(catalog.clone()), relations: Arc::default(), store: store.snapshot() },
+        Snapshot {
+            epoch: reserved,
+            catalog: Arc::new(catalog.clone()),
+            relations: Arc::default(),
+            store: store.snapshot(),
+        },
         reserved,
     ));
     let mut writer = Writer {
-        readers: ReaderContext { prefetch_bytes: shares.source_queues, wake: waker(wake_sender) },
+        readers: ReaderContext {
+            prefetch_bytes: shares.source_queues,
+            wake: waker(wake_sender),
+        },
         config,
         store,
         cache,
@@ -80,7 +96,11 @@ pub fn recover(
     };
     writer.restore_objects()?;
     writer.show_recovered();
-    info!(epoch = writer.epoch, took_ms = started.elapsed().as_millis() as u64, "recovered");
+    info!(
+        epoch = writer.epoch,
+        took_ms = started.elapsed().as_millis() as u64,
+        "recovered"
+    );
     Ok(writer)
 }
 
@@ -106,7 +126,12 @@ impl MemoryShares {
 fn dead_letters(store: &Store, cache: &CacheHandle, max_bytes: u64) -> Result<DeadLetters> {
     let counters = meta::get(store, meta::LETTERS)?.unwrap_or_default();
     let table = |id| StateTable::new(id, Family::Log, store.clone(), cache.clone());
-    Ok(DeadLetters::new(table(LETTERS_TABLE), table(ORDER_TABLE), counters, max_bytes))
+    Ok(DeadLetters::new(
+        table(LETTERS_TABLE),
+        table(ORDER_TABLE),
+        counters,
+        max_bytes,
+    ))
 }
 
 impl Writer {
@@ -118,27 +143,47 @@ impl Writer {
                     let source = self.connectors.source(&object.name.to_string(), def)?;
                     let progress: SourceProgress =
                         meta::get(&self.store, &meta::source_key(object.id))?.unwrap_or_default();
-                    let input = SourceInput::new(object.id, object.name.clone(), def.clone(), source, progress);
+                    let input = SourceInput::new(
+                        object.id,
+                        object.name.clone(),
+                        def.clone(),
+                        source,
+                        progress,
+                    );
                     self.sources.insert(object.id, input);
                 }
                 ObjectKind::Table(def) => {
                     let progress: TableProgress =
                         meta::get(&self.store, &meta::table_key(object.id))?.unwrap_or_default();
                     let rows = self.row_store(table_format(def)?, progress.rows)?;
-                    let table = Table { name: object.name.name.clone(), rows, is_dirty: false };
+                    let table = Table {
+                        name: object.name.name.clone(),
+                        rows,
+                        is_dirty: false,
+                    };
                     self.tables.insert(object.id, table);
                 }
-                ObjectKind::MaterializedView(def) => self.restore_view(object.id, &object.name, def)?,
+                ObjectKind::MaterializedView(def) => {
+                    self.restore_view(object.id, &object.name, def)?
+                }
                 ObjectKind::View(_) => {}
             }
         }
         Ok(())
     }
 
-    fn restore_view(&mut self, id: ObjectId, name: &QualifiedName, def: &MaterializedViewDef) -> Result<()> {
-        let progress: ViewProgress = meta::get(&self.store, &meta::view_key(id))?.ok_or_else(|| {
-            ExecutorError::Storage(format!("the progress of materialized view \"{name}\" is missing in the data directory"))
-        })?;
+    fn restore_view(
+        &mut self,
+        id: ObjectId,
+        name: &QualifiedName,
+        def: &MaterializedViewDef,
+    ) -> Result<()> {
+        let progress: ViewProgress =
+            meta::get(&self.store, &meta::view_key(id))?.ok_or_else(|| {
+                ExecutorError::Storage(format!(
+                    "the progress of materialized view \"{name}\" is missing in the data directory"
+                ))
+            })?;
         let dataflow = self.replan(name, def)?;
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
@@ -174,7 +219,12 @@ impl Writer {
             warn!(view = %name, "this version lays out the view's state differently; the view needs a rebuild");
             return Ok(None);
         }
-        Ok(Some(Dataflow::build(&plan.root, def.first_state_table, &self.store, &self.cache)?))
+        Ok(Some(Dataflow::build(
+            &plan.root,
+            def.first_state_table,
+            &self.store,
+            &self.cache,
+        )?))
     }
 
     /// Publishes what was recovered, so that readers see it before the first epoch.
@@ -187,7 +237,8 @@ impl Writer {
             relations: Arc::new(self.readables()),
             store: self.store.snapshot(),
         });
-        self.published.update_views(self.views.values().map(|v| self.view_status(v)));
+        self.published
+            .update_views(self.views.values().map(|v| self.view_status(v)));
         self.refresh_sources();
         self.are_relations_dirty = false;
     }
@@ -196,6 +247,11 @@ impl Writer {
 /// Plans a stored query again. Bound SQL depends on no session: names are qualified and UTC is its time zone.
 fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan, PlanError> {
     let query = parse_query(bound_sql)?;
-    let view = ViewQuery { query: &query, columns: &[], time_zone: "UTC", text: None };
+    let view = ViewQuery {
+        query: &query,
+        columns: &[],
+        time_zone: "UTC",
+        text: None,
+    };
     Ok(plan_view(catalog, view)?.plan)
 }

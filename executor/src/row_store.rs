@@ -13,7 +13,9 @@ use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
-use crate::state::{BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge};
+use crate::state::{
+    BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge,
+};
 
 /// Appends between two looks for small blocks to merge.
 const APPENDS_PER_MERGE: u32 = 64;
@@ -35,15 +37,31 @@ pub struct RowStore {
 
 impl RowStore {
     /// `rows`: how many the last commit left.
-    pub fn new(format: Arc<RowFormat>, rows: u64, store: &Store, cache: &CacheHandle) -> Result<Self> {
+    pub fn new(
+        format: Arc<RowFormat>,
+        rows: u64,
+        store: &Store,
+        cache: &CacheHandle,
+    ) -> Result<Self> {
         let state = StateTable::new(format.table, ROWS_FAMILY, store.clone(), cache.clone());
         let blocks = match format.layout {
             RowLayout::Keyed(_) | RowLayout::Bag => None,
-            RowLayout::Log => {
-                Some(BlockTable::new(format.table, ROWS_FAMILY, store.clone(), format.schema.clone())?)
-            }
+            RowLayout::Log => Some(BlockTable::new(
+                format.table,
+                ROWS_FAMILY,
+                store.clone(),
+                format.schema.clone(),
+            )?),
         };
-        Ok(RowStore { format, state, blocks, appends: 0, store: store.clone(), rows, committed_rows: rows })
+        Ok(RowStore {
+            format,
+            state,
+            blocks,
+            appends: 0,
+            store: store.clone(),
+            rows,
+            committed_rows: rows,
+        })
     }
 
     pub fn rows(&self) -> u64 {
@@ -62,7 +80,12 @@ impl RowStore {
 
     /// One statement's change: all of `delete` must be stored (else `Conflict`), then the keys of `insert` must be
     /// free (else `UniqueViolation`). Nothing is changed on an error. Returns the change as a delta.
-    pub fn write(&mut self, delete: Option<&RecordBatch>, insert: Option<&RecordBatch>, name: &str) -> Result<Delta> {
+    pub fn write(
+        &mut self,
+        delete: Option<&RecordBatch>,
+        insert: Option<&RecordBatch>,
+        name: &str,
+    ) -> Result<Delta> {
         let mut parts = Vec::new();
         if let Some(delete) = delete {
             parts.push(Delta::retractions(delete.clone()));
@@ -78,12 +101,18 @@ impl RowStore {
             }
             RowLayout::Bag => {
                 let net = consolidate(whole)?;
-                if self.apply_bag(&net)? { Ok(net) } else { Err(ExecutorError::Conflict) }
+                if self.apply_bag(&net)? {
+                    Ok(net)
+                } else {
+                    Err(ExecutorError::Conflict)
+                }
             }
             RowLayout::Log => {
                 if delete.is_some_and(|d| d.num_rows() > 0) {
                     return Err(ExecutorError::NotReadable {
-                        message: format!("\"{name}\" is append-only: rows can not be updated or deleted"),
+                        message: format!(
+                            "\"{name}\" is append-only: rows can not be updated or deleted"
+                        ),
                     });
                 }
                 self.append(&whole)?;
@@ -103,7 +132,9 @@ impl RowStore {
             return Ok(());
         }
         let retracted: Vec<usize> = (0..keys.len()).filter(|&i| delta.weight(i) < 0).collect();
-        let stored = self.state.get_many(&retracted.iter().map(|&i| keys.get(i)).collect::<Keys>())?;
+        let stored = self
+            .state
+            .get_many(&retracted.iter().map(|&i| keys.get(i)).collect::<Keys>())?;
         for (n, &i) in retracted.iter().enumerate() {
             if stored.get(n) != Some(values.get(i)) {
                 return Err(self.mismatch(delta, i));
@@ -174,7 +205,10 @@ impl RowStore {
         for (n, (keys, values, stored)) in keyed.iter().enumerate() {
             let is_delete = has_deletes && n == 0;
             for i in 0..keys.len() {
-                let current = after.get(keys.get(i)).copied().unwrap_or_else(|| stored.get(i));
+                let current = after
+                    .get(keys.get(i))
+                    .copied()
+                    .unwrap_or_else(|| stored.get(i));
                 if is_delete {
                     if current != Some(values.get(i)) {
                         return Err(ExecutorError::Conflict);
@@ -217,34 +251,51 @@ impl RowStore {
                 Ok(())
             }
             RowLayout::Bag => {
-                let negated: Int64Array = (0..delta.num_rows()).map(|i| -delta.weight(i)).collect::<Vec<_>>().into();
-                self.apply_bag(&Delta::new(delta.batch().clone(), Some(negated))).map(|_| ())
+                let negated: Int64Array = (0..delta.num_rows())
+                    .map(|i| -delta.weight(i))
+                    .collect::<Vec<_>>()
+                    .into();
+                self.apply_bag(&Delta::new(delta.batch().clone(), Some(negated)))
+                    .map(|_| ())
             }
             // Written after all other tables of a transaction, when nothing can fail any more.
-            RowLayout::Log => Err(ExecutorError::Internal("appended rows are never taken back".into())),
+            RowLayout::Log => Err(ExecutorError::Internal(
+                "appended rows are never taken back".into(),
+            )),
         }
     }
 
     fn unique_violation(&self, batch: &RecordBatch, row: usize, name: &str) -> ExecutorError {
-        let RowLayout::Keyed(key) = &self.format.layout else { return ExecutorError::Conflict };
+        let RowLayout::Keyed(key) = &self.format.layout else {
+            return ExecutorError::Conflict;
+        };
         let options = arrow::util::display::FormatOptions::default().with_null("null");
         let text = |c: &usize| {
             arrow::util::display::ArrayFormatter::try_new(batch.column(*c), &options)
                 .map(|f| f.value(row).to_string())
                 .unwrap_or_default()
         };
-        let names: Vec<&str> = key.iter().map(|&c| self.format.schema.field(c).name().as_str()).collect();
+        let names: Vec<&str> = key
+            .iter()
+            .map(|&c| self.format.schema.field(c).name().as_str())
+            .collect();
         let values: Vec<String> = key.iter().map(text).collect();
         ExecutorError::UniqueViolation {
             constraint: format!("{name}_pkey"),
-            detail: format!("Key ({})=({}) already exists.", names.join(", "), values.join(", ")),
+            detail: format!(
+                "Key ({})=({}) already exists.",
+                names.join(", "),
+                values.join(", ")
+            ),
         }
     }
 
     fn append(&mut self, delta: &Delta) -> Result<()> {
         if let Some(weights) = delta.weights() {
             if weights.values().iter().any(|&w| w != 1) {
-                return Err(ExecutorError::Internal("an append-only relation got a retraction".into()));
+                return Err(ExecutorError::Internal(
+                    "an append-only relation got a retraction".into(),
+                ));
             }
         }
         if let Some(blocks) = &mut self.blocks {
@@ -277,14 +328,27 @@ impl RowStore {
             };
             entries.push((key, value));
         }
-        let batch = self.format.decode(entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
-        let next = if is_end { None } else { entries.pop().map(|(key, _)| key) };
+        let batch = self
+            .format
+            .decode(entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
+        let next = if is_end {
+            None
+        } else {
+            entries.pop().map(|(key, _)| key)
+        };
         Ok((Delta::insertions(batch), next))
     }
 
     /// As `chunk`; the cursor is the next ordinal.
-    fn block_chunk(&self, blocks: &BlockTable, cursor: Option<&[u8]>, limit: usize) -> Result<(Delta, Option<Vec<u8>>)> {
-        let from = cursor.and_then(|c| c.try_into().ok()).map_or(0, u64::from_be_bytes);
+    fn block_chunk(
+        &self,
+        blocks: &BlockTable,
+        cursor: Option<&[u8]>,
+        limit: usize,
+    ) -> Result<(Delta, Option<Vec<u8>>)> {
+        let from = cursor
+            .and_then(|c| c.try_into().ok())
+            .map_or(0, u64::from_be_bytes);
         let read = blocks.read_from(from, limit, None)?;
         let next = read.last().map_or(from, |block| block.end_ordinal());
         let batch = concat_batches(&self.format.schema, read.iter().map(|b| &b.batch))?;
@@ -294,26 +358,35 @@ impl RowStore {
 
     /// The part of `delta` whose rows lie at or before `cursor`: those a backfill has read already.
     pub fn before_cursor(&self, delta: &Delta, cursor: Option<&[u8]>) -> Result<Delta> {
-        let Some(cursor) = cursor else { return Ok(Delta::empty(delta.schema())) };
+        let Some(cursor) = cursor else {
+            return Ok(Delta::empty(delta.schema()));
+        };
         if self.format.layout == RowLayout::Log {
             // Rows are only ever appended behind the cursor.
             return Ok(Delta::empty(delta.schema()));
         }
         let keys = self.format.storage_keys(delta.columns())?;
-        let rows: Vec<u32> = (0..keys.len()).filter(|&i| keys.get(i) <= cursor).map(|i| i as u32).collect();
+        let rows: Vec<u32> = (0..keys.len())
+            .filter(|&i| keys.get(i) <= cursor)
+            .map(|i| i as u32)
+            .collect();
         Ok(delta.take(&UInt32Array::from(rows))?)
     }
 
     /// Merges small blocks of a `Log` relation, now and then.
     pub fn merge_blocks(&mut self) -> Result<()> {
-        let Some(blocks) = &mut self.blocks else { return Ok(()) };
+        let Some(blocks) = &mut self.blocks else {
+            return Ok(());
+        };
         if self.appends < APPENDS_PER_MERGE {
             return Ok(());
         }
         self.appends = 0;
         let from = blocks.next_ordinal().saturating_sub(MERGE_WINDOW_ROWS);
         let place = (ROWS_FAMILY, self.format.table);
-        if let Some(merged) = prepare_merge(&self.store.snapshot(), place, &self.format.schema, from)? {
+        if let Some(merged) =
+            prepare_merge(&self.store.snapshot(), place, &self.format.schema, from)?
+        {
             blocks.apply_merge(&merged)?;
         }
         Ok(())

@@ -37,14 +37,23 @@ pub struct RowFormat {
 
 impl RowFormat {
     pub fn new(table: TableId, schema: SchemaRef, layout: RowLayout) -> Result<Self> {
-        let types: Vec<DataType> = schema.fields().iter().map(|f| f.data_type().clone()).collect();
+        let types: Vec<DataType> = schema
+            .fields()
+            .iter()
+            .map(|f| f.data_type().clone())
+            .collect();
         let key_types = match &layout {
             RowLayout::Keyed(columns) => columns.iter().map(|&c| types[c].clone()).collect(),
             RowLayout::Bag | RowLayout::Log => Vec::new(),
         };
-        Ok(RowFormat { table, schema, layout, keys: KeyCodec::new(key_types, None)?, rows: RowCodec::new(types)? })
+        Ok(RowFormat {
+            table,
+            schema,
+            layout,
+            keys: KeyCodec::new(key_types, None)?,
+            rows: RowCodec::new(types)?,
+        })
     }
-
 
     /// Storage keys of whole rows. Not for `Log`, whose rows have ordinals.
     pub fn storage_keys(&self, columns: &[ArrayRef]) -> Result<Keys> {
@@ -63,7 +72,10 @@ impl RowFormat {
     }
 
     /// Rows of stored entries, each as often as its multiplicity says.
-    pub fn decode<'a>(&self, entries: impl Iterator<Item = (&'a [u8], &'a [u8])>) -> Result<RecordBatch> {
+    pub fn decode<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<RecordBatch> {
         match &self.layout {
             RowLayout::Keyed(_) => self.batch(self.rows.decode(entries.map(|(_, value)| value))?),
             RowLayout::Bag => {
@@ -84,14 +96,20 @@ impl RowFormat {
     }
 
     fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let options = arrow::array::RecordBatchOptions::new().with_row_count(columns.first().map(|c| c.len()));
-        Ok(RecordBatch::try_new_with_options(self.schema.clone(), columns, &options)?)
+        let options = arrow::array::RecordBatchOptions::new()
+            .with_row_count(columns.first().map(|c| c.len()));
+        Ok(RecordBatch::try_new_with_options(
+            self.schema.clone(),
+            columns,
+            &options,
+        )?)
     }
 }
 
 /// A bag entry's value: multiplicity as 8 bytes, big-endian, always positive.
 pub(crate) fn multiplicity(value: &[u8]) -> Result<i64> {
-    let bytes: [u8; 8] =
-        value.try_into().map_err(|_| ExecutorError::Internal("a bag entry's value is not 8 bytes".into()))?;
+    let bytes: [u8; 8] = value
+        .try_into()
+        .map_err(|_| ExecutorError::Internal("a bag entry's value is not 8 bytes".into()))?;
     Ok(i64::from_be_bytes(bytes))
 }

@@ -74,9 +74,19 @@ impl TableProvider for StoredScan {
         _filters: &[Expr],
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let rows = Arc::new(StoredRows { format: self.format.clone(), store: self.store.clone() });
+        let rows = Arc::new(StoredRows {
+            format: self.format.clone(),
+            store: self.store.clone(),
+        });
         let schema = self.schema();
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![rows], projection, None, false, limit)?))
+        Ok(Arc::new(StreamingTableExec::try_new(
+            schema,
+            vec![rows],
+            projection,
+            None,
+            false,
+            limit,
+        )?))
     }
 }
 
@@ -110,12 +120,20 @@ impl PartitionStream for StoredRows {
             });
             return Box::pin(RecordBatchStreamAdapter::new(schema, stream));
         }
-        let scan = self.store.scan(ROWS_FAMILY, self.format.table, &KeyRange::all());
+        let scan = self
+            .store
+            .scan(ROWS_FAMILY, self.format.table, &KeyRange::all());
         let stream = futures::stream::try_unfold((this, scan), |(this, mut scan)| async move {
-            let Some(chunk) = scan.next_chunk(BATCH_ENTRIES, BATCH_BYTES).map_err(|e| external(e.into()))? else {
+            let Some(chunk) = scan
+                .next_chunk(BATCH_ENTRIES, BATCH_BYTES)
+                .map_err(|e| external(e.into()))?
+            else {
                 return Ok(None);
             };
-            let batch = this.format.decode(chunk.keys.iter().zip(chunk.values.iter())).map_err(external)?;
+            let batch = this
+                .format
+                .decode(chunk.keys.iter().zip(chunk.values.iter()))
+                .map_err(external)?;
             Ok(Some((batch, (this, scan))))
         });
         Box::pin(RecordBatchStreamAdapter::new(schema, stream))
@@ -140,8 +158,15 @@ impl TableProvider for SourceScan {
         limit: Option<usize>,
     ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
         let all = self.schema();
-        let columns = projection.cloned().unwrap_or_else(|| (0..all.fields().len()).collect());
-        let schema = Arc::new(Schema::new(columns.iter().map(|&c| all.field(c).clone()).collect::<Vec<_>>()));
+        let columns = projection
+            .cloned()
+            .unwrap_or_else(|| (0..all.fields().len()).collect());
+        let schema = Arc::new(Schema::new(
+            columns
+                .iter()
+                .map(|&c| all.field(c).clone())
+                .collect::<Vec<_>>(),
+        ));
         let source = self.source.clone();
         let end = tokio::task::spawn_blocking(move || source.end_offsets(SOURCE_TIMEOUT_MS))
             .await
@@ -155,7 +180,14 @@ impl TableProvider for SourceScan {
             columns,
             schema: schema.clone(),
         });
-        Ok(Arc::new(StreamingTableExec::try_new(schema, vec![rows], None, None, false, limit)?))
+        Ok(Arc::new(StreamingTableExec::try_new(
+            schema,
+            vec![rows],
+            None,
+            None,
+            false,
+            limit,
+        )?))
     }
 }
 
@@ -183,14 +215,17 @@ impl PartitionStream for SourceRows {
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
         let this = self.clone();
-        let stream = futures::stream::try_unfold((this, None::<SourceCursor>), |(this, cursor)| async move {
-            let mut cursor = match cursor {
-                Some(cursor) => cursor,
-                None => this.open().map_err(external)?,
-            };
-            let batch = this.next(&mut cursor).await.map_err(external)?;
-            Ok(batch.map(|batch| (batch, (this, Some(cursor)))))
-        });
+        let stream = futures::stream::try_unfold(
+            (this, None::<SourceCursor>),
+            |(this, cursor)| async move {
+                let mut cursor = match cursor {
+                    Some(cursor) => cursor,
+                    None => this.open().map_err(external)?,
+                };
+                let batch = this.next(&mut cursor).await.map_err(external)?;
+                Ok(batch.map(|batch| (batch, (this, Some(cursor)))))
+            },
+        );
         Box::pin(RecordBatchStreamAdapter::new(self.schema.clone(), stream))
     }
 }
@@ -213,7 +248,11 @@ impl SourceRows {
             prefetch_bytes: SOURCE_SCAN_BYTES,
             wake: Arc::new(move || notify.notify_one()),
         })?;
-        Ok(SourceCursor { reader, wake, positions: self.start.clone() })
+        Ok(SourceCursor {
+            reader,
+            wake,
+            positions: self.start.clone(),
+        })
     }
 
     /// The next batch; rows with a value that can not be converted are left out, as in a view. `None` at the end.
@@ -229,7 +268,10 @@ impl SourceRows {
                 }
                 let mut keep = vec![true; batch.rows.num_rows()];
                 batch.column_errors.iter().for_each(|e| keep[e.row] = false);
-                return Ok(Some(filter_record_batch(&batch.rows, &BooleanArray::from(keep))?));
+                return Ok(Some(filter_record_batch(
+                    &batch.rows,
+                    &BooleanArray::from(keep),
+                )?));
             }
             let status = cursor.reader.status();
             match status.state {
@@ -237,12 +279,16 @@ impl SourceRows {
                 _ if has_reached(&cursor.positions, &self.end) => return Ok(None),
                 ReaderState::Failed => {
                     let why = status.last_error.unwrap_or_else(|| "reading failed".into());
-                    return Err(ExecutorError::NotReadable { message: format!("source \"{}\": {why}", self.name) });
+                    return Err(ExecutorError::NotReadable {
+                        message: format!("source \"{}\": {why}", self.name),
+                    });
                 }
                 ReaderState::Starting | ReaderState::Running | ReaderState::Retrying => {}
             }
             // The reader's own wake-ups, and a slow look in case the last one came between.
-            let _ = tokio::time::timeout(std::time::Duration::from_millis(50), cursor.wake.notified()).await;
+            let _ =
+                tokio::time::timeout(std::time::Duration::from_millis(50), cursor.wake.notified())
+                    .await;
         }
     }
 }

@@ -18,8 +18,16 @@ use crate::state::{Family, KeyRange, StoreSnapshot};
 /// How a relation of the catalog is read.
 #[derive(Clone)]
 pub enum Readable {
-    Rows { format: Arc<RowFormat>, name: QualifiedName, state: ViewState },
-    Source { source: Arc<dyn Source>, name: QualifiedName, def: Arc<SourceDef> },
+    Rows {
+        format: Arc<RowFormat>,
+        name: QualifiedName,
+        state: ViewState,
+    },
+    Source {
+        source: Arc<dyn Source>,
+        name: QualifiedName,
+        def: Arc<SourceDef>,
+    },
 }
 
 /// All relations at one moment. Cheap to hold; holding it keeps the epoch's rows readable.
@@ -35,14 +43,25 @@ impl Snapshot {
     /// this epoch. Errors: a view that is half built, failed or unknown.
     pub fn table_provider(&self, object: ObjectId) -> Result<Arc<dyn TableProvider>> {
         match self.relations.get(&object) {
-            Some(Readable::Rows { format, name, state }) => {
+            Some(Readable::Rows {
+                format,
+                name,
+                state,
+            }) => {
                 check_readable(name, state)?;
-                Ok(Arc::new(StoredScan { format: format.clone(), store: self.store.clone() }))
+                Ok(Arc::new(StoredScan {
+                    format: format.clone(),
+                    store: self.store.clone(),
+                }))
             }
-            Some(Readable::Source { source, name, def }) => {
-                Ok(Arc::new(SourceScan { source: source.clone(), name: name.to_string(), def: def.clone() }))
-            }
-            None => Err(ExecutorError::NotReadable { message: format!("relation {object} does not exist any more") }),
+            Some(Readable::Source { source, name, def }) => Ok(Arc::new(SourceScan {
+                source: source.clone(),
+                name: name.to_string(),
+                def: def.clone(),
+            })),
+            None => Err(ExecutorError::NotReadable {
+                message: format!("relation {object} does not exist any more"),
+            }),
         }
     }
 
@@ -52,7 +71,9 @@ impl Snapshot {
         let mut order = self.store.scan(Family::Log, ORDER_TABLE, &KeyRange::all());
         while let Some(chunk) = order.next_chunk(1024, 1 << 20)? {
             // The order's values are the letters' keys.
-            let stored = self.store.get_many(Family::Log, LETTERS_TABLE, &chunk.values)?;
+            let stored = self
+                .store
+                .get_many(Family::Log, LETTERS_TABLE, &chunk.values)?;
             for value in stored.iter().flatten() {
                 letters.push(read_letter(value)?);
             }
@@ -70,7 +91,9 @@ fn check_readable(name: &QualifiedName, state: &ViewState) -> Result<()> {
             ),
         }),
         ViewState::Failed(error) => Err(ExecutorError::NotReadable {
-            message: format!("materialized view \"{name}\" has failed ({error}); drop it and create it again"),
+            message: format!(
+                "materialized view \"{name}\" has failed ({error}); drop it and create it again"
+            ),
         }),
     }
 }

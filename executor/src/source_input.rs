@@ -11,7 +11,9 @@ use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::progress::{PartitionCounters, SourceProgress};
-use crate::source::{ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError, SourceReader};
+use crate::source::{
+    ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError, SourceReader,
+};
 
 /// Decoded columns of one batch, with the rows that lack a column because its value could not be converted.
 pub struct DecodedBatch {
@@ -25,14 +27,23 @@ impl DecodedBatch {
     /// The rows for a plan that uses `wanted` physical columns (ascending): only theirs, without rows that have a
     /// conversion error in one of them.
     pub fn for_columns(&self, wanted: &[usize]) -> Result<Delta> {
-        let indices: Vec<usize> = wanted.iter().filter_map(|c| self.columns.iter().position(|have| have == c)).collect();
+        let indices: Vec<usize> = wanted
+            .iter()
+            .filter_map(|c| self.columns.iter().position(|have| have == c))
+            .collect();
         let delta = Delta::insertions(self.rows.project(&indices)?);
-        let failed: BTreeSet<usize> =
-            self.errors.iter().filter(|(_, c)| wanted.binary_search(c).is_ok()).map(|(row, _)| *row).collect();
+        let failed: BTreeSet<usize> = self
+            .errors
+            .iter()
+            .filter(|(_, c)| wanted.binary_search(c).is_ok())
+            .map(|(row, _)| *row)
+            .collect();
         if failed.is_empty() {
             return Ok(delta);
         }
-        let keep: BooleanArray = (0..self.rows.num_rows()).map(|row| Some(!failed.contains(&row))).collect();
+        let keep: BooleanArray = (0..self.rows.num_rows())
+            .map(|row| Some(!failed.contains(&row)))
+            .collect();
         Ok(delta.filter(&keep)?)
     }
 }
@@ -137,21 +148,35 @@ impl SourceInput {
     }
 
     /// Takes ready batches of at most about `max_rows` rows together, records their dead letters and moves the positions.
-    pub fn take(&mut self, max_rows: usize, letters: &mut DeadLetters, now_us: i64) -> Result<Vec<DecodedBatch>> {
+    pub fn take(
+        &mut self,
+        max_rows: usize,
+        letters: &mut DeadLetters,
+        now_us: i64,
+    ) -> Result<Vec<DecodedBatch>> {
         let mut taken = Vec::new();
         let mut rows = 0;
         if self.is_held {
             return Ok(taken);
         }
         while rows < max_rows {
-            let Some(batch) = self.reader.as_mut().and_then(|r| r.take(max_rows - rows)) else { break };
+            let Some(batch) = self.reader.as_mut().and_then(|r| r.take(max_rows - rows)) else {
+                break;
+            };
             rows += batch.rows.num_rows().max(1);
             self.is_dirty = true;
-            self.progress.positions.insert(batch.partition, batch.next_offset);
+            self.progress
+                .positions
+                .insert(batch.partition, batch.next_offset);
             let counters = self.progress.counters.entry(batch.partition).or_default();
             count(counters, &batch);
-            let names = self.def.physical_columns().map(|c| c.name.as_str()).collect::<Vec<_>>();
-            counters.dead_letters += record_letters(self.id, &self.columns, &names, &batch, letters, now_us)?;
+            let names = self
+                .def
+                .physical_columns()
+                .map(|c| c.name.as_str())
+                .collect::<Vec<_>>();
+            counters.dead_letters +=
+                record_letters(self.id, &self.columns, &names, &batch, letters, now_us)?;
             if batch.rows.num_rows() > 0 {
                 taken.push(decoded(self.columns.clone(), batch));
             }
@@ -169,8 +194,13 @@ impl SourceInput {
             return Some(SourceError::Internal(error.clone()));
         }
         let status = self.reader_status()?;
-        (status.state == ReaderState::Failed)
-            .then(|| SourceError::DataLoss(status.last_error.unwrap_or_else(|| "the source has failed".into())))
+        (status.state == ReaderState::Failed).then(|| {
+            SourceError::DataLoss(
+                status
+                    .last_error
+                    .unwrap_or_else(|| "the source has failed".into()),
+            )
+        })
     }
 
     /// Rows for `rivermark.sources`.
@@ -186,19 +216,32 @@ impl SourceInput {
                 ReaderState::Failed => "FAILED",
             },
         };
-        let last_error = self.start_error.clone().or_else(|| reader.as_ref().and_then(|s| s.last_error.clone()));
-        let ends: BTreeMap<i32, i64> =
-            reader.iter().flat_map(|s| s.partitions.iter().map(|p| (p.partition, p.end_offset))).collect();
+        let last_error = self
+            .start_error
+            .clone()
+            .or_else(|| reader.as_ref().and_then(|s| s.last_error.clone()));
+        let ends: BTreeMap<i32, i64> = reader
+            .iter()
+            .flat_map(|s| s.partitions.iter().map(|p| (p.partition, p.end_offset)))
+            .collect();
         let mut partitions: BTreeSet<i32> = self.progress.positions.keys().copied().collect();
         partitions.extend(ends.keys());
         let row = |partition: Option<i32>| {
-            let counters = partition.and_then(|p| self.progress.counters.get(&p)).copied().unwrap_or_default();
+            let counters = partition
+                .and_then(|p| self.progress.counters.get(&p))
+                .copied()
+                .unwrap_or_default();
             SourceStatus {
                 source: self.id,
                 name: self.name.clone(),
                 partition,
-                offset: partition.and_then(|p| self.progress.positions.get(&p)).copied(),
-                end_offset: partition.and_then(|p| ends.get(&p)).copied().filter(|end| *end >= 0),
+                offset: partition
+                    .and_then(|p| self.progress.positions.get(&p))
+                    .copied(),
+                end_offset: partition
+                    .and_then(|p| ends.get(&p))
+                    .copied()
+                    .filter(|end| *end >= 0),
                 watermark_us: None,
                 rows: counters.rows,
                 bytes: counters.bytes,
@@ -235,9 +278,14 @@ pub fn record_letters(
     }
     let mut last_row = None;
     for error in &batch.column_errors {
-        let name = columns.get(error.column).and_then(|&c| names.get(c)).copied().unwrap_or("");
+        let name = columns
+            .get(error.column)
+            .and_then(|&c| names.get(c))
+            .copied()
+            .unwrap_or("");
         let offset = batch.offsets.value(error.row);
-        let is_new = letters.column_error(source, batch.partition, offset, name, error.clone(), now_us)?;
+        let is_new =
+            letters.column_error(source, batch.partition, offset, name, error.clone(), now_us)?;
         // A message with several bad values counts once.
         if is_new && last_row != Some(error.row) {
             new += 1;
@@ -249,6 +297,14 @@ pub fn record_letters(
 
 /// A reader's batch for the dataflow.
 pub fn decoded(columns: Arc<Vec<usize>>, batch: SourceBatch) -> DecodedBatch {
-    let errors = batch.column_errors.iter().map(|e| (e.row, columns[e.column])).collect();
-    DecodedBatch { columns, rows: batch.rows, errors }
+    let errors = batch
+        .column_errors
+        .iter()
+        .map(|e| (e.row, columns[e.column]))
+        .collect();
+    DecodedBatch {
+        columns,
+        rows: batch.rows,
+        errors,
+    }
 }

@@ -9,6 +9,10 @@ use crate::state::{Family, Store};
 pub fn state_bytes(store: &Store, def: &MaterializedViewDef) -> u64 {
     let rows = store.table_bytes(Family::Views, def.rows);
     let first = def.first_state_table.0;
-    let state = (first..first + def.state_tables).map(|id| store.table_bytes(Family::State, TableId(id)));
-    std::iter::once(rows).chain(state).map(Result::unwrap_or_default).sum()
+    let state =
+        (first..first + def.state_tables).map(|id| store.table_bytes(Family::State, TableId(id)));
+    std::iter::once(rows)
+        .chain(state)
+        .map(Result::unwrap_or_default)
+        .sum()
 }

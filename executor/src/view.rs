@@ -59,12 +59,21 @@ impl View {
     /// Whether it still has something to read besides the epochs' changes.
     pub fn is_backfilling(&self) -> bool {
         self.is_maintained()
-            && (!self.progress.is_initialized || self.progress.scans.values().any(|s| *s != ScanProgress::Live))
+            && (!self.progress.is_initialized
+                || self
+                    .progress
+                    .scans
+                    .values()
+                    .any(|s| *s != ScanProgress::Live))
     }
 
     /// Columns used of a scanned object.
     pub fn columns_of(&self, object: ObjectId) -> Vec<usize> {
-        self.dataflow.as_ref().and_then(|d| d.scan_columns().get(&object)).cloned().unwrap_or_default()
+        self.dataflow
+            .as_ref()
+            .and_then(|d| d.scan_columns().get(&object))
+            .cloned()
+            .unwrap_or_default()
     }
 
     /// Runs the operators over an epoch's input and stores the result. A panic is an internal error. On an error
@@ -79,9 +88,15 @@ impl View {
     ) -> Result<Delta> {
         let is_first = !self.progress.is_initialized;
         let Some(dataflow) = &mut self.dataflow else {
-            return Err(ExecutorError::Internal("a view without operators was run".into()));
+            return Err(ExecutorError::Internal(
+                "a view without operators was run".into(),
+            ));
         };
-        let mut context = EpochContext { epoch, shards, failures: Vec::new() };
+        let mut context = EpochContext {
+            epoch,
+            shards,
+            failures: Vec::new(),
+        };
         let rows = &mut self.rows;
         let result = catch_unwind(AssertUnwindSafe(|| {
             let delta = dataflow.run(inputs, is_first, &mut context)?;
@@ -113,7 +128,9 @@ impl View {
         self.progress.failed = Some(error.to_string());
         self.is_dirty = true;
         self.readers.clear();
-        self.answer_waiters(Err(ExecutorError::NotReadable { message: format!("view \"{}\" failed: {error}", self.name) }));
+        self.answer_waiters(Err(ExecutorError::NotReadable {
+            message: format!("view \"{}\" failed: {error}", self.name),
+        }));
     }
 
     /// Answers every statement that waits for the view.

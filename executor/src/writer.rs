@@ -143,7 +143,10 @@ impl Writer {
             Ok(command) => {
                 self.pending.push_back(command);
                 self.pending.extend(self.commands.try_iter());
-                !self.pending.iter().any(|c| matches!(c, Command::Shutdown { .. }))
+                !self
+                    .pending
+                    .iter()
+                    .any(|c| matches!(c, Command::Shutdown { .. }))
             }
             Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => true,
         }
@@ -151,7 +154,9 @@ impl Writer {
 
     fn time_to_sync(&self) -> Duration {
         if self.durable_epoch < self.epoch {
-            self.config.wal_sync_interval.saturating_sub(self.last_sync.elapsed())
+            self.config
+                .wal_sync_interval
+                .saturating_sub(self.last_sync.elapsed())
         } else {
             Duration::from_secs(1)
         }
@@ -159,7 +164,9 @@ impl Writer {
 
     /// fsyncs what was committed, at least every `wal_sync_interval`.
     pub fn sync_if_due(&mut self) {
-        if self.durable_epoch == self.epoch || self.last_sync.elapsed() < self.config.wal_sync_interval {
+        if self.durable_epoch == self.epoch
+            || self.last_sync.elapsed() < self.config.wal_sync_interval
+        {
             return;
         }
         match self.store.sync_wal() {
@@ -181,7 +188,12 @@ impl Writer {
             .views
             .values()
             .filter(|v| v.is_maintained())
-            .flat_map(|v| v.progress.scans.iter().map(move |(object, scan)| (v, *object, scan)))
+            .flat_map(|v| {
+                v.progress
+                    .scans
+                    .iter()
+                    .map(move |(object, scan)| (v, *object, scan))
+            })
             .filter(|(_, _, scan)| **scan == crate::progress::ScanProgress::Live)
             .map(|(view, object, _)| (view.id, object, view.columns_of(object)))
             .collect();
@@ -193,7 +205,10 @@ impl Writer {
     }
 
     fn take_shutdown(&mut self) -> Option<oneshot::Sender<()>> {
-        let at = self.pending.iter().position(|c| matches!(c, Command::Shutdown { .. }))?;
+        let at = self
+            .pending
+            .iter()
+            .position(|c| matches!(c, Command::Shutdown { .. }))?;
         match self.pending.remove(at) {
             Some(Command::Shutdown { reply }) => Some(reply),
             _ => None,
@@ -240,7 +255,9 @@ impl Writer {
 
     fn flush_state(&self, targets: &[(ObjectId, Positions)]) -> Result<bool> {
         for (id, target) in targets {
-            let Some(source) = self.sources.get(id).filter(|s| s.is_read()) else { continue };
+            let Some(source) = self.sources.get(id).filter(|s| s.is_read()) else {
+                continue;
+            };
             if has_reached(&source.progress.positions, target) {
                 continue;
             }
@@ -259,7 +276,9 @@ fn refuse(command: Command) {
         Command::ChangeCatalog { reply, .. } => drop(reply.send(Err(ExecutorError::ShuttingDown))),
         Command::Write { reply, .. } => drop(reply.send(Err(ExecutorError::ShuttingDown))),
         Command::WaitUntilReady { reply, .. } => drop(reply.send(Err(ExecutorError::ShuttingDown))),
-        Command::WaitForPositions { reply, .. } => drop(reply.send(Err(ExecutorError::ShuttingDown))),
+        Command::WaitForPositions { reply, .. } => {
+            drop(reply.send(Err(ExecutorError::ShuttingDown)))
+        }
         Command::Shutdown { reply } => drop(reply.send(())),
     }
 }

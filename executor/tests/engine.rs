@@ -21,7 +21,9 @@ struct NoConnectors;
 
 impl ConnectorFactory for NoConnectors {
     fn source(&self, _name: &str, _def: &SourceDef) -> Result<Arc<dyn Source>, SourceError> {
-        Err(SourceError::InvalidOption("no connectors in this test".into()))
+        Err(SourceError::InvalidOption(
+            "no connectors in this test".into(),
+        ))
     }
 }
 
@@ -40,11 +42,22 @@ fn open(dir: &Path) -> Engine {
 }
 
 fn name(name: &str) -> QualifiedName {
-    QualifiedName { schema: "public".into(), name: name.into() }
+    QualifiedName {
+        schema: "public".into(),
+        name: name.into(),
+    }
 }
 
 fn column(name: &str, data_type: SqlType, not_null: bool) -> ColumnDef {
-    ColumnDef { name: name.into(), data_type, not_null, default: None, generated: None, include: None, comment: None }
+    ColumnDef {
+        name: name.into(),
+        data_type,
+        not_null,
+        default: None,
+        generated: None,
+        include: None,
+        comment: None,
+    }
 }
 
 /// A table (id bigint, device text, value bigint), with `id` as its key if `keyed`.
@@ -62,14 +75,27 @@ async fn create_table(engine: &Engine, table: &str, keyed: bool, append_only: bo
         options: BTreeMap::new(),
         rows: TableId(0),
     };
-    let change = CatalogChange::CreateTable { name: name(table), sql: String::new(), def };
-    engine.change_catalog(engine.snapshot().catalog.version, change).await.unwrap().unwrap()
+    let change = CatalogChange::CreateTable {
+        name: name(table),
+        sql: String::new(),
+        def,
+    };
+    engine
+        .change_catalog(engine.snapshot().catalog.version, change)
+        .await
+        .unwrap()
+        .unwrap()
 }
 
 async fn create_view(engine: &Engine, view: &str, sql: &str) -> ObjectId {
     let snapshot = engine.snapshot();
     let query = parse_query(sql).unwrap();
-    let view_query = ViewQuery { query: &query, columns: &[], time_zone: "UTC", text: None };
+    let view_query = ViewQuery {
+        query: &query,
+        columns: &[],
+        time_zone: "UTC",
+        text: None,
+    };
     let planned = plan_view(&snapshot.catalog, view_query).unwrap();
     let change = CatalogChange::CreateMaterializedView(NewMaterializedView {
         name: name(view),
@@ -81,7 +107,11 @@ async fn create_view(engine: &Engine, view: &str, sql: &str) -> ObjectId {
         options: BTreeMap::new(),
         plan: planned.plan,
     });
-    let id = engine.change_catalog(snapshot.catalog.version, change).await.unwrap().unwrap();
+    let id = engine
+        .change_catalog(snapshot.catalog.version, change)
+        .await
+        .unwrap()
+        .unwrap();
     engine.wait_until_ready(id).await.unwrap();
     id
 }
@@ -90,24 +120,46 @@ fn rows(rows: &[(i64, &str, i64)]) -> RecordBatch {
     let ids: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0)));
     let devices: ArrayRef = Arc::new(StringArray::from_iter_values(rows.iter().map(|r| r.1)));
     let values: ArrayRef = Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.2)));
-    RecordBatch::try_from_iter_with_nullable([("id", ids, true), ("device", devices, true), ("value", values, true)])
-        .unwrap()
+    RecordBatch::try_from_iter_with_nullable([
+        ("id", ids, true),
+        ("device", devices, true),
+        ("value", values, true),
+    ])
+    .unwrap()
 }
 
 async fn insert(engine: &Engine, table: ObjectId, new: &[(i64, &str, i64)]) {
-    engine.write(vec![TableWrite { table, delete: None, insert: Some(rows(new)) }]).await.unwrap();
+    engine
+        .write(vec![TableWrite {
+            table,
+            delete: None,
+            insert: Some(rows(new)),
+        }])
+        .await
+        .unwrap();
 }
 
 /// The relation's rows, sorted, one line each.
 async fn read(engine: &Engine, object: ObjectId) -> Vec<String> {
     let provider = engine.snapshot().table_provider(object).unwrap();
-    let batches = SessionContext::new().read_table(provider).unwrap().collect().await.unwrap();
+    let batches = SessionContext::new()
+        .read_table(provider)
+        .unwrap()
+        .collect()
+        .await
+        .unwrap();
     let text = pretty_format_batches(&batches).unwrap().to_string();
     let mut lines: Vec<String> = text
         .lines()
         .filter(|l| l.starts_with('|'))
         .skip(1)
-        .map(|l| l.split('|').map(str::trim).filter(|c| !c.is_empty()).collect::<Vec<_>>().join(" "))
+        .map(|l| {
+            l.split('|')
+                .map(str::trim)
+                .filter(|c| !c.is_empty())
+                .collect::<Vec<_>>()
+                .join(" ")
+        })
         .collect();
     lines.sort();
     lines
@@ -120,9 +172,19 @@ async fn views_follow_their_tables_through_restarts() {
     let keyed = create_table(&engine, "keyed", true, false).await;
     let bag = create_table(&engine, "bag", false, false).await;
     insert(&engine, keyed, &[(1, "a", 10), (2, "b", 20)]).await;
-    let sums = create_view(&engine, "sums", "SELECT device, sum(value) AS s, count(*) AS n FROM keyed GROUP BY device").await;
+    let sums = create_view(
+        &engine,
+        "sums",
+        "SELECT device, sum(value) AS s, count(*) AS n FROM keyed GROUP BY device",
+    )
+    .await;
     let big = create_view(&engine, "big", "SELECT device, s FROM sums WHERE s > 15").await;
-    let union = create_view(&engine, "u", "SELECT device FROM keyed UNION ALL SELECT device FROM bag").await;
+    let union = create_view(
+        &engine,
+        "u",
+        "SELECT device FROM keyed UNION ALL SELECT device FROM bag",
+    )
+    .await;
     assert_eq!(read(&engine, sums).await, ["a 10 1", "b 20 1"]);
     assert_eq!(read(&engine, big).await, ["b 20"]);
     insert(&engine, keyed, &[(3, "a", 7)]).await;
@@ -134,11 +196,19 @@ async fn views_follow_their_tables_through_restarts() {
     drop(engine);
     let engine = open(dir.path());
     assert_eq!(read(&engine, big).await, ["a 17", "b 20"]);
-    let update = TableWrite { table: keyed, delete: Some(rows(&[(1, "a", 10)])), insert: Some(rows(&[(1, "b", 1)])) };
+    let update = TableWrite {
+        table: keyed,
+        delete: Some(rows(&[(1, "a", 10)])),
+        insert: Some(rows(&[(1, "b", 1)])),
+    };
     engine.write(vec![update]).await.unwrap();
     assert_eq!(read(&engine, sums).await, ["a 7 1", "b 21 2"]);
     assert_eq!(read(&engine, big).await, ["b 21"]);
-    let delete = TableWrite { table: bag, delete: Some(rows(&[(0, "x", 0)])), insert: None };
+    let delete = TableWrite {
+        table: bag,
+        delete: Some(rows(&[(0, "x", 0)])),
+        insert: None,
+    };
     engine.write(vec![delete]).await.unwrap();
     assert_eq!(read(&engine, union).await, ["a", "b", "b", "x"]);
     engine.shutdown().await;
@@ -150,13 +220,26 @@ async fn statements_that_fail_change_nothing() {
     let engine = open(dir.path());
     let table = create_table(&engine, "t", true, false).await;
     insert(&engine, table, &[(1, "a", 1)]).await;
-    let write = |delete: Option<RecordBatch>, insert: Option<RecordBatch>| TableWrite { table, delete, insert };
-    let duplicate = engine.write(vec![write(None, Some(rows(&[(2, "b", 2), (1, "c", 3)])))]).await;
-    assert!(matches!(duplicate, Err(ExecutorError::UniqueViolation { ref detail, .. }) if detail == "Key (id)=(1) already exists."));
-    let stale = engine.write(vec![write(Some(rows(&[(1, "a", 99)])), None)]).await;
+    let write = |delete: Option<RecordBatch>, insert: Option<RecordBatch>| TableWrite {
+        table,
+        delete,
+        insert,
+    };
+    let duplicate = engine
+        .write(vec![write(None, Some(rows(&[(2, "b", 2), (1, "c", 3)])))])
+        .await;
+    assert!(
+        matches!(duplicate, Err(ExecutorError::UniqueViolation { ref detail, .. }) if detail == "Key (id)=(1) already exists.")
+    );
+    let stale = engine
+        .write(vec![write(Some(rows(&[(1, "a", 99)])), None)])
+        .await;
     assert!(matches!(stale, Err(ExecutorError::Conflict)));
     let second_fails = engine
-        .write(vec![write(None, Some(rows(&[(5, "e", 5)]))), write(None, Some(rows(&[(1, "c", 3)])))])
+        .write(vec![
+            write(None, Some(rows(&[(5, "e", 5)]))),
+            write(None, Some(rows(&[(1, "c", 3)]))),
+        ])
         .await;
     assert!(second_fails.is_err());
     assert_eq!(read(&engine, table).await, ["1 a 1"]);
@@ -167,10 +250,15 @@ async fn statements_that_fail_change_nothing() {
 async fn a_view_is_backfilled_while_writes_go_on() {
     let dir = tempfile::tempdir().unwrap();
     let engine = open(dir.path());
-    for (kind, keyed, append_only) in [("keyed", true, false), ("bag", false, false), ("log", false, true)] {
+    for (kind, keyed, append_only) in [
+        ("keyed", true, false),
+        ("bag", false, false),
+        ("log", false, true),
+    ] {
         let table = create_table(&engine, kind, keyed, append_only).await;
         for block in 0..20 {
-            let many: Vec<(i64, &str, i64)> = (0..10_000).map(|i| (block * 10_000 + i, "d", 1)).collect();
+            let many: Vec<(i64, &str, i64)> =
+                (0..10_000).map(|i| (block * 10_000 + i, "d", 1)).collect();
             insert(&engine, table, &many).await;
         }
         let writer = engine.clone();
@@ -179,7 +267,12 @@ async fn a_view_is_backfilled_while_writes_go_on() {
                 insert(&writer, table, &[(1_000_000 + i, "d", 1)]).await;
             }
         });
-        let view = create_view(&engine, &format!("v_{kind}"), &format!("SELECT count(*) AS n, sum(value) AS s FROM {kind}")).await;
+        let view = create_view(
+            &engine,
+            &format!("v_{kind}"),
+            &format!("SELECT count(*) AS n, sum(value) AS s FROM {kind}"),
+        )
+        .await;
         writes.await.unwrap();
         assert_eq!(read(&engine, view).await, ["200050 200050"], "{kind}");
     }
@@ -192,12 +285,21 @@ async fn an_object_in_use_is_not_dropped() {
     let engine = open(dir.path());
     let table = create_table(&engine, "t", true, false).await;
     let view = create_view(&engine, "v", "SELECT count(*) AS n FROM t").await;
-    assert_eq!(read(&engine, view).await, ["0"], "a global aggregate has its row from the start");
+    assert_eq!(
+        read(&engine, view).await,
+        ["0"],
+        "a global aggregate has its row from the start"
+    );
     let drop = |objects| CatalogChange::Drop { objects };
     let version = engine.snapshot().catalog.version;
     let refused = engine.change_catalog(version, drop(vec![table])).await;
-    assert!(matches!(refused, Err(ExecutorError::DependentObjects { ref dependents, .. }) if dependents == &["v"]));
-    engine.change_catalog(version, drop(vec![view, table])).await.unwrap();
+    assert!(
+        matches!(refused, Err(ExecutorError::DependentObjects { ref dependents, .. }) if dependents == &["v"])
+    );
+    engine
+        .change_catalog(version, drop(vec![view, table]))
+        .await
+        .unwrap();
     assert!(engine.snapshot().catalog.objects().next().is_none());
     engine.shutdown().await;
 }

@@ -150,7 +150,12 @@ impl From<PlanError> for PgError {
                 PgError::new(SqlState::InvalidParameterValue, message)
             }
             PlanError::InvalidDefinition { hint, .. } => {
-                let error = PgError::new(SqlState::InvalidObjectDefinition, message);
+                // DataFusion's words for `ORDER BY 5` over fewer columns.
+                let state = match message.starts_with("Order by column out of bounds") {
+                    true => SqlState::InvalidColumnReference,
+                    false => SqlState::InvalidObjectDefinition,
+                };
+                let error = PgError::new(state, message);
                 PgError { hint, ..error }
             }
             PlanError::Grouping { .. } => PgError::new(SqlState::GroupingError, message),

@@ -9,11 +9,13 @@ use std::task::{Context, Poll};
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::disk_manager::{DiskManagerBuilder, DiskManagerMode};
 use datafusion::execution::memory_pool::GreedyMemoryPool;
 use datafusion::execution::runtime_env::{RuntimeEnv, RuntimeEnvBuilder};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream, TaskContext};
+use datafusion::physical_plan::coop::CooperativeExec;
 use datafusion::physical_plan::{ExecutionPlan, execute_stream};
 use futures::{Stream, StreamExt};
 use tokio::runtime::Handle;
@@ -83,7 +85,7 @@ impl QueryRuntime {
         let schema = plan.schema();
         let (sender, receiver) = mpsc::channel(READY_BATCHES);
         let produce = async move {
-            let mut stream = match execute_stream(plan, context) {
+            let mut stream = match yielding(plan).and_then(|plan| execute_stream(plan, context)) {
                 Ok(stream) => stream,
                 Err(error) => return drop(sender.send(Err(error)).await),
             };
@@ -102,6 +104,19 @@ impl QueryRuntime {
             deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d))),
         })
     }
+}
+
+/// The plan with joins that give way: one that makes many rows of few, all of which a filter drops, would otherwise
+/// never come back to its thread's scheduler, and neither a cancel request nor another query would be served.
+fn yielding(plan: Arc<dyn ExecutionPlan>) -> Result<Arc<dyn ExecutionPlan>> {
+    let multiplies = |name: &str| name.ends_with("JoinExec") || name == "UnnestExec";
+    let plan = plan.transform_up(|node| match multiplies(node.name()) {
+        true => Ok(Transformed::yes(
+            Arc::new(CooperativeExec::new(node)) as Arc<dyn ExecutionPlan>
+        )),
+        false => Ok(Transformed::no(node)),
+    })?;
+    Ok(plan.data)
 }
 
 /// What a panic said.

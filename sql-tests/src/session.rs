@@ -91,6 +91,7 @@ pub fn runtime() -> &'static tokio::runtime::Runtime {
 pub struct Session {
     client: Client,
     notices: Arc<Mutex<VecDeque<String>>>,
+    connection: tokio::task::JoinHandle<()>,
     /// How long a statement may take before the session gives up with code `timeout`.
     pub timeout: Duration,
 }
@@ -109,7 +110,7 @@ impl Session {
             .map_err(|_| timeout_error("connect"))??;
         let notices = Arc::new(Mutex::new(VecDeque::new()));
         let sink = Arc::clone(&notices);
-        runtime().spawn(async move {
+        let connection = runtime().spawn(async move {
             while let Some(Ok(message)) = poll_fn(|cx| connection.poll_message(cx)).await {
                 if let AsyncMessage::Notice(notice) = message {
                     let mut notices = sink.lock().expect("no holder of the lock panics");
@@ -120,6 +121,7 @@ impl Session {
         Ok(Session {
             client,
             notices,
+            connection,
             timeout: Duration::from_secs(60),
         })
     }
@@ -227,6 +229,11 @@ impl Session {
     /// The client below, for tests of the extended protocol.
     pub fn client(&self) -> &Client {
         &self.client
+    }
+
+    /// Closes the socket without a word, as a client that dies does.
+    pub fn vanish(self) {
+        self.connection.abort();
     }
 
     /// False once the server has closed the connection.

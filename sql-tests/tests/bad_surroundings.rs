@@ -176,7 +176,7 @@ fn client_that_disconnects() {
             Ok::<(), tokio_postgres::Error>(())
         });
         begun.expect("the query begins");
-        drop(session);
+        session.vanish();
     }
     std::thread::sleep(Duration::from_secs(2));
     let before = server.cpu_seconds();

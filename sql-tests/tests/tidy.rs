@@ -8,7 +8,7 @@ use rivermark_sql_tests::rust_source::{SourceFile, rust_files};
 
 const CRATES: [&str; 5] = ["planner", "executor", "connectors", "server", "sql-tests"];
 const LONGEST_FILE: usize = 600;
-const LONGEST_FUNCTION: usize = 90;
+const LONGEST_FUNCTION: usize = 120;
 const LONGEST_TABLE: usize = 120;
 
 /// What each crate must not know.
