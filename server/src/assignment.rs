@@ -5,11 +5,17 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, new_null_array};
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, StringArray, StringBuilder, new_null_array,
+};
 use arrow::compute::{CastOptions, cast, cast_with_options};
-use arrow::datatypes::{DataType, Field, Float32Type, Float64Type, Schema, SchemaRef};
+use arrow::datatypes::{
+    DataType, Field, Float32Type, Float64Type, Schema, SchemaRef, TimeUnit,
+    TimestampMicrosecondType,
+};
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
+use bytes::BytesMut;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::catalog::ColumnDef;
 use rivermark_planner::types::SqlType;
@@ -17,8 +23,9 @@ use rivermark_planner::types::SqlType;
 use crate::pg_error::PgError;
 use crate::sqlstate::SqlState;
 use crate::wire::decode_text;
+use crate::wire::encode::Column;
 use crate::wire::pg_types::PgType;
-use crate::wire::time_zone::SessionTimeZone;
+use crate::wire::time_zone::{MICROS_PER_SECOND, SessionTimeZone};
 
 /// How types convert to one another in assignments.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -151,13 +158,20 @@ fn written_text(values: &ArrayRef, zone: &SessionTimeZone) -> Result<ArrayRef, P
             Ok(Arc::new(text.collect::<StringArray>()))
         }
         _ => {
-            let zoned = in_zone(values, zone)?;
-            let options =
-                FormatOptions::default().with_timestamp_format(Some("%Y-%m-%d %H:%M:%S%.f"));
-            let formatter = ArrayFormatter::try_new(&zoned, &options)?;
-            let text = (0..zoned.len())
-                .map(|row| (!zoned.is_null(row)).then(|| formatter.value(row).to_string()));
-            Ok(Arc::new(text.collect::<StringArray>()))
+            let field = Field::new("", values.data_type().clone(), true);
+            let column = Column::new(&field, values)?;
+            let mut text = StringBuilder::new();
+            let mut buffer = BytesMut::new();
+            for row in 0..values.len() {
+                if values.is_null(row) {
+                    text.append_null();
+                    continue;
+                }
+                buffer.clear();
+                column.put_text(row, &mut buffer, zone)?;
+                text.append_value(String::from_utf8_lossy(&buffer));
+            }
+            Ok(Arc::new(text.finish()))
         }
     }
 }
@@ -174,15 +188,19 @@ pub fn arrow_zone(zone: &SessionTimeZone) -> String {
     }
 }
 
-/// timestamptz values re-labelled with the session's zone, in which they are to be read as local time.
-fn in_zone(values: &ArrayRef, zone: &SessionTimeZone) -> Result<ArrayRef, ArrowError> {
-    match values.data_type() {
-        DataType::Timestamp(unit, Some(_)) => cast(
-            values,
-            &DataType::Timestamp(*unit, Some(arrow_zone(zone).into())),
-        ),
-        _ => Ok(values.clone()),
-    }
+/// Timestamps shifted between UTC and local time.
+fn shifted(values: &ArrayRef, shift: impl Fn(i64) -> i64) -> Result<ArrayRef, ArrowError> {
+    let naive = DataType::Timestamp(TimeUnit::Microsecond, None);
+    let us = cast_with_options(
+        values,
+        &naive,
+        &CastOptions {
+            safe: false,
+            ..CastOptions::default()
+        },
+    )?;
+    let us = us.as_primitive::<TimestampMicrosecondType>();
+    Ok(Arc::new(us.unary::<_, TimestampMicrosecondType>(shift)))
 }
 
 fn converted(
@@ -211,16 +229,16 @@ fn converted(
                 .unary::<_, Float32Type>(f32::round_ties_even),
         ),
         decimal if decimal.is_decimal() && target.is_integer() => whole(values)?,
-        from if has_zone(from) && !has_zone(target) => in_zone(values, zone)?,
+        from if has_zone(from) && !has_zone(target) => shifted(values, |us| {
+            us + i64::from(zone.offset_at(us)) * MICROS_PER_SECOND
+        })?,
         from if !has_zone(from) && has_zone(target) => {
-            // local time of the session's zone
-            let DataType::Timestamp(unit, _) = target else {
-                return Err(mismatch(column, from));
-            };
-            let local = DataType::Timestamp(*unit, Some(arrow_zone(zone).into()));
-            let local_time =
-                cast_with_options(values, &DataType::Timestamp(*unit, None), &options)?;
-            cast_with_options(&local_time, &local, &options)?
+            let utc = shifted(values, |us| zone.local_to_utc(us))?;
+            Arc::new(
+                utc.as_primitive::<TimestampMicrosecondType>()
+                    .clone()
+                    .with_timezone("UTC"),
+            )
         }
         _ => values.clone(),
     };
@@ -396,6 +414,7 @@ mod tests {
                 Err("22003: numeric field overflow"),
             ),
             (int(7), plain.clone(), Ok("7")),
+            (float(0.1), plain.clone(), Ok("0.1")),
             (Arc::new(BooleanArray::from(vec![true])), plain, Ok("true")),
             (text("abc"), varchar.clone(), Ok("abc")),
             (
@@ -430,9 +449,7 @@ mod tests {
         let noon: ArrayRef = Arc::new(TimestampMicrosecondArray::from(vec![43_200_000_000]));
         let assigned = assign(&noon, &column(SqlType::Timestamptz), &zone).unwrap();
         assert_eq!(
-            assigned
-                .as_primitive::<arrow::datatypes::TimestampMicrosecondType>()
-                .value(0),
+            assigned.as_primitive::<TimestampMicrosecondType>().value(0),
             39_600_000_000
         );
         let back = assign(&assigned, &column(SqlType::Timestamp), &zone).unwrap();

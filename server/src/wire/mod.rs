@@ -9,7 +9,7 @@ mod datetime_input;
 mod decode_binary;
 mod decode_params;
 pub mod decode_text;
-mod encode;
+pub mod encode;
 mod encode_binary;
 mod encode_nested;
 mod encode_text;
