@@ -72,7 +72,7 @@ impl Session {
         if !if_not_exists {
             return Err(PgError::new(SqlState::DuplicateTable, message));
         }
-        self.notify(Notice::notice(format!("{message}, skipping")));
+        self.notify(Notice::new(format!("{message}, skipping")));
         Ok(false)
     }
 
@@ -263,7 +263,7 @@ impl Session {
             }
             // the view may take long to catch up
             for notice in notices {
-                self.notify_now(Notice::notice(notice));
+                self.notify_now(Notice::new(notice));
             }
             break;
         }
@@ -336,7 +336,7 @@ impl Session {
                 if !if_not_exists {
                     return Err(PgError::new(SqlState::DuplicateSchema, message));
                 }
-                self.notify(Notice::notice(format!("{message}, skipping")));
+                self.notify(Notice::new(format!("{message}, skipping")));
                 return Ok(());
             }
             match self

@@ -61,7 +61,7 @@ impl Session {
             if !if_exists {
                 return Err(PgError::new(SqlState::UndefinedTable, message));
             }
-            self.notify(Notice::notice(format!("{message}, skipping")));
+            self.notify(Notice::new(format!("{message}, skipping")));
             return Ok(None);
         };
         if object.kind_name() != what {
@@ -110,7 +110,7 @@ impl Session {
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
         for object in all.difference(&targets).filter_map(|id| catalog.get(*id)) {
-            self.notify(Notice::notice(format!(
+            self.notify(Notice::new(format!(
                 "drop cascades to {}",
                 described(object)
             )));
@@ -150,7 +150,7 @@ impl Session {
                 if !if_exists {
                     return Err(PgError::new(SqlState::InvalidSchemaName, message));
                 }
-                self.notify(Notice::notice(format!("{message}, skipping")));
+                self.notify(Notice::new(format!("{message}, skipping")));
                 return Ok(());
             }
             let inside: BTreeSet<ObjectId> = turn

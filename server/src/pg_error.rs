@@ -78,7 +78,6 @@ impl PgError {
 pub enum NoticeLevel {
     Notice,
     Warning,
-    Info,
 }
 
 /// A message beside a statement's result.
@@ -92,7 +91,7 @@ pub struct Notice {
 }
 
 impl Notice {
-    pub fn notice(message: impl Into<String>) -> Notice {
+    pub fn new(message: impl Into<String>) -> Notice {
         Notice {
             level: NoticeLevel::Notice,
             state: SqlState::SuccessfulCompletion,
@@ -106,13 +105,8 @@ impl Notice {
         Notice {
             level: NoticeLevel::Warning,
             state,
-            ..Notice::notice(message)
+            ..Notice::new(message)
         }
-    }
-
-    pub fn with_hint(mut self, hint: impl Into<String>) -> Notice {
-        self.hint = Some(hint.into());
-        self
     }
 }
 

@@ -91,7 +91,6 @@ impl Session {
             NoticeLevel::Warning => "warning",
             NoticeLevel::Notice => "notice",
             // INFO is sent whatever the setting
-            NoticeLevel::Info => "error",
         };
         if self.shared.settings.lock().sends(level) {
             self.notices.push(notice);

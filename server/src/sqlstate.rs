@@ -2,6 +2,10 @@
 
 /// A condition with its five-character code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[expect(
+    dead_code,
+    reason = "the one list of codes, also for statements that are still refused"
+)]
 pub enum SqlState {
     SuccessfulCompletion,
     Warning,

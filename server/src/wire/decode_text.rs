@@ -205,7 +205,7 @@ fn parse_bytea(text: &str) -> Option<Vec<u8>> {
             .filter(|c| !c.is_ascii_whitespace())
             .map(|c| c.to_digit(16).map(|d| d as u8))
             .collect::<Option<_>>()?;
-        if digits.len() % 2 != 0 {
+        if !digits.len().is_multiple_of(2) {
             return None;
         }
         return Some(

@@ -321,7 +321,7 @@ fn put_seconds(out: &mut BytesMut, seconds: u64, mut fraction_us: u64) {
         return;
     }
     let mut width = 6;
-    while fraction_us % 10 == 0 {
+    while fraction_us.is_multiple_of(10) {
         fraction_us /= 10;
         width -= 1;
     }

@@ -157,7 +157,6 @@ impl Link {
         let severity = match notice.level {
             NoticeLevel::Notice => "NOTICE",
             NoticeLevel::Warning => "WARNING",
-            NoticeLevel::Info => "INFO",
         };
         let fields = message_fields(
             severity,

@@ -24,7 +24,9 @@ mod simple_query;
 mod startup;
 pub mod time_zone;
 
-pub use auth::{AuthMethod, ScramCredentials};
+pub use auth::AuthMethod;
+#[cfg(test)]
+pub use auth::ScramCredentials;
 pub use listener::{Listener, ListenerConfig};
 
 #[cfg(test)]

@@ -347,8 +347,10 @@ impl SqlSession for TestSession {
                 std::future::pending().await
             }
             "NOTICE" => {
-                self.notices
-                    .push(Notice::notice("noted").with_hint("a hint"));
+                self.notices.push(Notice {
+                    hint: Some("a hint".into()),
+                    ..Notice::new("noted")
+                });
                 self.command("NOTICE")
             }
             "NOTIFY" => self.notify(),
