@@ -136,6 +136,8 @@ pub struct SourceStatus {
     /// IDLE (no view reads it), STARTING, RUNNING, RETRYING, FAILED.
     pub status: &'static str,
     pub last_error: Option<String>,
+    /// When everything the broker had was last read, microseconds since 1970.
+    pub caught_up_at_us: Option<i64>,
 }
 
 /// A row of `rivermark.materialized_views`.

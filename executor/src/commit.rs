@@ -7,6 +7,7 @@ use tracing::{error, warn};
 use crate::error::Result;
 use crate::meta;
 use crate::progress::TableProgress;
+use crate::row_store::RowStore;
 use crate::state::{WriteSet, failpoint};
 use crate::writer::Writer;
 
@@ -65,7 +66,7 @@ impl Writer {
             meta::put(writes, meta::CATALOG, &self.catalog)?;
         }
         for (id, table) in self.tables.iter_mut().filter(|(_, t)| t.is_dirty) {
-            table.rows.merge_blocks()?;
+            merge_blocks(&mut table.rows);
             let progress = TableProgress {
                 rows: table.rows.rows(),
             };
@@ -73,7 +74,7 @@ impl Writer {
             table.rows.drain_into(writes);
         }
         for (id, view) in self.views.iter_mut().filter(|(_, v)| v.is_dirty) {
-            view.rows.merge_blocks()?;
+            merge_blocks(&mut view.rows);
             meta::put(writes, &meta::view_key(*id), &view.progress)?;
             view.drain_into(writes);
         }
@@ -103,5 +104,12 @@ impl Writer {
         self.sources.values_mut().for_each(|s| s.is_dirty = false);
         self.letters.committed();
         self.dropped.clear();
+    }
+}
+
+/// Merging only makes reading cheaper: an epoch is committed whether it succeeds or not.
+fn merge_blocks(rows: &mut RowStore) {
+    if let Err(error) = rows.merge_blocks() {
+        warn!(%error, "small blocks could not be merged; trying again later");
     }
 }

@@ -6,6 +6,7 @@ use std::thread::JoinHandle;
 
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
+use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
 use tokio::sync::oneshot;
 
@@ -13,12 +14,14 @@ use crate::api::{
     CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, SourceStatus, TableWrite,
 };
 use crate::command::{Command, PreparedChange};
+use crate::epoch::now_us;
 use crate::error::{ExecutorError, Result};
 use crate::published::Published;
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::source::ConnectorFactory;
 use crate::state::Store;
+use crate::writer::Writer;
 
 /// Requests that may wait for the writer before senders have to.
 const COMMAND_QUEUE: usize = 1024;
@@ -49,7 +52,7 @@ impl Engine {
         let store = writer.store.clone();
         let thread = std::thread::Builder::new()
             .name("epoch-loop".into())
-            .spawn(move || writer.run())
+            .spawn(move || run_or_abort(writer))
             .map_err(|e| ExecutorError::Internal(format!("the epoch loop can not start: {e}")))?;
         let inner = Inner {
             commands: command_sender,
@@ -172,6 +175,7 @@ impl Engine {
     /// Rows of `rivermark.materialized_views`.
     pub fn materialized_views(&self) -> Vec<MaterializedViewStatus> {
         let snapshot = self.snapshot();
+        let sources = self.sources();
         let mut views = self
             .inner
             .published
@@ -185,6 +189,7 @@ impl Engine {
             };
             if let ObjectKind::MaterializedView(def) = &object.kind {
                 view.state_bytes = crate::usage::state_bytes(&self.inner.store, def);
+                view.freshness_ms = freshness_ms(view.view, &snapshot.catalog, &sources);
             }
         }
         views
@@ -255,4 +260,40 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
     tokio::task::spawn_blocking(work)
         .await
         .map_err(|e| ExecutorError::Internal(format!("blocking work: {e}")))
+}
+
+/// A panic outside of a view is a bug that leaves the writer's state in doubt. Stopping the process at once is safe,
+/// since a restart goes on from the last commit; a server that answers but never changes again would not be.
+fn run_or_abort(writer: Writer) {
+    let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| writer.run()));
+    if result.is_err() {
+        tracing::error!(
+            "the epoch loop panicked; the server stops, a restart goes on from the last commit"
+        );
+        std::process::abort();
+    }
+}
+
+/// How far the view is behind the topics it reads, directly or through others: the time since the furthest behind of
+/// its sources had nothing left to read; 0 where all have been read.
+fn freshness_ms(view: ObjectId, catalog: &Catalog, sources: &[SourceStatus]) -> u64 {
+    let mut behind_us = 0;
+    let mut pending = vec![view];
+    while let Some(id) = pending.pop() {
+        for row in sources.iter().filter(|row| row.source == id) {
+            if let (Some(offset), Some(end)) = (row.offset, row.end_offset)
+                && offset < end
+            {
+                let since = row.caught_up_at_us.unwrap_or_default();
+                behind_us = behind_us.max(now_us() - since);
+            }
+        }
+        pending.extend(
+            catalog
+                .get(id)
+                .into_iter()
+                .flat_map(|o| o.depends_on.iter().copied()),
+        );
+    }
+    (behind_us / 1000).max(0) as u64
 }

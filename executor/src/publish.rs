@@ -6,6 +6,7 @@ use std::sync::Arc;
 use rivermark_planner::catalog::{ObjectId, ObjectKind};
 
 use crate::api::{EpochStatus, MaterializedViewStatus};
+use crate::epoch::now_us;
 use crate::progress::ScanProgress;
 use crate::snapshot::{Readable, Snapshot};
 use crate::view::View;
@@ -71,7 +72,9 @@ impl Writer {
     }
 
     /// Status rows of the sources; cheap, a few per source.
-    pub fn refresh_sources(&self) {
+    pub fn refresh_sources(&mut self) {
+        let now = now_us();
+        self.sources.values_mut().for_each(|s| s.note_progress(now));
         self.published
             .set_sources(self.sources.values().flat_map(|s| s.status()).collect());
     }

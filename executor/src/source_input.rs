@@ -9,10 +9,12 @@ use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
 use crate::api::SourceStatus;
 use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
+use crate::epoch::now_us;
 use crate::error::Result;
 use crate::progress::{PartitionCounters, SourceProgress};
 use crate::source::{
-    ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError, SourceReader,
+    PartitionStatus, ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError,
+    SourceReader,
 };
 
 /// Decoded columns of one batch, with the rows that lack a column because its value could not be converted.
@@ -63,6 +65,7 @@ pub struct SourceInput {
     /// Held at its position while a backfilling view reads the last stretch.
     pub is_held: bool,
     start_error: Option<String>,
+    caught_up_at_us: Option<i64>,
     /// Changed since the last commit.
     pub is_dirty: bool,
 }
@@ -93,6 +96,7 @@ impl SourceInput {
             reader: None,
             is_held: false,
             start_error: None,
+            caught_up_at_us: Some(now_us()),
             is_dirty: false,
         }
     }
@@ -203,6 +207,24 @@ impl SourceInput {
         })
     }
 
+    /// Notes the time if everything the broker is known to have has been read.
+    pub fn note_progress(&mut self, now_us: i64) {
+        let Some(status) = self.reader_status() else {
+            return;
+        };
+        let at = |partition| {
+            self.progress
+                .positions
+                .get(&partition)
+                .copied()
+                .unwrap_or(0)
+        };
+        let is_read = |p: &PartitionStatus| p.end_offset >= 0 && at(p.partition) >= p.end_offset;
+        if !status.partitions.is_empty() && status.partitions.iter().all(is_read) {
+            self.caught_up_at_us = Some(now_us);
+        }
+    }
+
     /// Rows for `rivermark.sources`.
     pub fn status(&self) -> Vec<SourceStatus> {
         let reader = self.reader_status();
@@ -249,6 +271,7 @@ impl SourceInput {
                 dead_letters: counters.dead_letters,
                 status: state,
                 last_error: last_error.clone(),
+                caught_up_at_us: self.caught_up_at_us,
             }
         };
         if partitions.is_empty() {
