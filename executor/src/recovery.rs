@@ -95,6 +95,8 @@ pub fn recover(
         pending: VecDeque::new(),
     };
     writer.restore_objects()?;
+    // Before anything is shown: a FLUSH must never take a source that is about to be read for an idle one.
+    writer.start_sources();
     writer.show_recovered();
     info!(
         epoch = writer.epoch,

@@ -87,7 +87,6 @@ pub fn waker(sender: Sender<()>) -> Arc<dyn Fn() + Send + Sync> {
 impl Writer {
     /// Runs until shut down.
     pub fn run(mut self) {
-        self.start_sources();
         loop {
             let wakes = self.wait();
             if let Some(reply) = self.take_shutdown() {
@@ -182,7 +181,8 @@ impl Writer {
         self.last_sync = Instant::now();
     }
 
-    fn start_sources(&mut self) {
+    /// Starts the shared readers of all sources that views read.
+    pub fn start_sources(&mut self) {
         let context = self.readers.clone();
         let attached: Vec<(ObjectId, ObjectId, Vec<usize>)> = self
             .views
