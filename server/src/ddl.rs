@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
 use rivermark_executor::api::{CatalogChange, NewMaterializedView};
 use rivermark_executor::engine::Engine;
+use rivermark_planner::bind::bind_scalar;
 use rivermark_planner::catalog::{
     Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
     ViewDef,
@@ -76,6 +77,18 @@ impl Session {
         Ok(false)
     }
 
+    /// Checks that a source's generated columns can be computed from its messages' columns.
+    fn check_generated(&mut self, def: &SourceDef) -> Result<(), PgError> {
+        let planner = self.planner("");
+        let schema = def.physical_schema();
+        for column in &def.columns {
+            if let Some(text) = &column.generated {
+                bind_scalar(text, &schema, &planner.state, Some(&column.data_type))?;
+            }
+        }
+        Ok(())
+    }
+
     pub async fn create_source(
         &mut self,
         name: &ObjectName,
@@ -84,6 +97,7 @@ impl Session {
         sql: &str,
     ) -> Result<(), PgError> {
         let name = creation_name(name, &self.shared)?;
+        self.check_generated(def)?;
         for attempt in 1.. {
             let turn = self.turn().await;
             if !self.may_create(&turn.catalog, &name, if_not_exists)? {
