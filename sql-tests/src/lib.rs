@@ -42,10 +42,11 @@ pub fn env_number(name: &str) -> Option<u64> {
     )
 }
 
-/// The seed of a random test: `RIVERMARK_SEED`, else a new one from the clock. Print it.
+/// The seed of the random tests unless `RIVERMARK_SEED` says otherwise: fixed, so that a change is judged by the cases
+/// its predecessor passed. docs/testing.md tells how to look for new failures.
+pub const DEFAULT_SEED: u64 = 2;
+
+/// The seed of a random test: `RIVERMARK_SEED`, else [`DEFAULT_SEED`]. Print it.
 pub fn seed() -> u64 {
-    env_number("RIVERMARK_SEED").unwrap_or_else(|| {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        now.map_or(1, |d| d.as_nanos() as u64 % 1_000_000_007)
-    })
+    env_number("RIVERMARK_SEED").unwrap_or(DEFAULT_SEED)
 }

@@ -64,7 +64,9 @@ fn numbers_equal(a: &str, b: &str) -> bool {
     };
     a == b
         || (a.is_nan() && b.is_nan())
-        || (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-6)
+        || a.is_finite()
+            && b.is_finite()
+            && (a - b).abs() <= TOLERANCE * a.abs().max(b.abs()).max(1e-6)
 }
 
 /// Rows as lines of text.
