@@ -5,7 +5,7 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
 use rivermark_executor::api::{CatalogChange, NewMaterializedView};
-use rivermark_executor::engine::Engine;
+use rivermark_planner::bind::bind_scalar;
 use rivermark_planner::catalog::{
     Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
     ViewDef,
@@ -13,11 +13,11 @@ use rivermark_planner::catalog::{
 use rivermark_planner::explain::explain;
 use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 use rivermark_planner::statement::{ObjectName, Statement};
-use tokio::runtime::Handle;
 use tokio::sync::OwnedMutexGuard;
 
 use crate::assignment::arrow_zone;
 use crate::catalog::{SYSTEM_SCHEMAS, creation_name};
+use crate::half_built::HalfBuilt;
 use crate::pg_error::{Notice, PgError};
 use crate::session::Session;
 use crate::sqlstate::SqlState;
@@ -76,6 +76,18 @@ impl Session {
         Ok(false)
     }
 
+    /// Checks that a source's generated columns can be computed from its messages' columns.
+    fn check_generated(&mut self, def: &SourceDef) -> Result<(), PgError> {
+        let planner = self.planner("");
+        let schema = def.physical_schema();
+        for column in &def.columns {
+            if let Some(text) = &column.generated {
+                bind_scalar(text, &schema, &planner.state, Some(&column.data_type))?;
+            }
+        }
+        Ok(())
+    }
+
     pub async fn create_source(
         &mut self,
         name: &ObjectName,
@@ -84,6 +96,7 @@ impl Session {
         sql: &str,
     ) -> Result<(), PgError> {
         let name = creation_name(name, &self.shared)?;
+        self.check_generated(def)?;
         for attempt in 1.. {
             let turn = self.turn().await;
             if !self.may_create(&turn.catalog, &name, if_not_exists)? {
@@ -238,7 +251,7 @@ impl Session {
         let name = creation_name(name, &self.shared)?;
         let query = self.resolved(query, sql)?;
         let zone = self.zone();
-        let mut created = None;
+        let is_awaited = !self.shared.settings.lock().is_on("background_ddl");
         for attempt in 1.. {
             let turn = self.turn().await;
             if !self.may_create(&turn.catalog, &name, *if_not_exists)? {
@@ -257,34 +270,21 @@ impl Session {
                 options: options.clone(),
                 plan,
             }));
-            match self.apply(&turn, change).await {
+            let mut half_built = HalfBuilt::submit(&self.server, turn, change);
+            match half_built.registered().await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => continue,
-                other => created = other?,
+                other => other?,
             }
             // the view may take long to catch up
             for notice in notices {
                 self.notify_now(Notice::new(notice));
             }
+            if is_awaited {
+                half_built.ready().await?;
+            }
+            half_built.keep();
             break;
         }
-        match created {
-            Some(view) if !self.shared.settings.lock().is_on("background_ddl") => {
-                self.wait_until_ready(view).await
-            }
-            _ => Ok(()),
-        }
-    }
-
-    /// Waits until the view has caught up. If the statement is cancelled (or the view fails), the view is dropped.
-    async fn wait_until_ready(&mut self, view: ObjectId) -> Result<(), PgError> {
-        let mut half_built = HalfBuilt {
-            view: Some(view),
-            engine: self.server.engine.clone(),
-            ddl: self.server.ddl.clone(),
-            runtime: Handle::current(),
-        };
-        self.server.engine.wait_until_ready(view).await?;
-        half_built.view = None;
         Ok(())
     }
 
@@ -387,36 +387,6 @@ impl Session {
             }
         }
         Ok(())
-    }
-}
-
-/// Drops a view that its statement has given up.
-struct HalfBuilt {
-    /// `None` once the view is complete.
-    view: Option<ObjectId>,
-    engine: Engine,
-    ddl: Arc<tokio::sync::Mutex<()>>,
-    runtime: Handle,
-}
-
-impl Drop for HalfBuilt {
-    fn drop(&mut self) {
-        let Some(view) = self.view else { return };
-        let (engine, ddl) = (self.engine.clone(), self.ddl.clone());
-        self.runtime.spawn(async move {
-            for _ in 0..ATTEMPTS {
-                let _turn = ddl.lock().await;
-                let version = engine.snapshot().catalog.version;
-                match engine.change_catalog(version, CatalogChange::Drop { objects: vec![view] }).await {
-                    Err(ExecutorError::CatalogChanged) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, view = view.0, "a half-built view could not be dropped");
-                        return;
-                    }
-                    Ok(_) => return,
-                }
-            }
-        });
     }
 }
 

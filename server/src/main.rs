@@ -12,6 +12,7 @@ mod dml;
 mod dml_query;
 mod drop;
 mod fleet;
+mod half_built;
 mod information_schema;
 mod parameters;
 mod pg_catalog;

@@ -250,3 +250,33 @@ async fn statements_are_prepared_and_fetched() {
     .await;
     bed.state.engine.shutdown().await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_view_whose_statement_is_given_up_is_dropped() {
+    let mut bed = Bed::new();
+    bed.check(&[
+        ("CREATE TABLE t (a INT, b TEXT)", "CREATE TABLE"),
+        (
+            "INSERT INTO t SELECT g, 'x' || g FROM generate_series(1, 100000) AS s(g)",
+            "INSERT 0 100000",
+        ),
+        (
+            "SET statement_timeout = '5ms'; CREATE MATERIALIZED VIEW m AS SELECT b, count(*) AS n FROM t GROUP BY b",
+            "57014: canceling statement due to statement timeout",
+        ),
+        ("RESET ALL", "RESET"),
+    ])
+    .await;
+    let mut is_gone = false;
+    for _ in 0..200 {
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+        // whatever was submitted has been applied and dropped once another definition has had its turn
+        is_gone = bed.run("CREATE SCHEMA IF NOT EXISTS after").await == "CREATE SCHEMA"
+            && bed.run("SHOW MATERIALIZED VIEWS").await.is_empty();
+        if is_gone {
+            break;
+        }
+    }
+    assert!(is_gone);
+    bed.state.engine.shutdown().await;
+}
