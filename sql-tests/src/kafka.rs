@@ -8,12 +8,12 @@ use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use rdkafka::ClientConfig;
 use rdkafka::admin::{AdminClient, AdminOptions, NewPartitions, NewTopic, TopicReplication};
 use rdkafka::client::DefaultClientContext;
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::mocking::MockCluster;
 use rdkafka::producer::{BaseProducer, BaseRecord, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use tempfile::TempDir;
 
 use crate::ports::free_port;
@@ -157,6 +157,18 @@ impl Kafka {
         let results =
             runtime().block_on(self.admin()?.delete_topics(&[topic], &AdminOptions::new()))?;
         check_admin(results)
+    }
+
+    /// Makes a partition forget the messages before an offset, as its retention would.
+    pub fn delete_records(&self, topic: &str, partition: i32, before: i64) -> Result<()> {
+        let mut list = TopicPartitionList::new();
+        list.add_partition_offset(topic, partition, Offset::Offset(before))?;
+        let admin = self.admin()?;
+        let deleted = runtime().block_on(admin.delete_records(&list, &AdminOptions::new()))?;
+        for element in deleted.elements() {
+            element.error()?;
+        }
+        Ok(())
     }
 
     fn admin(&self) -> Result<AdminClient<DefaultClientContext>> {
