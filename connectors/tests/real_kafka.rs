@@ -5,10 +5,11 @@
 
 mod support;
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use rdkafka::ClientConfig;
+use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::producer::{BaseProducer, Producer};
+use rdkafka::{ClientConfig, Offset, TopicPartitionList};
 use rivermark_executor::source::{ReaderState, SourceReader};
 use rivermark_planner::catalog::Positions;
 use support::*;
@@ -266,4 +267,40 @@ fn starts_by_time_and_messages_of_ten_megabytes() {
     let batches = take_all(&mut reader);
     assert_eq!(rows(&batches), 3);
     assert!(batches.iter().map(|b| b.bytes).sum::<u64>() > 10_000_000);
+}
+
+#[test]
+fn a_named_group_shows_what_is_durable() {
+    let Some(kafka) = Kafka::find() else { return };
+    let topic = kafka.topic("lag", 2);
+    kafka.fill(&topic, 0, 0..10);
+    let group = format!("group-{topic}");
+    let mut reader = kafka.follow(
+        &topic,
+        Positions::from([(0, 0), (1, 0)]),
+        &[("properties.group.id", &group)],
+    );
+    take_until(&mut reader, |batches, _| rows(batches) == 10);
+    let observer: BaseConsumer = ClientConfig::new()
+        .set("bootstrap.servers", &kafka.bootstrap)
+        .set("group.id", &group)
+        .create()
+        .expect("a consumer");
+    for durable in [4, 10] {
+        reader.durable(&Positions::from([(0, durable), (1, 0)]));
+        let mut asked = TopicPartitionList::new();
+        asked.add_partition(&topic, 0);
+        let deadline = Instant::now() + Duration::from_secs(20);
+        loop {
+            let committed = observer
+                .committed_offsets(asked.clone(), Duration::from_secs(10))
+                .expect("an answer");
+            let offset = committed.elements()[0].offset();
+            if offset == Offset::Offset(durable) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "{offset:?} instead of {durable}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use tracing::{error, warn};
+use tracing::warn;
 
 use crate::error::Result;
 use crate::meta;
@@ -27,10 +27,9 @@ impl Writer {
             self.reserved_epochs
         };
         let mut writes = WriteSet::default();
-        if let Err(error) = self.collect(epoch, reserved, &mut writes) {
-            // Only serialisation of our own structs can fail here.
-            error!(%error, "metadata of the epoch is incomplete");
-        }
+        // What is already collected can not be put back, and half an epoch must not be committed: stopping is safe.
+        self.collect(epoch, reserved, &mut writes)
+            .unwrap_or_else(|error| panic!("our own structs can be serialised: {error}"));
         let bytes = writes.bytes() as u64;
         failpoint::hit("before_commit");
         let mut delay = Duration::from_millis(20);

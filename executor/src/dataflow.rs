@@ -94,6 +94,7 @@ impl Dataflow {
 
     pub fn committed(&mut self) {
         self.root.visit(&mut |operator| operator.committed());
+        self.root.clear_marks();
     }
 
     pub fn discard(&mut self) {
@@ -201,7 +202,7 @@ impl Node {
         }
     }
 
-    /// Visits the operators that ran since the last commit, and clears their mark only on `committed`/`discard`.
+    /// Visits the operators that ran since the last commit.
     fn visit(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
         if let Node::Operator {
             operator,
@@ -215,6 +216,16 @@ impl Node {
             if *is_dirty {
                 action(operator.as_mut());
             }
+        }
+    }
+
+    fn clear_marks(&mut self) {
+        if let Node::Operator {
+            inputs, is_dirty, ..
+        } = self
+        {
+            *is_dirty = false;
+            inputs.iter_mut().for_each(Node::clear_marks);
         }
     }
 

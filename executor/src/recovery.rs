@@ -90,6 +90,8 @@ pub fn recover(
         reserved_epochs: reserved,
         durable_epoch: reserved,
         last_sync: Instant::now(),
+        told_epoch: 0,
+        last_told: Instant::now(),
         last_epoch_at: Instant::now(),
         position_waiters: Vec::new(),
         pending: VecDeque::new(),

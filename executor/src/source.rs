@@ -57,6 +57,10 @@ pub trait SourceReader: Send {
     /// A cheap view of where the reader is.
     fn status(&self) -> ReaderStatus;
 
+    /// Told now and then up to where everything is durable, so that the outside's tools can show a lag. Never blocks;
+    /// recovery does not depend on it.
+    fn durable(&mut self, _positions: &Positions) {}
+
     /// Stops (or goes on) handing over batches of `partition`; what is buffered stays buffered.
     fn set_paused(&mut self, partition: i32, is_paused: bool);
 }

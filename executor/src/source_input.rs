@@ -188,6 +188,13 @@ impl SourceInput {
         Ok(taken)
     }
 
+    /// Tells the reader that its positions are durable.
+    pub fn tell_durable_positions(&mut self) {
+        if let Some(reader) = &mut self.reader {
+            reader.durable(&self.progress.positions);
+        }
+    }
+
     pub fn reader_status(&self) -> Option<ReaderStatus> {
         self.reader.as_ref().map(|r| r.status())
     }

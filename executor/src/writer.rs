@@ -65,6 +65,9 @@ pub struct Writer {
     pub reserved_epochs: u64,
     pub durable_epoch: u64,
     pub last_sync: Instant,
+    /// The last epoch whose offsets the connectors were told.
+    pub told_epoch: u64,
+    pub last_told: Instant,
     pub last_epoch_at: Instant,
     pub position_waiters: Vec<PositionWaiter>,
     pub pending: VecDeque<Command>,
@@ -96,6 +99,7 @@ impl Writer {
             let is_source_due = wakes || !self.backfilling.is_empty();
             if self.pending.is_empty() && !is_source_due {
                 self.sync_if_due();
+                self.tell_durable_positions();
                 continue;
             }
             if self.pending.is_empty() && !self.pause_between_epochs() {
@@ -109,6 +113,7 @@ impl Writer {
             self.refresh_sources();
             self.answer_position_waiters();
             self.sync_if_due();
+            self.tell_durable_positions();
         }
     }
 
@@ -179,6 +184,21 @@ impl Writer {
             }
         }
         self.last_sync = Instant::now();
+    }
+
+    /// Tells the connectors what will not be read again, at most every `wal_sync_interval`.
+    fn tell_durable_positions(&mut self) {
+        if self.durable_epoch < self.epoch
+            || self.told_epoch == self.epoch
+            || self.last_told.elapsed() < self.config.wal_sync_interval
+        {
+            return;
+        }
+        for source in self.sources.values_mut() {
+            source.tell_durable_positions();
+        }
+        self.told_epoch = self.epoch;
+        self.last_told = Instant::now();
     }
 
     /// Starts the shared readers of all sources that views read.

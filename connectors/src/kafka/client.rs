@@ -189,6 +189,26 @@ impl Client {
         Ok(positions)
     }
 
+    /// Commits the offsets of the configured consumer group, in the background: only lag tools read them, so one that
+    /// fails is made good by the next.
+    pub fn commit_offsets(&self, positions: &Positions) {
+        let partitions: Vec<i32> = positions.keys().copied().collect();
+        let mut list = PartitionList::new(&self.topic_name, &partitions, 0);
+        for (element, offset) in list.elements_mut().iter_mut().zip(positions.values()) {
+            element.offset = *offset;
+        }
+        let is_async = 1;
+        // SAFETY: handle and list are valid; librdkafka copies the list.
+        let error = unsafe { rd::rd_kafka_commit(self.handle, list.0, is_async) };
+        if error != RDKafkaRespErr::RD_KAFKA_RESP_ERR_NO_ERROR {
+            tracing::debug!(
+                "consumer group offsets of topic \"{}\" are not committed: {}",
+                self.topic(),
+                describe_error(error)
+            );
+        }
+    }
+
     /// The partition's end as last heard (under the isolation level), -1 if never.
     pub fn cached_end(&self, partition: i32) -> i64 {
         let (mut low, mut high) = (-1, -1);
@@ -331,6 +351,16 @@ impl PartitionList {
     fn elements(&self) -> &[rd::rd_kafka_topic_partition_t] {
         // SAFETY: the list is valid and not changed while borrowed.
         unsafe { slice((*self.0).elems, (*self.0).cnt) }
+    }
+
+    fn elements_mut(&mut self) -> &mut [rd::rd_kafka_topic_partition_t] {
+        // SAFETY: the list is valid, ours alone, and has `cnt` elements (none of a list made for none).
+        unsafe {
+            match usize::try_from((*self.0).cnt) {
+                Ok(count) if count > 0 => std::slice::from_raw_parts_mut((*self.0).elems, count),
+                _ => &mut [],
+            }
+        }
     }
 }
 

@@ -147,6 +147,11 @@ impl KafkaConfig {
         }
     }
 
+    /// Whether the user named a consumer group to show progress in.
+    pub fn has_group(&self) -> bool {
+        self.properties.contains_key("group.id")
+    }
+
     /// librdkafka's configuration for a consumer that may hold `prefetch_bytes` of messages.
     ///
     /// librdkafka counts payloads only; around each it keeps some 500 bytes. So messages are bounded in number, too.

@@ -13,7 +13,7 @@ use crate::message::{HeaderVisitor, Message};
 /// A queue that librdkafka puts messages of several partitions into.
 pub struct Queue {
     queue: *mut rd::rd_kafka_queue_t,
-    _client: Arc<Client>,
+    client: Arc<Client>,
 }
 
 // SAFETY: librdkafka's queues may be used from any thread.
@@ -25,8 +25,12 @@ impl Queue {
     pub(super) fn new(queue: *mut rd::rd_kafka_queue_t, client: Arc<Client>) -> Self {
         Queue {
             queue,
-            _client: client,
+            client,
         }
+    }
+
+    pub fn client(&self) -> &Client {
+        &self.client
     }
 
     pub(super) fn as_ptr(&self) -> *mut rd::rd_kafka_queue_t {

@@ -9,7 +9,7 @@ use crossbeam_channel::{Sender, bounded, unbounded};
 use rivermark_executor::source::{
     ReadRequest, ReaderStatus, SourceBatch, SourceError, SourceReader,
 };
-use rivermark_planner::catalog::SourceDef;
+use rivermark_planner::catalog::{Positions, SourceDef};
 
 use super::client::Client;
 use super::config::KafkaConfig;
@@ -29,6 +29,8 @@ pub struct KafkaReader {
     lanes: Arc<Lanes>,
     /// The threads own it: whoever drops it last waits for librdkafka's threads to end.
     queue: Weak<Queue>,
+    /// Commit the offsets of a consumer group: the user named one.
+    has_group: bool,
     pokes: Sender<()>,
 }
 
@@ -86,6 +88,7 @@ impl KafkaReader {
             schema,
             lanes,
             queue: Arc::downgrade(&queue),
+            has_group: config.has_group(),
             pokes,
         };
         spawn("kafka-fetch", move || fetcher.run())?;
@@ -145,6 +148,14 @@ impl SourceReader for KafkaReader {
 
     fn status(&self) -> ReaderStatus {
         self.lanes.status()
+    }
+
+    fn durable(&mut self, positions: &Positions) {
+        if self.has_group
+            && let Some(queue) = self.queue.upgrade()
+        {
+            queue.client().commit_offsets(positions);
+        }
     }
 
     fn set_paused(&mut self, partition: i32, is_paused: bool) {
