@@ -24,7 +24,9 @@ impl Kafka {
     fn find() -> Option<Kafka> {
         let broker = rivermark_sql_tests::kafka::Kafka::shared();
         if !broker.is_real() {
-            println!("skipped: the embedded broker has no transactions, retention or deleted topics");
+            println!(
+                "skipped: the embedded broker has no transactions, retention or deleted topics"
+            );
             return None;
         }
         let bootstrap = broker.bootstrap().to_string();

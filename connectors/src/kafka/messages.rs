@@ -23,10 +23,7 @@ unsafe impl Sync for Queue {}
 
 impl Queue {
     pub(super) fn new(queue: *mut rd::rd_kafka_queue_t, client: Arc<Client>) -> Self {
-        Queue {
-            queue,
-            client,
-        }
+        Queue { queue, client }
     }
 
     pub fn client(&self) -> &Client {
