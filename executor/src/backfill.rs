@@ -22,8 +22,10 @@ use crate::source_input::{decoded, record_letters};
 use crate::view::{PrivateReader, View};
 use crate::writer::Writer;
 
-/// Rows of a stored relation read for one view in one epoch.
+/// Rows of stored relations read for all backfilling views in one epoch.
 const CHUNK_ROWS: usize = 65_536;
+/// However many views backfill, each reads this much.
+const LEAST_CHUNK_ROWS: usize = 1024;
 /// With fewer messages to go, the shared reader waits for the view.
 const HANDOVER_MESSAGES: u64 = 20_000;
 
@@ -45,7 +47,7 @@ impl Writer {
                 columns,
             )?);
         }
-        let (chunk, next) = rows.chunk(cursor.as_deref(), CHUNK_ROWS)?;
+        let (chunk, next) = rows.chunk(cursor.as_deref(), self.backfill_share(CHUNK_ROWS))?;
         work.rows_in += chunk.num_rows() as u64;
         deltas.push(project(&chunk, columns)?);
         let progress = match next {
@@ -77,6 +79,7 @@ impl Writer {
         work: &mut EpochWork,
     ) -> Result<Vec<Delta>> {
         let context = self.readers.clone();
+        let mut budget = self.backfill_share(self.config.max_epoch_rows);
         let Some(source) = self.sources.get_mut(&object) else {
             return Err(ExecutorError::Internal(format!(
                 "source {object} is not running"
@@ -98,11 +101,12 @@ impl Writer {
         if let Entry::Vacant(slot) = view.readers.entry(object) {
             source.is_held = distance(&positions, &source.progress.positions) <= HANDOVER_MESSAGES;
             let stop_at = source.progress.positions.clone();
+            let lease = context.prefetch.lease();
             let request = ReadRequest {
                 columns: columns.to_vec(),
                 start: positions.clone(),
                 stop_at: Some(stop_at.clone()),
-                prefetch_bytes: context.prefetch_bytes,
+                prefetch_bytes: lease.bytes(),
                 wake: context.wake.clone(),
             };
             let reader = source.source.reader(request)?;
@@ -110,6 +114,7 @@ impl Writer {
                 reader,
                 columns: Arc::new(columns.to_vec()),
                 stop_at,
+                _lease: lease,
             });
         }
         let names: Vec<&str> = source
@@ -121,7 +126,6 @@ impl Writer {
             return Ok(Vec::new());
         };
         let mut deltas = Vec::new();
-        let mut budget = self.config.max_epoch_rows;
         while let Some(batch) = (budget > 0).then(|| own.reader.take(budget)).flatten() {
             budget = budget.saturating_sub(batch.rows.num_rows().max(1));
             work.rows_in += batch.rows.num_rows() as u64;
@@ -153,6 +157,11 @@ impl Writer {
             .scans
             .insert(object, ScanProgress::Source { positions });
         Ok(deltas)
+    }
+
+    /// One backfilling view's part of a number of rows that all of them may read in an epoch.
+    fn backfill_share(&self, rows: usize) -> usize {
+        (rows / self.backfilling.len().max(1)).max(LEAST_CHUNK_ROWS)
     }
 
     /// Views that have become readable with the epoch just committed.

@@ -19,6 +19,7 @@ pub mod evaluate;
 mod meta;
 pub mod operator;
 pub mod operators;
+mod prefetch;
 mod progress;
 mod publish;
 mod published;

@@ -22,6 +22,7 @@ use crate::dataflow::Dataflow;
 use crate::dead_letters::{DeadLetters, LETTERS_TABLE, ORDER_TABLE};
 use crate::error::{ExecutorError, Result};
 use crate::meta;
+use crate::prefetch::PrefetchBudget;
 use crate::progress::{SourceProgress, TableProgress, ViewProgress};
 use crate::published::Published;
 use crate::snapshot::Snapshot;
@@ -64,7 +65,7 @@ pub fn recover(
     ));
     let mut writer = Writer {
         readers: ReaderContext {
-            prefetch_bytes: shares.source_queues,
+            prefetch: PrefetchBudget::new(shares.source_queues),
             wake: waker(wake_sender),
         },
         config,
@@ -122,7 +123,7 @@ impl MemoryShares {
             block_cache: limit / 100 * 25,
             write_buffers: limit / 100 * 15,
             operator_caches: limit / 100 * 15,
-            source_queues: (limit / 100 * 6).clamp(1 << 20, 64 << 20),
+            source_queues: limit / 100 * 10,
         }
     }
 }

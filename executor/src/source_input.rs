@@ -11,6 +11,7 @@ use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::epoch::now_us;
 use crate::error::Result;
+use crate::prefetch::{PrefetchBudget, PrefetchLease};
 use crate::progress::{PartitionCounters, SourceProgress};
 use crate::source::{
     PartitionStatus, ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError,
@@ -62,6 +63,7 @@ pub struct SourceInput {
     /// Columns the running reader decodes.
     columns: Arc<Vec<usize>>,
     reader: Option<Box<dyn SourceReader>>,
+    lease: Option<PrefetchLease>,
     /// Held at its position while a backfilling view reads the last stretch.
     pub is_held: bool,
     start_error: Option<String>,
@@ -73,7 +75,7 @@ pub struct SourceInput {
 /// How readers are made.
 #[derive(Clone)]
 pub struct ReaderContext {
-    pub prefetch_bytes: usize,
+    pub prefetch: PrefetchBudget,
     pub wake: Arc<dyn Fn() + Send + Sync>,
 }
 
@@ -94,6 +96,7 @@ impl SourceInput {
             live: BTreeMap::new(),
             columns: Arc::new(Vec::new()),
             reader: None,
+            lease: None,
             is_held: false,
             start_error: None,
             caught_up_at_us: Some(now_us()),
@@ -120,6 +123,7 @@ impl SourceInput {
         self.live.remove(&view);
         if self.live.is_empty() {
             self.reader = None;
+            self.lease = None;
         } else {
             self.restart_if_needed(context);
         }
@@ -135,16 +139,19 @@ impl SourceInput {
         }
         self.columns = Arc::new(columns);
         self.reader = None;
+        self.lease = None;
+        let lease = context.prefetch.lease();
         let request = ReadRequest {
             columns: self.columns.to_vec(),
             start: self.progress.positions.clone(),
             stop_at: None,
-            prefetch_bytes: context.prefetch_bytes,
+            prefetch_bytes: lease.bytes(),
             wake: context.wake.clone(),
         };
         match self.source.reader(request) {
             Ok(reader) => {
                 self.reader = Some(reader);
+                self.lease = Some(lease);
                 self.start_error = None;
             }
             Err(error) => self.start_error = Some(error.to_string()),

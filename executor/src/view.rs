@@ -13,6 +13,7 @@ use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
+use crate::prefetch::PrefetchLease;
 use crate::progress::{ScanProgress, ViewProgress};
 use crate::row_store::RowStore;
 use crate::source::SourceReader;
@@ -39,6 +40,7 @@ pub struct PrivateReader {
     pub reader: Box<dyn SourceReader>,
     pub columns: Arc<Vec<usize>>,
     pub stop_at: Positions,
+    pub _lease: PrefetchLease,
 }
 
 impl View {
