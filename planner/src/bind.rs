@@ -29,6 +29,7 @@ use crate::bind_error::{SourceText, plan_error};
 use crate::error::{PlanError, Result};
 use crate::plan::BoundExpr;
 use crate::relations::{Relation, RelationBody, Relations};
+use crate::rewrite::casts::{cast_expr, session_zone};
 use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
@@ -161,6 +162,8 @@ impl<'a> Binder<'a> {
             };
             let simplifier = self.simplifier(schema);
             let expr = simplifier.coerce(expr, schema)?;
+            let options = self.state.config_options();
+            let expr = cast_expr(expr, schema, &session_zone(options))?.data;
             let expr = match zone_of(self.state.config_options()) {
                 Some(zone) => localize(expr, schema, zone)?.data,
                 None => expr,

@@ -109,6 +109,17 @@ fn plan_message(message: &str, position: Option<usize>) -> PlanError {
             position,
         };
     }
+    if let Some(rest) = ["function ", "operator does not exist: "]
+        .iter()
+        .find_map(|start| first_line.find(start).map(|at| &first_line[at..]))
+        && (rest.ends_with("does not exist") || rest.starts_with("operator"))
+    {
+        return PlanError::Undefined {
+            kind: UndefinedKind::Function,
+            message: rest.to_string(),
+            position,
+        };
+    }
     if let Some(name) = between(first_line, "table function '", "' not found") {
         return PlanError::Undefined {
             kind: UndefinedKind::Function,

@@ -1,32 +1,75 @@
 //! Functions: Rivermark's own scalar functions, and how each aggregate of DataFusion is kept up to date.
 
+mod argument;
+mod arrays;
+mod bytes;
+mod cast_text;
 mod checked_arithmetic;
+mod datetime;
+mod decimal;
+mod format;
 mod half_even;
+mod json_access;
+mod json_change;
+mod json_form;
+mod math;
+mod regex;
+mod sql_function;
+mod strings;
+mod text_form;
 mod timezone;
+mod value;
 mod windows;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
+use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::plan::AggregateStrategy;
 
+pub use cast_text::{CastArray, Read, Written};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use half_even::RoundHalfEven;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
 
-/// Functions that DataFusion lacks or has with other semantics. Those named `rm_*` are what sugar is rewritten to.
-pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
-    let mut all = CheckedArithmetic::all();
-    all.extend([
-        Arc::new(ScalarUDF::from(WindowStart::default())),
-        Arc::new(ScalarUDF::from(WindowStarts::default())),
-        Arc::new(ScalarUDF::from(CumulateEnds::default())),
-        Arc::new(ScalarUDF::from(TimeZone::default())),
-        Arc::new(ScalarUDF::from(RoundHalfEven::default())),
-    ]);
-    all
+/// Functions that DataFusion lacks or has with other semantics. Those named `rm_*` are what sugar and operators are
+/// rewritten to.
+pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
+    static ALL: OnceLock<Vec<Arc<ScalarUDF>>> = OnceLock::new();
+    ALL.get_or_init(|| {
+        let mut all = CheckedArithmetic::all();
+        all.extend([
+            Arc::new(ScalarUDF::from(WindowStart::default())),
+            Arc::new(ScalarUDF::from(WindowStarts::default())),
+            Arc::new(ScalarUDF::from(CumulateEnds::default())),
+            Arc::new(ScalarUDF::from(TimeZone::default())),
+            Arc::new(ScalarUDF::from(RoundHalfEven::default())),
+        ]);
+        for family in [
+            arrays::functions,
+            bytes::functions,
+            datetime::functions,
+            format::functions,
+            json_access::functions,
+            json_change::functions,
+            math::functions,
+            regex::functions,
+            strings::functions,
+        ] {
+            all.extend(family());
+        }
+        all
+    })
+}
+
+/// The function of ours that has this name.
+pub fn named(name: &str) -> DfResult<Arc<ScalarUDF>> {
+    match scalar_functions().iter().find(|f| f.name() == name) {
+        Some(function) => Ok(Arc::clone(function)),
+        None => internal_err!("there is no function {name}"),
+    }
 }
 
 /// What is known of an aggregate function, whatever its input.

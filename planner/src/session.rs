@@ -11,6 +11,8 @@ use datafusion::physical_optimizer::optimizer::PhysicalOptimizer;
 use datafusion::prelude::SessionConfig;
 
 use crate::functions;
+use crate::operators::PostgresOperators;
+use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::pg_types::PostgresTyping;
@@ -38,7 +40,16 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
         .with_config(config)
         .with_default_features();
     if let Some(scalars) = builder.scalar_functions() {
-        scalars.extend(functions::scalar_functions());
+        // DataFusion's function of the same name must not shadow ours through an alias
+        let names: Vec<&str> = functions::scalar_functions()
+            .iter()
+            .map(|f| f.name())
+            .collect();
+        scalars.retain(|f| !names.contains(&f.name()));
+        scalars.extend(functions::scalar_functions().iter().cloned());
+    }
+    if let Some(planners) = builder.expr_planners() {
+        planners.insert(0, Arc::new(PostgresOperators));
     }
     builder
         .with_type_planner(Arc::new(PostgresTypes))
@@ -64,6 +75,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(PostgresTyping),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
+        Arc::new(PostgresCasts),
         Arc::new(SessionZone),
         Arc::new(CheckedEvaluation),
         Arc::new(GuardFallible),

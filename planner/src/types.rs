@@ -83,6 +83,19 @@ impl SqlType {
         }
     }
 
+    /// The type's name without precision, scale or length, as `pg_typeof` says it.
+    pub fn base_name(&self) -> String {
+        match self {
+            SqlType::Numeric { .. } => "numeric".to_string(),
+            SqlType::Text {
+                max_length: Some(_),
+            } => "character varying".to_string(),
+            SqlType::Array(element) => format!("{}[]", element.base_name().trim_end_matches("[]")),
+            SqlType::Struct(_) => "record".to_string(),
+            other => other.to_string(),
+        }
+    }
+
     fn metadata(&self) -> Option<&'static str> {
         match self {
             SqlType::Uuid => Some("uuid"),

@@ -11,6 +11,7 @@ mod dispatch;
 mod dml;
 mod dml_query;
 mod drop;
+mod evaluation_state;
 mod fleet;
 mod half_built;
 mod information_schema;

@@ -6,8 +6,10 @@ use datafusion::error::DataFusionError;
 use rivermark_executor::error::ExecutorError;
 use rivermark_executor::source::SourceError;
 use rivermark_planner::error::{PlanError, UndefinedKind};
+use rivermark_planner::pg_text::ValueError;
 use thiserror::Error;
 
+use crate::evaluation_state::evaluation_error;
 use crate::sqlstate::SqlState;
 
 /// How bad an error is: `Fatal` also ends the connection.
@@ -203,6 +205,12 @@ fn duplicate_state(kind: UndefinedKind) -> SqlState {
     }
 }
 
+impl From<ValueError> for PgError {
+    fn from(error: ValueError) -> PgError {
+        evaluation_error(error.0)
+    }
+}
+
 impl From<ExecutorError> for PgError {
     fn from(error: ExecutorError) -> PgError {
         let message = error.to_string();
@@ -370,7 +378,10 @@ fn plan_error(message: String) -> PgError {
             format!("relation \"{name}\" does not exist"),
         );
     }
-    let state = if lower.contains("invalid function") || lower.contains("no function matches") {
+    let is_undefined = ["invalid function", "no function matches", "does not exist"]
+        .iter()
+        .any(|words| lower.contains(words));
+    let state = if is_undefined {
         SqlState::UndefinedFunction
     } else if lower.contains("group by") {
         SqlState::GroupingError
@@ -396,33 +407,6 @@ fn missing_table(message: &str) -> Option<&str> {
         _ => name,
     };
     Some(name.strip_prefix("public.").unwrap_or(name))
-}
-
-/// An expression failed on some value; kernels tell the reason by text alone.
-fn evaluation_error(message: String) -> PgError {
-    let lower = message.to_lowercase();
-    if lower.contains("divide by zero") || lower.contains("division by zero") {
-        return PgError::new(SqlState::DivisionByZero, "division by zero");
-    }
-    // Arrow says only `Can't cast value` where a number does not fit the type.
-    let is_out_of_range = ["overflow", "out of range", "can't cast value"]
-        .iter()
-        .any(|s| lower.contains(s));
-    let state = if is_out_of_range {
-        SqlState::NumericValueOutOfRange
-    } else if lower.contains("more than one row") {
-        SqlState::CardinalityViolation
-    } else if lower.contains("timestamp") || lower.contains("date") || lower.contains("interval") {
-        SqlState::InvalidDatetimeFormat
-    } else if lower.contains("cannot cast")
-        || lower.contains("parse")
-        || lower.contains("invalid input")
-    {
-        SqlState::InvalidTextRepresentation
-    } else {
-        SqlState::DataException
-    };
-    PgError::new(state, message)
 }
 
 #[cfg(test)]

@@ -47,14 +47,28 @@ pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> Sess
     state
 }
 
+/// Functions of queries that clients' statements about the catalog call too.
+const CATALOG_FUNCTIONS: [&str; 7] = [
+    "array_lower",
+    "array_upper",
+    "array_to_string",
+    "format",
+    "quote_ident",
+    "quote_literal",
+    "quote_nullable",
+];
+
 /// Functions that PostgreSQL has and DataFusion lacks.
 fn register(state: &mut SessionState, session: &Arc<SessionShared>) {
-    let borrowed: [ScalarUDF; 6] = [
+    for name in CATALOG_FUNCTIONS {
+        let function = rivermark_planner::functions::named(name);
+        state
+            .register_udf(function.expect("the planner has all of the list"))
+            .expect("a session's own registry takes any function");
+    }
+    let borrowed: [ScalarUDF; 3] = [
         pg_crate::format_type::create_format_type_udf(),
-        pg_crate::quote_ident_udf::create_quote_ident_udf(),
         pg_crate::quote_ident_udf::create_parse_ident_udf(),
-        pg_crate::array_bounds_udf::create_array_upper_udf(),
-        pg_crate::array_bounds_udf::create_array_lower_udf(),
         pg_crate::create_current_schemas_udf(),
     ];
     for function in borrowed.into_iter().chain(functions::functions(session)) {

@@ -1,19 +1,19 @@
 //! `timezone(zone, ts)`, which is what PostgreSQL means by `ts AT TIME ZONE zone`.
 //!
 //! A timestamp is read as local time in the zone and becomes a timestamptz; a timestamptz becomes the zone's local
-//! time as a timestamp. A local time that a clock change skips or repeats takes the earlier offset.
+//! time as a timestamp. A local time that a clock change skips or repeats is read in standard time.
 
-use std::str::FromStr;
 use std::sync::Arc;
 
-use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
 use arrow::datatypes::{DataType, TimeUnit, TimestampMicrosecondType};
-use chrono::{DateTime, LocalResult, Offset, TimeDelta, TimeZone as _};
 use datafusion::common::{Result, ScalarValue, exec_datafusion_err, plan_err};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDFImpl, Signature, Volatility,
 };
+
+use crate::pg_text::datetime_input::zone_of_name;
+use crate::pg_text::time_zone::{MICROS_PER_SECOND, SessionTimeZone, parse_offset};
 
 /// See the module.
 #[derive(Debug, PartialEq, Eq, Hash)]
@@ -83,7 +83,7 @@ impl ScalarUDFImpl for TimeZone {
             times.as_primitive::<TimestampMicrosecondType>(),
         );
 
-        let mut parsed: Option<(String, Tz)> = None;
+        let mut parsed: Option<(String, SessionTimeZone)> = None;
         let mut result = Vec::with_capacity(rows);
         for i in 0..rows {
             if zones.is_null(i) || times.is_null(i) {
@@ -92,15 +92,15 @@ impl ScalarUDFImpl for TimeZone {
             }
             let name = zones.value(i);
             let zone = match &parsed {
-                Some((known, zone)) if known == name => *zone,
+                Some((known, zone)) if known == name => zone.clone(),
                 _ => parse_zone(name)?,
             };
-            parsed = Some((name.to_string(), zone));
             let shifted = if is_instant {
-                to_local(times.value(i), zone)
+                to_local(times.value(i), &zone)
             } else {
-                to_instant(times.value(i), zone)
+                to_instant(times.value(i), &zone)
             };
+            parsed = Some((name.to_string(), zone));
             result.push(Some(
                 shifted.ok_or_else(|| exec_datafusion_err!("timestamp out of range"))?,
             ));
@@ -121,36 +121,23 @@ impl ScalarUDFImpl for TimeZone {
     }
 }
 
-fn parse_zone(name: &str) -> Result<Tz> {
-    let canonical = if name.eq_ignore_ascii_case("utc") || name.eq_ignore_ascii_case("z") {
-        "UTC"
-    } else {
-        name
+/// A zone's name, or an offset, which counts west of Greenwich where it is written `+02`, as POSIX has it.
+fn parse_zone(name: &str) -> Result<SessionTimeZone> {
+    let found = match name.as_bytes().first() {
+        Some(b'+' | b'-') => parse_offset(name).map(|east_s| SessionTimeZone::fixed(-east_s)),
+        _ => zone_of_name(name),
     };
-    Tz::from_str(canonical).map_err(|_| exec_datafusion_err!("time zone \"{name}\" not recognized"))
+    found.ok_or_else(|| exec_datafusion_err!("time zone \"{name}\" not recognized"))
 }
 
 /// Local microseconds of an instant.
-fn to_local(micros: i64, zone: Tz) -> Option<i64> {
-    let instant = DateTime::from_timestamp_micros(micros)?.naive_utc();
-    let offset = zone
-        .offset_from_utc_datetime(&instant)
-        .fix()
-        .local_minus_utc();
-    micros.checked_add(i64::from(offset) * 1_000_000)
+fn to_local(micros: i64, zone: &SessionTimeZone) -> Option<i64> {
+    micros.checked_add(i64::from(zone.offset_at(micros)) * MICROS_PER_SECOND)
 }
 
 /// The instant that a zone's clocks show as `micros`.
-fn to_instant(micros: i64, zone: Tz) -> Option<i64> {
-    let local = DateTime::from_timestamp_micros(micros)?.naive_utc();
-    let offset = match zone.offset_from_local_datetime(&local) {
-        LocalResult::Single(offset) | LocalResult::Ambiguous(offset, _) => offset.fix(),
-        LocalResult::None => {
-            let before = local.checked_sub_signed(TimeDelta::hours(1))?;
-            zone.offset_from_local_datetime(&before).earliest()?.fix()
-        }
-    };
-    micros.checked_sub(i64::from(offset.local_minus_utc()) * 1_000_000)
+fn to_instant(micros: i64, zone: &SessionTimeZone) -> Option<i64> {
+    Some(zone.local_to_utc(micros))
 }
 
 #[cfg(test)]
@@ -161,7 +148,7 @@ mod tests {
     fn clock_changes() {
         let berlin = parse_zone("Europe/Berlin").unwrap();
         let us = |text: &str| {
-            DateTime::parse_from_rfc3339(text)
+            chrono::DateTime::parse_from_rfc3339(text)
                 .unwrap()
                 .timestamp_micros()
         };
@@ -171,10 +158,10 @@ mod tests {
             // 02:30 does not exist: the clock goes from 2 to 3
             ("2026-03-29T02:30:00Z", "2026-03-29T01:30:00Z"),
         ] {
-            assert_eq!(to_instant(us(local), berlin), Some(us(instant)), "{local}");
+            assert_eq!(to_instant(us(local), &berlin), Some(us(instant)), "{local}");
         }
         assert_eq!(
-            to_local(us("2026-07-01T10:00:00Z"), berlin),
+            to_local(us("2026-07-01T10:00:00Z"), &berlin),
             Some(us("2026-07-01T12:00:00Z"))
         );
     }

@@ -5,17 +5,17 @@ use std::ops::ControlFlow;
 
 use sqlparser::ast::{
     AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, ObjectName, Value, ValueWithSpan, VisitMut, VisitorMut,
+    FunctionArguments, ObjectName, Select, SelectItem, Value, VisitMut, VisitorMut,
 };
 
 use crate::names::ident;
-
-/// Digits that a number in scientific notation may be written out to.
-const MAX_DIGITS: i64 = 38;
+use crate::rewrite::function_names::rewrite_function;
+use crate::rewrite::output_names::output_name;
+use crate::rewrite::syntax::{rewrite_literal, rewrite_syntax};
 
 /// Rewrites every expression of `node`.
 pub fn rewrite_expressions<T: VisitMut>(node: &mut T) {
-    let ControlFlow::Continue(()) = node.visit(&mut Rewriter);
+    let ControlFlow::Continue(()) = node.visit(&mut Rewriter::default());
 }
 
 /// A call of `name`.
@@ -39,21 +39,43 @@ pub fn call(name: &str, args: Vec<Expr>) -> Expr {
     })
 }
 
-struct Rewriter;
+#[derive(Default)]
+struct Rewriter {
+    /// Names of the columns of the SELECTs around, as they are before their expressions change.
+    names: Vec<Vec<Option<String>>>,
+}
 
 impl VisitorMut for Rewriter {
     type Break = Infallible;
 
+    fn pre_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        let name = |item: &SelectItem| match item {
+            SelectItem::UnnamedExpr(expr) => Some(output_name(expr)),
+            _ => None,
+        };
+        self.names
+            .push(select.projection.iter().map(name).collect());
+        ControlFlow::Continue(())
+    }
+
+    fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        let names = self.names.pop().unwrap_or_default();
+        for (item, before) in select.projection.iter_mut().zip(names) {
+            if let (SelectItem::UnnamedExpr(expr), Some(before)) = (&mut *item, before)
+                && output_name(expr) != before
+            {
+                *item = SelectItem::ExprWithAlias {
+                    expr: take(expr),
+                    alias: ident(&before),
+                };
+            }
+        }
+        ControlFlow::Continue(())
+    }
+
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         match expr {
-            Expr::Value(ValueWithSpan {
-                value: Value::Number(number, _),
-                ..
-            }) => {
-                if let Some(plain) = without_exponent(number) {
-                    *number = plain;
-                }
-            }
+            Expr::Value(value) => rewrite_literal(value),
             Expr::AtTimeZone {
                 timestamp,
                 time_zone,
@@ -64,14 +86,18 @@ impl VisitorMut for Rewriter {
             Expr::CompoundFieldAccess { root, access_chain } => {
                 *expr = field_access(take(root), std::mem::take(access_chain));
             }
-            Expr::Function(function) => rename_function(function),
-            _ => {}
+            Expr::Function(function) => {
+                if let Some(rows) = rewrite_function(function) {
+                    *expr = rows;
+                }
+            }
+            other => rewrite_syntax(other),
         }
         ControlFlow::Continue(())
     }
 }
 
-fn take(expr: &mut Expr) -> Expr {
+pub(super) fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::Value(Value::Null.into()))
 }
 
@@ -91,65 +117,5 @@ fn field_access(root: Expr, chain: Vec<AccessExpr>) -> Expr {
     Expr::CompoundFieldAccess {
         root: Box::new(access),
         access_chain,
-    }
-}
-
-/// PostgreSQL's names for functions that DataFusion has under another one.
-fn rename_function(function: &mut Function) {
-    let [part] = function.name.0.as_slice() else {
-        return;
-    };
-    let Some(name) = part.as_ident().map(crate::names::fold) else {
-        return;
-    };
-    let renamed = match name.as_str() {
-        "every" => "bool_and",
-        "time_bucket" => "date_bin",
-        "variance" => "var_samp",
-        _ => return,
-    };
-    function.name = ObjectName::from(vec![ident(renamed)]);
-}
-
-/// `1.5e3` as `1500`: a numeric of the right scale, as in PostgreSQL. `None`: not in scientific notation, or too long.
-fn without_exponent(number: &str) -> Option<String> {
-    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
-    let exponent: i64 = exponent.parse().ok()?;
-    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
-    let digits = format!("{whole}{fraction}");
-    let point = whole.len() as i64 + exponent;
-    let length = digits.len() as i64;
-    if point.max(length) - point.min(0) > MAX_DIGITS {
-        return None;
-    }
-    Some(if point <= 0 {
-        format!("0.{}{digits}", "0".repeat(-point as usize))
-    } else if point >= length {
-        format!("{digits}{}", "0".repeat((point - length) as usize))
-    } else {
-        format!(
-            "{}.{}",
-            &digits[..point as usize],
-            &digits[point as usize..]
-        )
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn exponents_are_written_out() {
-        for (number, expected) in [
-            ("1e3", Some("1000")),
-            ("1.5e3", Some("1500")),
-            ("1.5E-2", Some("0.015")),
-            ("12.345e1", Some("123.45")),
-            ("1e300", None),
-            ("1.5", None),
-        ] {
-            assert_eq!(without_exponent(number).as_deref(), expected, "{number}");
-        }
     }
 }

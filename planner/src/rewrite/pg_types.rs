@@ -105,6 +105,9 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 Expr::Case(case)
             }
             Expr::ScalarFunction(mut function) => {
+                if NARROWING.contains(&function.name()) {
+                    function.args = function.args.into_iter().map(narrow_literal).collect();
+                }
                 if UNIFYING.contains(&function.name()) {
                     let is_float = function.args.iter().any(|arg| is_float(arg, schema));
                     function.args = function
@@ -131,6 +134,17 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         Ok(Transformed::yes(typed))
     })
 }
+
+/// Functions whose result is an integer where their arguments are.
+const NARROWING: &[&str] = &[
+    "abs",
+    "gcd",
+    "lcm",
+    "mod",
+    "pg_typeof",
+    "rm_json_get",
+    "to_hex",
+];
 
 /// Functions whose arguments are brought to one type, which is also the result's.
 const UNIFYING: &[&str] = &[

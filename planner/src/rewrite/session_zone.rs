@@ -11,10 +11,13 @@ use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF, cast, lit};
+use datafusion::logical_expr::{
+    Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast, lit,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::functions::TimeZone;
+use crate::rewrite::casts::call;
 use crate::rewrite::pg_types::input_schema;
 
 /// See the module.
@@ -57,7 +60,8 @@ pub fn localize(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed
     expr.transform_up(|expr| match expr {
         Expr::Cast(Cast { expr, field }) => localize_cast(*expr, field, schema, zone),
         Expr::ScalarFunction(mut function)
-            if matches!(function.name(), "date_trunc" | "date_part")
+            if matches!(function.name(), "date_trunc" | "date_part" | "extract")
+                && function.args.len() == 2
                 && function
                     .args
                     .get(1)
@@ -74,8 +78,38 @@ pub fn localize(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed
                 result
             }))
         }
+        Expr::ScalarFunction(mut function) if takes_zone(&function, schema) => {
+            function.args.push(lit(zone));
+            Ok(Transformed::yes(Expr::ScalarFunction(function)))
+        }
+        Expr::BinaryExpr(binary)
+            if matches!(binary.op, Operator::Plus | Operator::Minus)
+                && is_instant(&binary.left, schema)
+                && is_interval(&binary.right, schema) =>
+        {
+            let name = match binary.op {
+                Operator::Plus => "rm_timestamp_add",
+                _ => "rm_timestamp_subtract",
+            };
+            let args = vec![*binary.left, *binary.right, lit(zone)];
+            Ok(Transformed::yes(call(name, args)?))
+        }
         other => Ok(Transformed::no(other)),
     })
+}
+
+/// Functions that take the zone as a last argument, which users leave out.
+fn takes_zone(function: &ScalarFunction, schema: &DFSchema) -> bool {
+    match (function.name(), function.args.as_slice()) {
+        ("to_char", [time, _]) => is_instant(time, schema),
+        ("to_timestamp", [_, _]) => true,
+        ("make_timestamptz", args) => args.len() == 6,
+        _ => false,
+    }
+}
+
+fn is_interval(expr: &Expr, schema: &DFSchema) -> bool {
+    matches!(expr.get_type(schema), Ok(DataType::Interval(_)))
 }
 
 fn localize_cast(

@@ -44,7 +44,7 @@ impl ScalarUDFImpl for TypeOf {
     fn invoke_with_args(&self, args: ScalarFunctionArgs) -> Result<ColumnarValue> {
         let name = match args.arg_fields.first() {
             Some(field) if *field.data_type() == DataType::Null => "unknown".to_string(),
-            Some(field) => SqlType::of_field(field).to_string(),
+            Some(field) => SqlType::of_field(field).base_name(),
             None => {
                 return Err(DataFusionError::Internal(
                     "pg_typeof takes one argument".to_string(),
@@ -224,14 +224,6 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     registry.text("regclass_name", &[1], move |a| {
         let oid = a.int(0)?;
         definitions::relation_name(&shared.catalog.read(), oid).or_else(|| Some(oid.to_string()))
-    });
-    registry.text("quote_literal", &[1], |a| {
-        a.text(0).map(|t| format!("'{}'", t.replace('\'', "''")))
-    });
-    registry.text("quote_nullable", &[1], |a| {
-        Some(a.text(0).map_or("NULL".to_string(), |t| {
-            format!("'{}'", t.replace('\'', "''"))
-        }))
     });
     registry.text("pg_size_pretty", &[1], |a| a.int(0).map(pretty_size));
     registry.text("pg_encoding_to_char", &[1], |a| {

@@ -115,8 +115,7 @@ fn read(pg_type: &PgType, reader: &mut Reader<'_>) -> Result<ScalarValue, PgErro
                 return Err(malformed());
             }
             let text = utf8(reader.rest())?;
-            check_json(text)?;
-            ScalarValue::Utf8(Some(text.to_string()))
+            ScalarValue::Utf8(Some(rivermark_planner::json::canonical(text)?))
         }
         PgType::Text
         | PgType::Char

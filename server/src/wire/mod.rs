@@ -5,24 +5,23 @@ mod auth;
 mod cancel;
 mod connection;
 mod copy_out;
-mod datetime_input;
 mod decode_binary;
 mod decode_params;
 pub mod decode_text;
 pub mod encode;
 mod encode_binary;
 mod encode_nested;
-mod encode_text;
 mod extended_query;
 mod frontend;
-mod interval_input;
 mod link;
 mod listener;
 pub mod pg_types;
 mod row_pump;
 mod simple_query;
 mod startup;
-pub mod time_zone;
+
+pub use rivermark_planner::pg_text::time_zone;
+use rivermark_planner::pg_text::output as encode_text;
 
 pub use auth::AuthMethod;
 #[cfg(test)]

@@ -136,7 +136,7 @@ fn numerics() {
 fn dates_and_times() {
     let us = |text: &str| {
         ScalarValue::TimestampMicrosecond(
-            Some(crate::wire::datetime_input::parse_timestamp(text).unwrap()),
+            Some(rivermark_planner::pg_text::datetime_input::parse_timestamp(text).unwrap()),
             None,
         )
     };

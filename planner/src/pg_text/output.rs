@@ -1,10 +1,11 @@
-//! PostgreSQL 15's text form of scalar values, written straight into the output buffer.
+//! PostgreSQL 15's text form of scalar values, written straight into an output buffer.
 
 use std::fmt::Write as _;
 
 use arrow::datatypes::{IntervalMonthDayNano, i256};
 use bytes::{BufMut, BytesMut};
 
+use super::calendar::civil_from_days;
 use super::time_zone::MICROS_PER_SECOND;
 
 pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
@@ -233,7 +234,7 @@ pub fn put_decimal(out: &mut BytesMut, value: &DecimalDigits, scale: i8) {
 
 const HEX: &[u8; 16] = b"0123456789abcdef";
 
-fn put_hex(out: &mut BytesMut, bytes: &[u8]) {
+pub fn put_hex(out: &mut BytesMut, bytes: &[u8]) {
     for b in bytes {
         out.put_u8(HEX[usize::from(b >> 4)]);
         out.put_u8(HEX[usize::from(b & 15)]);
@@ -258,26 +259,6 @@ pub fn put_uuid(out: &mut BytesMut, bytes: &[u8]) {
         }
         put_hex(out, &bytes[range]);
     }
-}
-
-/// Year (astronomical: 0 is 1 BC), month and day of a day number counted from 1970-01-01. The proleptic Gregorian
-/// algorithm is Howard Hinnant's `civil_from_days`.
-fn civil_from_days(days: i64) -> (i64, u32, u32) {
-    let z = days + 719_468;
-    let era = z.div_euclid(146_097);
-    let day_of_era = z.rem_euclid(146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted_month = (5 * day_of_year + 2) / 153;
-    let day = (day_of_year - (153 * shifted_month + 2) / 5 + 1) as u32;
-    let month = if shifted_month < 10 {
-        shifted_month + 3
-    } else {
-        shifted_month - 9
-    } as u32;
-    let year = year_of_era + era * 400 + i64::from(month <= 2);
-    (year, month, day)
 }
 
 /// Writes `YYYY-MM-DD` and says whether the year is before Christ.
@@ -408,4 +389,11 @@ pub fn put_interval(out: &mut BytesMut, value: IntervalMonthDayNano) {
     let seconds = magnitude / MICROS_PER_SECOND as u64;
     put_clock(out, seconds / 3600, seconds / 60 % 60);
     put_seconds(out, seconds % 60, magnitude % MICROS_PER_SECOND as u64);
+}
+
+/// What a writer above writes, as a text.
+pub fn text_of(put: impl FnOnce(&mut BytesMut)) -> String {
+    let mut out = BytesMut::new();
+    put(&mut out);
+    String::from_utf8_lossy(&out).into_owned()
 }

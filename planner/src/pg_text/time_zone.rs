@@ -45,11 +45,7 @@ impl SessionTimeZone {
             if !(-15.99..=15.99).contains(&hours) {
                 return None;
             }
-            let east_s = (hours * 3600.0).round() as i32;
-            return Some(SessionTimeZone::Fixed {
-                east_s,
-                name: fixed_name(east_s),
-            });
+            return Some(SessionTimeZone::fixed((hours * 3600.0).round() as i32));
         }
         let offset = match text.strip_prefix('<') {
             Some(quoted) => quoted.split_once('>')?.1,
@@ -60,6 +56,14 @@ impl SessionTimeZone {
             east_s,
             name: text.to_string(),
         })
+    }
+
+    /// A zone that is always so many seconds east of Greenwich.
+    pub fn fixed(east_s: i32) -> SessionTimeZone {
+        SessionTimeZone::Fixed {
+            east_s,
+            name: fixed_name(east_s),
+        }
     }
 
     /// The zone's name, as `SHOW TimeZone` prints it.
@@ -78,6 +82,24 @@ impl SessionTimeZone {
             SessionTimeZone::Named(zone) => match naive(utc_us) {
                 Some(utc) => zone.offset_from_utc_datetime(&utc).fix().local_minus_utc(),
                 None => 0,
+            },
+        }
+    }
+
+    /// What the zone calls itself at a moment: `CEST`, `+02`.
+    pub fn abbreviation_at(&self, utc_us: i64) -> String {
+        match self {
+            SessionTimeZone::Fixed { east_s, .. } => {
+                let sign = if *east_s < 0 { '-' } else { '+' };
+                let minutes = east_s.unsigned_abs() / 60;
+                match minutes % 60 {
+                    0 => format!("{sign}{:02}", minutes / 60),
+                    rest => format!("{sign}{:02}:{rest:02}", minutes / 60),
+                }
+            }
+            SessionTimeZone::Named(zone) => match naive(utc_us) {
+                Some(utc) => zone.offset_from_utc_datetime(&utc).to_string(),
+                None => String::new(),
             },
         }
     }

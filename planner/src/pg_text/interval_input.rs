@@ -2,10 +2,9 @@
 
 use arrow::datatypes::IntervalMonthDayNano;
 
+use super::ValueError;
 use super::datetime_input::seconds_to_us;
 use super::time_zone::MICROS_PER_SECOND;
-use crate::pg_error::PgError;
-use crate::sqlstate::SqlState;
 
 const DAYS_PER_MONTH: f64 = 30.0;
 const US_PER_DAY: f64 = 86_400e6;
@@ -19,24 +18,14 @@ struct Sum {
 }
 
 /// Reads an interval; errors are of class 22007 (no interval) or 22015 (too large).
-pub fn parse(text: &str) -> Result<IntervalMonthDayNano, PgError> {
+pub fn parse(text: &str) -> Result<IntervalMonthDayNano, ValueError> {
     let trimmed = text.trim();
     let sum = match trimmed.strip_prefix('P') {
         Some(iso) => parse_iso(iso),
         None => parse_words(trimmed),
     };
-    let sum = sum.ok_or_else(|| {
-        PgError::new(
-            SqlState::InvalidDatetimeFormat,
-            format!("invalid input syntax for type interval: \"{text}\""),
-        )
-    })?;
-    let overflow = || {
-        PgError::new(
-            SqlState::IntervalFieldOverflow,
-            format!("interval field value out of range: \"{text}\""),
-        )
-    };
+    let sum = sum.ok_or_else(|| ValueError::syntax("interval", text))?;
+    let overflow = || ValueError(format!("interval field value out of range: \"{text}\""));
     Ok(IntervalMonthDayNano {
         months: i32::try_from(sum.months).map_err(|_| overflow())?,
         days: i32::try_from(sum.days).map_err(|_| overflow())?,
@@ -110,8 +99,24 @@ fn parse_words(text: &str) -> Option<Sum> {
             rest = skip_separators(after);
             continue;
         }
-        let value: f64 = number.parse().ok()?;
         let after = after.trim_start();
+        if let Some(months) = years_and_months(number) {
+            sum.months = sum.months.checked_add(months)?;
+            rest = after;
+            continue;
+        }
+        let value: f64 = number.parse().ok()?;
+        // `3 04:05:06`: days
+        if after.starts_with(|c: char| c.is_ascii_digit() || c == '-' || c == '+')
+            && after
+                .split_whitespace()
+                .next()
+                .is_some_and(|next| next.contains(':'))
+        {
+            sum.add_days(value)?;
+            rest = after;
+            continue;
+        }
         let unit_end = after
             .find(|c: char| !c.is_ascii_alphabetic())
             .unwrap_or(after.len());
@@ -121,6 +126,17 @@ fn parse_words(text: &str) -> Option<Sum> {
         rest = skip_separators(after);
     }
     Some(sum)
+}
+
+/// SQL's `1-2`: a year and two months.
+fn years_and_months(number: &str) -> Option<i64> {
+    let (sign, magnitude) = match number.strip_prefix('-') {
+        Some(rest) => (-1, rest),
+        None => (1, number.strip_prefix('+').unwrap_or(number)),
+    };
+    let (years, months) = magnitude.split_once('-')?;
+    let (years, months): (i64, i64) = (years.parse().ok()?, months.parse().ok()?);
+    (months < 12).then(|| sign * (years * 12 + months))
 }
 
 fn skip_separators(text: &str) -> &str {

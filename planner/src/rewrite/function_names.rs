@@ -1,0 +1,108 @@
+//! Functions whose names, arguments or rows differ between PostgreSQL and DataFusion.
+
+use sqlparser::ast::{
+    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Value,
+};
+
+use crate::names::{fold, ident};
+use crate::rewrite::expressions::call;
+
+/// PostgreSQL's names for functions that DataFusion or we have under another one.
+const RENAMED: &[(&str, &str)] = &[
+    ("ceiling", "ceil"),
+    ("every", "bool_and"),
+    ("gen_random_uuid", "uuid"),
+    ("time_bucket", "date_bin"),
+    ("variance", "var_samp"),
+];
+
+/// Functions that give rows in a SELECT list, by those of ours that give the rows as an array.
+const ROWS: &[(&str, &str)] = &[
+    ("generate_series", "generate_series"),
+    ("json_array_elements", "rm_json_array_elements"),
+    ("json_array_elements_text", "rm_json_array_elements_text"),
+    ("json_object_keys", "rm_json_object_keys"),
+    ("jsonb_array_elements", "rm_jsonb_array_elements"),
+    ("jsonb_array_elements_text", "rm_json_array_elements_text"),
+    ("jsonb_object_keys", "rm_json_object_keys"),
+    ("regexp_matches", "rm_regexp_matches"),
+    ("regexp_split_to_table", "regexp_split_to_array"),
+    ("string_to_table", "string_to_array"),
+];
+
+/// Parameters of functions that are called with names.
+const PARAMETERS: &[(&str, &[&str])] = &[(
+    "make_interval",
+    &["years", "months", "weeks", "days", "hours", "mins", "secs"],
+)];
+
+/// The array that holds the rows of a function.
+pub fn array_of_rows(name: &str) -> Option<&'static str> {
+    ROWS.iter()
+        .find(|(known, _)| *known == name)
+        .map(|(_, array)| *array)
+}
+
+/// Renames a call, orders its named arguments; what it becomes if it gives rows.
+pub(super) fn rewrite_function(function: &mut Function) -> Option<Expr> {
+    let [part] = function.name.0.as_slice() else {
+        return None;
+    };
+    let name = part.as_ident().map(fold)?;
+    if let Some((_, renamed)) = RENAMED.iter().find(|(known, _)| *known == name) {
+        function.name = ObjectName::from(vec![ident(renamed)]);
+        return None;
+    }
+    if let Some((_, parameters)) = PARAMETERS.iter().find(|(known, _)| *known == name) {
+        order_arguments(function, parameters);
+    }
+    let array = array_of_rows(&name)?;
+    function.name = ObjectName::from(vec![ident(array)]);
+    Some(call("unnest", vec![Expr::Function(function.clone())]))
+}
+
+/// `f(days => 10)` as `f(0, 0, 0, 10)`.
+fn order_arguments(function: &mut Function, parameters: &[&str]) {
+    let FunctionArguments::List(list) = &mut function.args else {
+        return;
+    };
+    let is_named = |arg: &FunctionArg| !matches!(arg, FunctionArg::Unnamed(_));
+    if !list.args.iter().any(is_named) {
+        return;
+    }
+    let zero = || {
+        FunctionArg::Unnamed(FunctionArgExpr::Expr(Expr::Value(
+            Value::Number("0".to_string(), false).into(),
+        )))
+    };
+    let mut ordered: Vec<FunctionArg> = Vec::new();
+    for (i, arg) in list.args.iter().enumerate() {
+        let (at, value) = match arg {
+            FunctionArg::Unnamed(value) => (i, value.clone()),
+            FunctionArg::Named { name, arg, .. } => {
+                let name = fold(name);
+                let Some(at) = parameters.iter().position(|p| *p == name) else {
+                    return;
+                };
+                (at, arg.clone())
+            }
+            FunctionArg::ExprNamed {
+                name: Expr::Identifier(name),
+                arg,
+                ..
+            } => {
+                let name = fold(name);
+                let Some(at) = parameters.iter().position(|p| *p == name) else {
+                    return;
+                };
+                (at, arg.clone())
+            }
+            FunctionArg::ExprNamed { .. } => return,
+        };
+        while ordered.len() <= at {
+            ordered.push(zero());
+        }
+        ordered[at] = FunctionArg::Unnamed(value);
+    }
+    list.args = ordered;
+}

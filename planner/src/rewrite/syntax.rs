@@ -1,0 +1,281 @@
+//! Syntax with words between its arguments, `EXTRACT(x FROM y)`, as calls of functions, and literals that DataFusion's
+//! binder does not read.
+
+use sqlparser::ast::{
+    BinaryOperator, CastKind, CharacterLength, DataType, Expr, Interval,
+    UnaryOperator, Value, ValueWithSpan,
+};
+
+use crate::rewrite::expressions::{call, take};
+
+/// Digits that a number in scientific notation may be written out to.
+const MAX_DIGITS: i64 = 38;
+
+/// Numbers without exponent, Unicode strings as plain ones.
+pub(super) fn rewrite_literal(literal: &mut ValueWithSpan) {
+    match &mut literal.value {
+        Value::Number(number, _) => {
+            if let Some(plain) = without_exponent(number) {
+                *number = plain;
+            }
+        }
+        Value::UnicodeStringLiteral(text) => {
+            literal.value = Value::SingleQuotedString(std::mem::take(text));
+        }
+        _ => {}
+    }
+}
+
+/// Everything else that is no function call yet.
+pub(super) fn rewrite_syntax(expr: &mut Expr) {
+    let rewritten = match expr {
+        Expr::Extract { field, expr, .. } => {
+            let field = field.to_string().to_lowercase();
+            let field = field.trim_matches(['\'', '"']);
+            call("extract", vec![text(field), take(expr)])
+        }
+        Expr::Substring {
+            expr,
+            substring_from,
+            substring_for,
+            ..
+        } => {
+            let from = match (substring_from, &substring_for) {
+                (Some(from), _) => take(from),
+                (None, _) => number("1"),
+            };
+            let mut args = vec![take(expr), from];
+            args.extend(substring_for.as_mut().map(|length| take(length)));
+            call("substring", args)
+        }
+        Expr::Position { expr, r#in } => call("position", vec![take(expr), take(r#in)]),
+        Expr::Like {
+            pattern,
+            escape_char: escape @ Some(_),
+            ..
+        }
+        | Expr::ILike {
+            pattern,
+            escape_char: escape @ Some(_),
+            ..
+        } => {
+            if let Some(value) = escape.take() {
+                **pattern = call("rm_like_escape", vec![take(pattern), Expr::Value(value)]);
+            }
+            return;
+        }
+        Expr::SimilarTo {
+            negated,
+            expr,
+            pattern,
+            escape_char,
+        } => {
+            let mut args = vec![take(expr), take(pattern)];
+            args.extend(escape_char.take().map(Expr::Value));
+            negated_if(*negated, call("rm_similar_to", args))
+        }
+        Expr::Interval(interval) => match interval_text(interval) {
+            Some(value) => cast(text(&value), interval_type()),
+            None => return,
+        },
+        Expr::Cast {
+            kind: CastKind::Cast | CastKind::DoubleColon,
+            expr,
+            data_type,
+            ..
+        } => match length_of(data_type) {
+            // an explicit cast cuts what is too long
+            Some(length) => {
+                let value = cast(take(expr), DataType::Text);
+                cast(
+                    call("left", vec![value, number(&length.to_string())]),
+                    DataType::Text,
+                )
+            }
+            None => return,
+        },
+        Expr::UnaryOp { op, expr } => match op {
+            UnaryOperator::PGAbs => call("abs", vec![take(expr)]),
+            UnaryOperator::PGSquareRoot => call("sqrt", vec![double(take(expr))]),
+            UnaryOperator::PGCubeRoot => call("cbrt", vec![take(expr)]),
+            // all bits of a number and of its complement make -1
+            UnaryOperator::BitwiseNot => Expr::Nested(Box::new(Expr::BinaryOp {
+                left: Box::new(number("-1")),
+                op: BinaryOperator::Minus,
+                right: Box::new(Expr::Nested(Box::new(take(expr)))),
+            })),
+            _ => return,
+        },
+        Expr::BinaryOp {
+            left,
+            op: BinaryOperator::Overlaps,
+            right,
+        } => match (&mut **left, &mut **right) {
+            (Expr::Tuple(a), Expr::Tuple(b)) if a.len() == 2 && b.len() == 2 => {
+                call("rm_overlaps", a.drain(..).chain(b.drain(..)).collect())
+            }
+            _ => return,
+        },
+        Expr::AnyOp {
+            left,
+            compare_op,
+            right,
+            is_some,
+        } if !matches!(**right, Expr::Subquery(_)) => {
+            any(take(left), compare_op.clone(), take(right), *is_some)
+        }
+        _ => return,
+    };
+    *expr = rewritten;
+}
+
+/// DataFusion's ANY is false, not NULL, where nothing fits and an element is NULL.
+fn any(left: Expr, compare_op: BinaryOperator, right: Expr, is_some: bool) -> Expr {
+    let found = Expr::AnyOp {
+        left: Box::new(left),
+        compare_op,
+        right: Box::new(right.clone()),
+        is_some,
+    };
+    let null = || Expr::Value(Value::Null.into());
+    let has_null = Expr::IsNotNull(Box::new(call("array_position", vec![right, null()])));
+    Expr::Case {
+        case_token: sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        end_token: sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
+        operand: None,
+        conditions: vec![
+            sqlparser::ast::CaseWhen {
+                condition: found.clone(),
+                result: Expr::Value(Value::Boolean(true).into()),
+            },
+            sqlparser::ast::CaseWhen {
+                condition: has_null,
+                result: cast(null(), DataType::Boolean),
+            },
+        ],
+        else_result: Some(Box::new(found)),
+    }
+}
+
+fn text(value: &str) -> Expr {
+    Expr::Value(Value::SingleQuotedString(value.to_string()).into())
+}
+
+fn number(digits: &str) -> Expr {
+    Expr::Value(Value::Number(digits.to_string(), false).into())
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type,
+        array: false,
+        format: None,
+    }
+}
+
+fn double(expr: Expr) -> Expr {
+    cast(expr, DataType::DoublePrecision)
+}
+
+fn interval_type() -> DataType {
+    DataType::Interval {
+        fields: None,
+        precision: None,
+    }
+}
+
+fn negated_if(is_negated: bool, expr: Expr) -> Expr {
+    if is_negated {
+        Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            expr: Box::new(expr),
+        }
+    } else {
+        expr
+    }
+}
+
+/// The length that a cast to `varchar(n)` cuts at.
+fn length_of(data_type: &DataType) -> Option<u64> {
+    match data_type {
+        DataType::Varchar(Some(length))
+        | DataType::CharacterVarying(Some(length))
+        | DataType::CharVarying(Some(length))
+        | DataType::Char(Some(length))
+        | DataType::Character(Some(length)) => match length {
+            CharacterLength::IntegerLength { length, .. } => Some(*length),
+            CharacterLength::Max => None,
+        },
+        _ => None,
+    }
+}
+
+/// The text of an interval that DataFusion does not read: clocks, SQL's and ISO's forms. Others stay as they are,
+/// since windows are recognised by them.
+fn interval_text(interval: &Interval) -> Option<String> {
+    let Expr::Value(ValueWithSpan {
+        value: Value::SingleQuotedString(value),
+        ..
+    }) = interval.value.as_ref()
+    else {
+        return None;
+    };
+    let trimmed = value.trim();
+    let is_plain = trimmed
+        .parse::<f64>()
+        .is_ok();
+    let has_words_only = trimmed.split_whitespace().all(|word| {
+        word.parse::<f64>().is_ok() || word.bytes().all(|b| b.is_ascii_alphabetic())
+    }) && !trimmed.to_ascii_lowercase().ends_with("ago");
+    match (&interval.leading_field, &interval.last_field) {
+        (Some(_), Some(_)) => Some(value.clone()),
+        (Some(_), None) if is_plain => None,
+        (Some(_), None) | (None, _) if has_words_only && !is_plain => None,
+        _ => Some(value.clone()),
+    }
+}
+
+/// `1.5e3` as `1500`: a numeric of the right scale, as in PostgreSQL. `None`: not in scientific notation, or too long.
+fn without_exponent(number: &str) -> Option<String> {
+    let (mantissa, exponent) = number.split_once(['e', 'E'])?;
+    let exponent: i64 = exponent.parse().ok()?;
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = format!("{whole}{fraction}");
+    let point = whole.len() as i64 + exponent;
+    let length = digits.len() as i64;
+    if point.max(length) - point.min(0) > MAX_DIGITS {
+        return None;
+    }
+    Some(if point <= 0 {
+        format!("0.{}{digits}", "0".repeat(-point as usize))
+    } else if point >= length {
+        format!("{digits}{}", "0".repeat((point - length) as usize))
+    } else {
+        format!(
+            "{}.{}",
+            &digits[..point as usize],
+            &digits[point as usize..]
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn exponents_are_written_out() {
+        for (number, expected) in [
+            ("1e3", Some("1000")),
+            ("1.5e3", Some("1500")),
+            ("1.5E-2", Some("0.015")),
+            ("12.345e1", Some("123.45")),
+            ("1e300", None),
+            ("1.5", None),
+        ] {
+            assert_eq!(without_exponent(number).as_deref(), expected, "{number}");
+        }
+    }
+}
