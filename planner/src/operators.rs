@@ -126,9 +126,7 @@ fn literals_typed(
             BinaryOperator::AtArrow | BinaryOperator::ArrowAt | BinaryOperator::PGOverlap => {
                 Some(other)
             }
-            BinaryOperator::StringConcat
-                if matches!(other, SqlType::Jsonb | SqlType::Bytea) =>
-            {
+            BinaryOperator::StringConcat if matches!(other, SqlType::Jsonb | SqlType::Bytea) => {
                 Some(other)
             }
             _ => None,
@@ -201,9 +199,7 @@ impl Sides {
             Op::QuestionPipe => self.call("rm_jsonb_has_any"),
             Op::QuestionAnd => self.call("rm_jsonb_has_all"),
             Op::AtArrow if self.either(&SqlType::Jsonb) => self.call("rm_jsonb_contains"),
-            Op::ArrowAt if self.either(&SqlType::Jsonb) => {
-                self.swapped().call("rm_jsonb_contains")
-            }
+            Op::ArrowAt if self.either(&SqlType::Jsonb) => self.swapped().call("rm_jsonb_contains"),
             Op::PGStartsWith => self.call("starts_with"),
             Op::PGRegexMatch => self.regex("", false),
             Op::PGRegexIMatch => self.regex("i", false),
@@ -333,7 +329,10 @@ impl Sides {
         let is_text = |t: &SqlType, expr: &Expr| {
             matches!(t, SqlType::Text { .. })
                 && !is_untyped(expr)
-                && !matches!(expr, Expr::Placeholder(_) | Expr::Literal(ScalarValue::Null, _))
+                && !matches!(
+                    expr,
+                    Expr::Placeholder(_) | Expr::Literal(ScalarValue::Null, _)
+                )
         };
         let is_other = |t: &SqlType| {
             is_integer(t)
@@ -359,4 +358,3 @@ fn is_integer(sql_type: &SqlType) -> bool {
         SqlType::SmallInt | SqlType::Integer | SqlType::BigInt
     )
 }
-

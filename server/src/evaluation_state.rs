@@ -23,52 +23,118 @@ const STATES: &[(&str, SqlState)] = &[
     ("are not supported", SqlState::FeatureNotSupported),
     ("not supported for type", SqlState::FeatureNotSupported),
     ("cannot be binned", SqlState::FeatureNotSupported),
-    ("invalid input syntax for type date", SqlState::InvalidDatetimeFormat),
-    ("invalid input syntax for type time", SqlState::InvalidDatetimeFormat),
-    ("invalid input syntax for type interval", SqlState::InvalidDatetimeFormat),
+    (
+        "invalid input syntax for type date",
+        SqlState::InvalidDatetimeFormat,
+    ),
+    (
+        "invalid input syntax for type time",
+        SqlState::InvalidDatetimeFormat,
+    ),
+    (
+        "invalid input syntax for type interval",
+        SqlState::InvalidDatetimeFormat,
+    ),
     ("invalid input syntax", SqlState::InvalidTextRepresentation),
-    ("malformed array literal", SqlState::InvalidTextRepresentation),
-    ("date/time field value out of range", SqlState::DatetimeFieldOverflow),
-    ("date field value out of range", SqlState::DatetimeFieldOverflow),
-    ("time field value out of range", SqlState::DatetimeFieldOverflow),
+    (
+        "malformed array literal",
+        SqlState::InvalidTextRepresentation,
+    ),
+    (
+        "date/time field value out of range",
+        SqlState::DatetimeFieldOverflow,
+    ),
+    (
+        "date field value out of range",
+        SqlState::DatetimeFieldOverflow,
+    ),
+    (
+        "time field value out of range",
+        SqlState::DatetimeFieldOverflow,
+    ),
     ("timestamp out of range", SqlState::DatetimeFieldOverflow),
     ("date out of range", SqlState::DatetimeFieldOverflow),
     ("interval out of range", SqlState::DatetimeFieldOverflow),
-    ("interval field value out of range", SqlState::IntervalFieldOverflow),
+    (
+        "interval field value out of range",
+        SqlState::IntervalFieldOverflow,
+    ),
     ("not recognized", SqlState::InvalidParameterValue),
-    ("cannot take logarithm", SqlState::InvalidArgumentForLogarithm),
+    (
+        "cannot take logarithm",
+        SqlState::InvalidArgumentForLogarithm,
+    ),
     ("cannot take square root", SqlState::InvalidArgumentForPower),
-    ("zero raised to a negative power", SqlState::InvalidArgumentForPower),
+    (
+        "zero raised to a negative power",
+        SqlState::InvalidArgumentForPower,
+    ),
     ("yields a complex result", SqlState::InvalidArgumentForPower),
-    ("count must be greater than zero", SqlState::InvalidArgumentForWidthBucket),
-    ("lower bound cannot equal", SqlState::InvalidArgumentForWidthBucket),
-    ("invalid regular expression option", SqlState::InvalidParameterValue),
-    ("invalid regular expression", SqlState::InvalidRegularExpression),
+    (
+        "count must be greater than zero",
+        SqlState::InvalidArgumentForWidthBucket,
+    ),
+    (
+        "lower bound cannot equal",
+        SqlState::InvalidArgumentForWidthBucket,
+    ),
+    (
+        "invalid regular expression option",
+        SqlState::InvalidParameterValue,
+    ),
+    (
+        "invalid regular expression",
+        SqlState::InvalidRegularExpression,
+    ),
     ("negative substring length", SqlState::SubstringError),
-    ("cannot get array length of", SqlState::InvalidParameterValue),
-    ("cannot extract elements from", SqlState::InvalidParameterValue),
+    (
+        "cannot get array length of",
+        SqlState::InvalidParameterValue,
+    ),
+    (
+        "cannot extract elements from",
+        SqlState::InvalidParameterValue,
+    ),
     ("cannot cast jsonb", SqlState::InvalidParameterValue),
     ("cannot delete", SqlState::InvalidParameterValue),
     ("cannot set path", SqlState::InvalidParameterValue),
-    ("cannot replace existing key", SqlState::InvalidParameterValue),
+    (
+        "cannot replace existing key",
+        SqlState::InvalidParameterValue,
+    ),
     ("cannot call", SqlState::InvalidParameterValue),
     ("must not be zero", SqlState::InvalidParameterValue),
     ("must not be null", SqlState::InvalidParameterValue),
     ("must have even number", SqlState::InvalidParameterValue),
-    ("does not support the \"global\" option", SqlState::InvalidParameterValue),
-    ("invalid value for parameter", SqlState::InvalidParameterValue),
+    (
+        "does not support the \"global\" option",
+        SqlState::InvalidParameterValue,
+    ),
+    (
+        "invalid value for parameter",
+        SqlState::InvalidParameterValue,
+    ),
     ("stride must be greater", SqlState::InvalidParameterValue),
-    ("null values cannot be formatted", SqlState::NullValueNotAllowed),
+    (
+        "null values cannot be formatted",
+        SqlState::NullValueNotAllowed,
+    ),
     ("format()", SqlState::InvalidParameterValue),
     ("unrecognized encoding", SqlState::InvalidParameterValue),
     ("invalid hexadecimal", SqlState::InvalidParameterValue),
     ("base64", SqlState::InvalidParameterValue),
     ("out of valid range", SqlState::ArraySubscriptError),
-    ("null character not permitted", SqlState::ProgramLimitExceeded),
+    (
+        "null character not permitted",
+        SqlState::ProgramLimitExceeded,
+    ),
     ("requested character", SqlState::ProgramLimitExceeded),
     ("requested length too large", SqlState::ProgramLimitExceeded),
     ("12-hour clock", SqlState::InvalidDatetimeFormat),
-    ("in source string is out of range", SqlState::DatetimeFieldOverflow),
+    (
+        "in source string is out of range",
+        SqlState::DatetimeFieldOverflow,
+    ),
     ("invalid value \"", SqlState::InvalidDatetimeFormat),
     // Arrow says only `Can't cast value` where a number does not fit the type
     ("overflow", SqlState::NumericValueOutOfRange),
@@ -105,7 +171,11 @@ mod tests {
             ("cannot take logarithm of zero", "2201E"),
             ("unit \"hour\" not supported for type date", "0A000"),
         ] {
-            assert_eq!(evaluation_error(message.to_string()).state.code(), code, "{message}");
+            assert_eq!(
+                evaluation_error(message.to_string()).state.code(),
+                code,
+                "{message}"
+            );
         }
     }
 }

@@ -52,7 +52,11 @@ impl Kind {
         if field.data_type() == &DataType::Null {
             return Some(1);
         }
-        let numbers = |rank: u32| number_rank(&sql_type).filter(|r| *r <= rank).map(|r| rank - r);
+        let numbers = |rank: u32| {
+            number_rank(&sql_type)
+                .filter(|r| *r <= rank)
+                .map(|r| rank - r)
+        };
         let found = match self {
             Kind::AnyText | Kind::AnyJson => Some(50),
             Kind::Bool => (sql_type == SqlType::Boolean).then_some(0),
@@ -129,9 +133,11 @@ impl Kind {
             Kind::Timestamp => DataType::Timestamp(TimeUnit::Microsecond, None),
             Kind::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
             Kind::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
-            Kind::TextArray => {
-                DataType::List(std::sync::Arc::new(Field::new("item", DataType::Utf8, true)))
-            }
+            Kind::TextArray => DataType::List(std::sync::Arc::new(Field::new(
+                "item",
+                DataType::Utf8,
+                true,
+            ))),
             Kind::AnyArray => match data_type {
                 DataType::List(_) => data_type.clone(),
                 DataType::LargeList(item) | DataType::FixedSizeList(item, _) => {

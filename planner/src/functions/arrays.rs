@@ -39,10 +39,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .strict(&[AnyArray, Int4], SqlType::Integer, |a| {
                 let lengths = dimensions(&a.array(0));
                 let at = usize::try_from(a.int(1) - 1).ok();
-                Ok(at
-                    .and_then(|i| lengths.get(i))
-                    .map(|n| *n as i64)
-                    .into())
+                Ok(at.and_then(|i| lengths.get(i)).map(|n| *n as i64).into())
             })
             .udf(),
         function("array_lower")

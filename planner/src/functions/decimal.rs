@@ -94,7 +94,8 @@ pub fn sqrt(value: Decimal, scale: i8) -> Result<Decimal> {
     if value.digits < 0 {
         return exec_err!("cannot take square root of a negative number");
     }
-    let squared = BigInt::from(value.digits) * ten_to((2 * GUARD as i32 - i32::from(value.scale)) as u32);
+    let squared =
+        BigInt::from(value.digits) * ten_to((2 * GUARD as i32 - i32::from(value.scale)) as u32);
     of_guarded(&squared.sqrt(), scale)
 }
 
@@ -197,7 +198,11 @@ pub fn power(base: Decimal, exponent: Decimal, scale: i8) -> Result<Decimal> {
     if base.digits == 0 {
         return match exponent.digits.signum() {
             -1 => exec_err!("zero raised to a negative power is undefined"),
-            0 => Decimal { digits: 1, scale: 0 }.rescaled(scale),
+            0 => Decimal {
+                digits: 1,
+                scale: 0,
+            }
+            .rescaled(scale),
             _ => Ok(Decimal { digits: 0, scale }),
         };
     }
@@ -291,11 +296,26 @@ mod tests {
             (ln(decimal("2.0"), 16), "0.6931471805599453"),
             (ln(decimal("0.001"), 16), "-6.9077552789821371"),
             (log10(decimal("1000"), 16), "3.0000000000000000"),
-            (log(decimal("2.0"), decimal("64.0"), 16), "6.0000000000000000"),
-            (power(decimal("9.0"), decimal("3.0"), 16), "729.0000000000000000"),
-            (power(decimal("2"), decimal("0.5"), 16), "1.4142135623730950"),
-            (power(decimal("-2"), decimal("-3"), 16), "-0.1250000000000000"),
-            (power(decimal("12345.0"), decimal("5.0"), 16), "286718338524635465625.0000000000000000"),
+            (
+                log(decimal("2.0"), decimal("64.0"), 16),
+                "6.0000000000000000",
+            ),
+            (
+                power(decimal("9.0"), decimal("3.0"), 16),
+                "729.0000000000000000",
+            ),
+            (
+                power(decimal("2"), decimal("0.5"), 16),
+                "1.4142135623730950",
+            ),
+            (
+                power(decimal("-2"), decimal("-3"), 16),
+                "-0.1250000000000000",
+            ),
+            (
+                power(decimal("12345.0"), decimal("5.0"), 16),
+                "286718338524635465625.0000000000000000",
+            ),
             (decimal("2.345").rescaled(2), "2.35"),
             (decimal("-2.345").rescaled(2), "-2.35"),
         ];
@@ -304,7 +324,10 @@ mod tests {
         }
         assert!(exp(decimal("100"), 16).is_err());
         assert!(power(decimal("10"), decimal("30"), 16).is_err());
-        assert_eq!(bucket(decimal("5.35"), decimal("0.024"), decimal("10.06"), 5).unwrap(), 3);
+        assert_eq!(
+            bucket(decimal("5.35"), decimal("0.024"), decimal("10.06"), 5).unwrap(),
+            3
+        );
     }
 
     /// As [`decimal`], with a sign before a zero.
@@ -312,7 +335,10 @@ mod tests {
         match text.strip_prefix('-') {
             Some(rest) => {
                 let positive = decimal(rest);
-                Decimal { digits: -positive.digits, ..positive }
+                Decimal {
+                    digits: -positive.digits,
+                    ..positive
+                }
             }
             None => decimal(text),
         }

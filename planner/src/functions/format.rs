@@ -10,7 +10,9 @@ use std::sync::Arc;
 use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use super::argument::Kind::{Float, Int4, Int8, Interval, Numeric, Real, Text, Timestamp, Timestamptz};
+use super::argument::Kind::{
+    Float, Int4, Int8, Interval, Numeric, Real, Text, Timestamp, Timestamptz,
+};
 use super::datetime::split_day;
 use super::decimal::Decimal;
 use super::sql_function::{Row, function};

@@ -53,9 +53,11 @@ fn operators() -> Vec<Arc<ScalarUDF>> {
             .strict(&[Jsonb, TextArray], SqlType::Jsonb, |a| {
                 Ok(by_array(a).into())
             })
-            .strict(&[Json, TextArray], SqlType::Json, |a| {
-                Ok(by_array(a).into())
-            })
+            .strict(
+                &[Json, TextArray],
+                SqlType::Json,
+                |a| Ok(by_array(a).into()),
+            )
             .udf(),
         function("rm_json_path_text")
             .strict(&[Jsonb, TextArray], TEXT, |a| {
@@ -114,7 +116,11 @@ fn parts() -> Vec<Arc<ScalarUDF>> {
     }
     fn elements(a: &Row) -> Result<Value> {
         match json::elements(a.text(0)) {
-            Some(elements) => Ok(elements.into_iter().map(str::to_string).collect::<Vec<_>>().into()),
+            Some(elements) => Ok(elements
+                .into_iter()
+                .map(str::to_string)
+                .collect::<Vec<_>>()
+                .into()),
             None => no_array(a.text(0)),
         }
     }
@@ -130,7 +136,11 @@ fn parts() -> Vec<Arc<ScalarUDF>> {
     }
     fn keys(a: &Row) -> Result<Value> {
         match json::fields(a.text(0)) {
-            Some(fields) => Ok(fields.into_iter().map(|(key, _)| key).collect::<Vec<_>>().into()),
+            Some(fields) => Ok(fields
+                .into_iter()
+                .map(|(key, _)| key)
+                .collect::<Vec<_>>()
+                .into()),
             None => no_object(a.text(0), "json_object_keys"),
         }
     }
@@ -220,7 +230,9 @@ fn comparisons() -> Vec<Arc<ScalarUDF>> {
     macro_rules! comparison {
         ($name:literal, $is:ident) => {
             function($name)
-                .strict(&[Jsonb, Jsonb], SqlType::Boolean, |a| Ok(order(a)?.$is().into()))
+                .strict(&[Jsonb, Jsonb], SqlType::Boolean, |a| {
+                    Ok(order(a)?.$is().into())
+                })
                 .udf()
         };
     }

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use datafusion::common::{DataFusionError, Result, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
-use super::argument::Kind::{AnyArray, AnyJson, AnyText, Bool, Int4, Json as JsonText, Jsonb, Text, TextArray};
+use super::argument::Kind::{
+    AnyArray, AnyJson, AnyText, Bool, Int4, Json as JsonText, Jsonb, Text, TextArray,
+};
 use super::sql_function::{Row, function};
 use super::value::Value;
 use crate::json::{self, Json};
@@ -92,7 +94,10 @@ fn object_of(a: &Row) -> Result<String> {
         };
         Ok(format!("{key} : {}", or_null(a, i + 1)))
     });
-    Ok(format!("{{{}}}", members.collect::<Result<Vec<_>>>()?.join(", ")))
+    Ok(format!(
+        "{{{}}}",
+        members.collect::<Result<Vec<_>>>()?.join(", ")
+    ))
 }
 
 /// `json_object('{a,1,b,2}')` and `json_object(keys, values)`.
@@ -440,10 +445,20 @@ mod tests {
             may_create,
         };
         for (text, path, what, expected) in [
-            ("[{\"f1\":1},2]", &["0", "f1"][..], set(false), "[{\"f1\": [2]}, 2]"),
+            (
+                "[{\"f1\":1},2]",
+                &["0", "f1"][..],
+                set(false),
+                "[{\"f1\": [2]}, 2]",
+            ),
             ("{\"b\":1}", &["a"], set(true), "{\"a\": [2], \"b\": 1}"),
             ("{\"b\":1}", &["a"], set(false), "{\"b\": 1}"),
-            ("{\"a\":[0,1]}", &["a", "-1"], Change::Delete, "{\"a\": [0]}"),
+            (
+                "{\"a\":[0,1]}",
+                &["a", "-1"],
+                Change::Delete,
+                "{\"a\": [0]}",
+            ),
             (
                 "[0,1]",
                 &["1"],

@@ -196,7 +196,9 @@ fn power(base: f64, exponent: f64) -> Result<f64> {
         return exec_err!("zero raised to a negative power is undefined");
     }
     if base < 0.0 && base.is_finite() && exponent.is_finite() && exponent.fract() != 0.0 {
-        return exec_err!("a negative number raised to a non-integer power yields a complex result");
+        return exec_err!(
+            "a negative number raised to a non-integer power yields a complex result"
+        );
     }
     let result = base.powf(exponent);
     let is_finite = base.is_finite() && exponent.is_finite();

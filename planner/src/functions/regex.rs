@@ -84,13 +84,21 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .strict(&[Text, Text, Int4], PLAIN_TEXT, regexp_substr)
             .strict(&[Text, Text, Int4, Int4], PLAIN_TEXT, regexp_substr)
             .strict(&[Text, Text, Int4, Int4, Text], PLAIN_TEXT, regexp_substr)
-            .strict(&[Text, Text, Int4, Int4, Text, Int4], PLAIN_TEXT, regexp_substr)
+            .strict(
+                &[Text, Text, Int4, Int4, Text, Int4],
+                PLAIN_TEXT,
+                regexp_substr,
+            )
             .udf(),
         function("regexp_instr")
             .strict(&[Text, Text], SqlType::Integer, regexp_instr)
             .strict(&[Text, Text, Int4], SqlType::Integer, regexp_instr)
             .strict(&[Text, Text, Int4, Int4], SqlType::Integer, regexp_instr)
-            .strict(&[Text, Text, Int4, Int4, Int4], SqlType::Integer, regexp_instr)
+            .strict(
+                &[Text, Text, Int4, Int4, Int4],
+                SqlType::Integer,
+                regexp_instr,
+            )
             .udf(),
     ]
 }

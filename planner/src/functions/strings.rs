@@ -151,7 +151,9 @@ fn building() -> Vec<Arc<ScalarUDF>> {
                 Ok(parts.join(a.text(0)).into())
             })
             .udf(),
-        function("format").variadic(&[Text, AnyText], TEXT, format).udf(),
+        function("format")
+            .variadic(&[Text, AnyText], TEXT, format)
+            .udf(),
         function("chr")
             .strict(&[Int4], TEXT, |a| chr(a.int(0)))
             .udf(),
@@ -429,7 +431,9 @@ fn format(a: &Row) -> Result<Value> {
             width = a.text(next).trim().parse().unwrap_or(0);
         }
         let index = match position {
-            Some(0) => return exec_err!("format specifies argument 0, but arguments are numbered from 1"),
+            Some(0) => {
+                return exec_err!("format specifies argument 0, but arguments are numbered from 1");
+            }
             Some(position) => position,
             None => next + 1,
         };
@@ -484,7 +488,10 @@ mod tests {
     fn quotes_and_capitals() {
         assert_eq!(quote_literal("it's"), "'it''s'");
         assert_eq!(quote_literal("a\\b"), "E'a\\\\b'");
-        assert_eq!(initcap("hello wORLD foo-bar 1ab"), "Hello World Foo-Bar 1ab");
+        assert_eq!(
+            initcap("hello wORLD foo-bar 1ab"),
+            "Hello World Foo-Bar 1ab"
+        );
         let escaped = like_escape("a#%\\", "#").unwrap();
         assert_eq!(escaped, Value::from("a\\%\\\\"));
     }

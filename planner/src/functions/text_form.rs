@@ -65,7 +65,12 @@ fn text_of_row(
     zone: &SessionTimeZone,
 ) -> Result<String> {
     Ok(match array.data_type() {
-        DataType::Boolean => if array.as_boolean().value(row) { "t" } else { "f" }.to_string(),
+        DataType::Boolean => if array.as_boolean().value(row) {
+            "t"
+        } else {
+            "f"
+        }
+        .to_string(),
         DataType::Int64 => array.as_primitive::<Int64Type>().value(row).to_string(),
         DataType::Float32 => {
             let value = array.as_primitive::<Float32Type>().value(row);

@@ -145,9 +145,7 @@ pub fn to_array(data_type: &DataType, values: Vec<Value>) -> Result<ArrayRef> {
                 .collect();
             Arc::new(bytes.iter().map(Option::as_ref).collect::<BinaryArray>())
         }
-        DataType::Interval(_) => {
-            Arc::new(of!(IntervalMonthDayNanoArray, Value::Interval(v) => v))
-        }
+        DataType::Interval(_) => Arc::new(of!(IntervalMonthDayNanoArray, Value::Interval(v) => v)),
         DataType::List(item) => {
             let mut items = Vec::new();
             let mut lengths = Vec::with_capacity(values.len());

@@ -132,13 +132,13 @@ pub fn element(text: &str, index: i64) -> Option<&str> {
 
 /// What a path of keys and indexes leads to.
 pub fn path<'a>(text: &'a str, steps: &[&str]) -> Option<&'a str> {
-    steps
-        .iter()
-        .try_fold(text.trim(), |value, step| match value.as_bytes().first()? {
+    steps.iter().try_fold(text.trim(), |value, step| {
+        match value.as_bytes().first()? {
             b'{' => field(value, step),
             b'[' => element(value, step.trim().parse().ok()?),
             _ => None,
-        })
+        }
+    })
 }
 
 /// All elements of an array; `None` if it is none.

@@ -311,7 +311,12 @@ impl Parser<'_> {
     fn number(&mut self) -> Option<Json> {
         let bytes = self.text.as_bytes();
         let start = self.at;
-        let digits = |at: usize| bytes[at..].iter().take_while(|b| b.is_ascii_digit()).count();
+        let digits = |at: usize| {
+            bytes[at..]
+                .iter()
+                .take_while(|b| b.is_ascii_digit())
+                .count()
+        };
         let mut at = start + usize::from(bytes.get(start) == Some(&b'-'));
         let whole = digits(at);
         if whole == 0 || (whole > 1 && bytes[at] == b'0') {

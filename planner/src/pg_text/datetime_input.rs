@@ -64,9 +64,7 @@ const ABBREVIATIONS: &[(&str, i32)] = &[
 ];
 
 fn field_overflow(text: &str) -> ValueError {
-    ValueError(format!(
-        "date/time field value out of range: \"{text}\""
-    ))
+    ValueError(format!("date/time field value out of range: \"{text}\""))
 }
 
 /// Days since 1970-01-01.
@@ -79,7 +77,9 @@ pub fn parse_date(text: &str) -> Result<i32, ValueError> {
 /// Microseconds since midnight; a date and a zone are read and ignored.
 pub fn parse_time(text: &str) -> Result<i64, ValueError> {
     let parts = Parts::read("time", text)?;
-    parts.time_us.ok_or_else(|| ValueError::syntax("time", text))
+    parts
+        .time_us
+        .ok_or_else(|| ValueError::syntax("time", text))
 }
 
 /// Microseconds since 1970-01-01 00:00; a zone is read and ignored, as PostgreSQL does.
@@ -192,7 +192,10 @@ impl Words {
                     return match rest.trim_start_matches('-') {
                         "" => Some(Ok(())),
                         // `Jan-31-2026`
-                        rest => rest.split('-').try_for_each(|n| self.add_day_or_year(n)).map(Ok),
+                        rest => rest
+                            .split('-')
+                            .try_for_each(|n| self.add_day_or_year(n))
+                            .map(Ok),
                     };
                 }
                 if named(&WEEKDAYS, &letters).is_some() && letters.len() == lower.len() {
@@ -487,12 +490,18 @@ mod tests {
     #[test]
     fn what_is_no_date() {
         for (text, message) in [
-            ("2024-02-30", "date/time field value out of range: \"2024-02-30\""),
+            (
+                "2024-02-30",
+                "date/time field value out of range: \"2024-02-30\"",
+            ),
             ("x", "invalid input syntax for type date: \"x\""),
             ("", "invalid input syntax for type date: \"\""),
             ("12:00", "invalid input syntax for type date: \"12:00\""),
             ("2024-01", "invalid input syntax for type date: \"2024-01\""),
-            ("31/01/2024", "date/time field value out of range: \"31/01/2024\""),
+            (
+                "31/01/2024",
+                "date/time field value out of range: \"31/01/2024\"",
+            ),
         ] {
             assert_eq!(parse_date(text).unwrap_err().0, message, "{text}");
         }

@@ -52,9 +52,7 @@ pub fn parse(
                 .map_err(|_| ValueError(format!("malformed array literal: \"{text}\"")))?
         }
         SqlType::Struct(_) => {
-            return Err(ValueError(format!(
-                "cannot read a text as type {sql_type}"
-            )));
+            return Err(ValueError(format!("cannot read a text as type {sql_type}")));
         }
     })
 }
@@ -105,7 +103,12 @@ pub fn parse_double(text: &str) -> Result<f64, ValueError> {
     let value: f64 = trimmed
         .parse()
         .map_err(|_| ValueError::syntax("double precision", text))?;
-    check_float(value.is_infinite(), value == 0.0, trimmed, "double precision")?;
+    check_float(
+        value.is_infinite(),
+        value == 0.0,
+        trimmed,
+        "double precision",
+    )?;
     Ok(value)
 }
 
@@ -334,11 +337,7 @@ mod tests {
         for (sql_type, text, expected) in cases {
             let read = parse(&sql_type, text, &SessionTimeZone::UTC);
             let shown = read.map(|value| value.to_string()).map_err(|e| e.0);
-            assert_eq!(
-                shown.as_deref().map_err(String::as_str),
-                expected,
-                "{text}"
-            );
+            assert_eq!(shown.as_deref().map_err(String::as_str), expected, "{text}");
         }
     }
 }

@@ -100,9 +100,7 @@ fn replacement(source: &FieldRef, target: &FieldRef, zone: &str) -> Result<Optio
             (_, SqlType::Text { .. }) => call(Written::udf(zone)),
             // intermediate types of other rules
             (_, _) if !is_own(target.data_type(), &to) => Ok(None),
-            (SqlType::Text { .. } | SqlType::Json | SqlType::Jsonb, _) => {
-                call(Read::udf(to, zone))
-            }
+            (SqlType::Text { .. } | SqlType::Json | SqlType::Jsonb, _) => call(Read::udf(to, zone)),
             (from, to) => plan_err!("cannot cast type {from} to {to}"),
         };
     }

@@ -2,8 +2,8 @@
 //! binder does not read.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, CharacterLength, DataType, Expr, Interval,
-    UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CastKind, CharacterLength, DataType, Expr, Interval, UnaryOperator, Value,
+    ValueWithSpan,
 };
 
 use crate::rewrite::expressions::{call, take};
@@ -116,45 +116,9 @@ pub(super) fn rewrite_syntax(expr: &mut Expr) {
             }
             _ => return,
         },
-        Expr::AnyOp {
-            left,
-            compare_op,
-            right,
-            is_some,
-        } if !matches!(**right, Expr::Subquery(_)) => {
-            any(take(left), compare_op.clone(), take(right), *is_some)
-        }
         _ => return,
     };
     *expr = rewritten;
-}
-
-/// DataFusion's ANY is false, not NULL, where nothing fits and an element is NULL.
-fn any(left: Expr, compare_op: BinaryOperator, right: Expr, is_some: bool) -> Expr {
-    let found = Expr::AnyOp {
-        left: Box::new(left),
-        compare_op,
-        right: Box::new(right.clone()),
-        is_some,
-    };
-    let null = || Expr::Value(Value::Null.into());
-    let has_null = Expr::IsNotNull(Box::new(call("array_position", vec![right, null()])));
-    Expr::Case {
-        case_token: sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
-        end_token: sqlparser::ast::helpers::attached_token::AttachedToken::empty(),
-        operand: None,
-        conditions: vec![
-            sqlparser::ast::CaseWhen {
-                condition: found.clone(),
-                result: Expr::Value(Value::Boolean(true).into()),
-            },
-            sqlparser::ast::CaseWhen {
-                condition: has_null,
-                result: cast(null(), DataType::Boolean),
-            },
-        ],
-        else_result: Some(Box::new(found)),
-    }
 }
 
 fn text(value: &str) -> Expr {
@@ -223,12 +187,11 @@ fn interval_text(interval: &Interval) -> Option<String> {
         return None;
     };
     let trimmed = value.trim();
-    let is_plain = trimmed
-        .parse::<f64>()
-        .is_ok();
-    let has_words_only = trimmed.split_whitespace().all(|word| {
-        word.parse::<f64>().is_ok() || word.bytes().all(|b| b.is_ascii_alphabetic())
-    }) && !trimmed.to_ascii_lowercase().ends_with("ago");
+    let is_plain = trimmed.parse::<f64>().is_ok();
+    let has_words_only = trimmed
+        .split_whitespace()
+        .all(|word| word.parse::<f64>().is_ok() || word.bytes().all(|b| b.is_ascii_alphabetic()))
+        && !trimmed.to_ascii_lowercase().ends_with("ago");
     match (&interval.leading_field, &interval.last_field) {
         (Some(_), Some(_)) => Some(value.clone()),
         (Some(_), None) if is_plain => None,

@@ -11,6 +11,7 @@ use crate::error::{PlanError, Result};
 use crate::names::fold;
 use crate::parse_query::parse_query;
 use crate::rewrite::aliases::{name_columns, scope_of, table_alias};
+use crate::rewrite::function_names::array_of_rows;
 use crate::rewrite::qualify::{Mode, Qualifier, derived, object_name};
 use crate::rewrite::scope::Scope;
 use crate::window::{WINDOW_COLUMNS, WindowCall, WindowKind};
@@ -29,8 +30,18 @@ impl Qualifier<'_> {
             return self.window_function(factor, kind, alias, args, ctes);
         }
         let mut alias = alias.unwrap_or_else(|| table_alias(&function));
-        let column = fold(&alias.name);
-        let scope = scope_of(Some(&mut alias), vec![column])?;
+        let columns = match row_columns(&function) {
+            [] => vec![fold(&alias.name)],
+            named => named.iter().map(ToString::to_string).collect(),
+        };
+        let scope = scope_of(Some(&mut alias), columns)?;
+        if self.mode == Mode::Expand
+            && let Some(query) = rows_query(&function, &args)?
+        {
+            name_columns(&mut alias, &scope);
+            *factor = derived(query, alias);
+            return Ok(scope);
+        }
         name_columns(&mut alias, &scope);
         match factor {
             TableFactor::Table {
@@ -108,6 +119,42 @@ impl Qualifier<'_> {
         }
         Ok(scope)
     }
+}
+
+/// Columns that a function names itself; of others there is one, called as the function is.
+fn row_columns(function: &str) -> &'static [&'static str] {
+    match function {
+        "json_each" | "jsonb_each" | "json_each_text" | "jsonb_each_text" => &["key", "value"],
+        "json_array_elements"
+        | "jsonb_array_elements"
+        | "json_array_elements_text"
+        | "jsonb_array_elements_text" => &["value"],
+        _ => &[],
+    }
+}
+
+/// The rows of a function in FROM as a query, if it is one of those that give them as arrays.
+fn rows_query(function: &str, args: &[FunctionArg]) -> Result<Option<sqlparser::ast::Query>> {
+    let arrays: &[&str] = match function {
+        "jsonb_each" => &["rm_json_object_keys", "rm_jsonb_object_values"],
+        "json_each" => &["rm_json_object_keys", "rm_json_object_values"],
+        "jsonb_each_text" | "json_each_text" => {
+            &["rm_json_object_keys", "rm_json_object_value_texts"]
+        }
+        // DataFusion's own table function
+        "generate_series" => return Ok(None),
+        other => match array_of_rows(other) {
+            Some(array) => &[array],
+            None => return Ok(None),
+        },
+    };
+    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let columns: Vec<String> = arrays
+        .iter()
+        .enumerate()
+        .map(|(i, array)| format!("unnest({array}({})) AS c{i}", args.join(", ")))
+        .collect();
+    parse_query(&format!("SELECT {}", columns.join(", "))).map(Some)
 }
 
 /// The relation that the first argument names, and its name.

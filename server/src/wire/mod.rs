@@ -20,8 +20,8 @@ mod row_pump;
 mod simple_query;
 mod startup;
 
-pub use rivermark_planner::pg_text::time_zone;
 use rivermark_planner::pg_text::output as encode_text;
+pub use rivermark_planner::pg_text::time_zone;
 
 pub use auth::AuthMethod;
 #[cfg(test)]

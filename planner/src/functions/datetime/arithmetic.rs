@@ -7,7 +7,9 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::{DAYS_PER_MONTH, HOUR_US, interval, split_day};
-use crate::functions::argument::Kind::{Date, Float, Int4, Interval, Text, Time, Timestamp, Timestamptz};
+use crate::functions::argument::Kind::{
+    Date, Float, Int4, Interval, Text, Time, Timestamp, Timestamptz,
+};
 use crate::functions::sql_function::{Row, function};
 use crate::functions::value::Value;
 use crate::pg_text::calendar::{add_months, civil_from_days, days_in_month};
@@ -287,7 +289,8 @@ fn ages() -> Vec<Arc<ScalarUDF>> {
                 let span = a.interval(0);
                 let months = i64::from(span.days) / DAYS_PER_MONTH;
                 let days = i64::from(span.days) % DAYS_PER_MONTH;
-                let (months, days) = same_sign(i64::from(span.months) + months, days, DAYS_PER_MONTH);
+                let (months, days) =
+                    same_sign(i64::from(span.months) + months, days, DAYS_PER_MONTH);
                 Ok(interval(months, days, span.nanoseconds / 1000)?.into())
             })
             .udf(),
@@ -376,7 +379,11 @@ mod tests {
             ("2001-04-10", "1957-06-13", "43 years 9 mons 27 days"),
             ("2024-03-01", "2024-01-31", "1 mon 1 day"),
             ("2024-03-01", "2023-12-15", "2 mons 17 days"),
-            ("2024-01-01", "2024-03-15 12:00", "-2 mons -14 days -12:00:00"),
+            (
+                "2024-01-01",
+                "2024-03-15 12:00",
+                "-2 mons -14 days -12:00:00",
+            ),
         ] {
             let at = |text: &str| parse_timestamp(text).unwrap();
             assert_eq!(shown(age(at(later), at(earlier)).unwrap()), expected);

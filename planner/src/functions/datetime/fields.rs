@@ -105,9 +105,28 @@ fn unknown(field: &str, type_name: &str, is_known: bool) -> Result<i128> {
 }
 
 const KNOWN: &[&str] = &[
-    "year", "month", "day", "hour", "minute", "second", "milliseconds", "microseconds", "week",
-    "quarter", "decade", "century", "millennium", "julian", "epoch", "dow", "isodow", "doy",
-    "isoyear", "timezone", "timezone_hour", "timezone_minute",
+    "year",
+    "month",
+    "day",
+    "hour",
+    "minute",
+    "second",
+    "milliseconds",
+    "microseconds",
+    "week",
+    "quarter",
+    "decade",
+    "century",
+    "millennium",
+    "julian",
+    "epoch",
+    "dow",
+    "isodow",
+    "doy",
+    "isoyear",
+    "timezone",
+    "timezone_hour",
+    "timezone_minute",
 ];
 
 /// Fields of the calendar.

@@ -20,9 +20,7 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     let with_zone = [Int4, Int4, Int4, Int4, Int4, Float, Text];
     let mut all = vec![
         function("make_date")
-            .strict(&[Int4, Int4, Int4], SqlType::Date, |a| {
-                Ok(date(a)?.into())
-            })
+            .strict(&[Int4, Int4, Int4], SqlType::Date, |a| Ok(date(a)?.into()))
             .udf(),
         function("make_time")
             .strict(&[Int4, Int4, Float], SqlType::Time, |a| {
@@ -81,7 +79,10 @@ fn local(a: &Row) -> Result<i64> {
         .checked_mul(MICROS_PER_DAY)
         .and_then(|us| us.checked_add(time(a, 3).ok()?))
         .filter(|us| *us < TIMESTAMP_END_US)
-        .map_or_else(|| time(a, 3).and_then(|_| exec_err!("timestamp out of range")), Ok)
+        .map_or_else(
+            || time(a, 3).and_then(|_| exec_err!("timestamp out of range")),
+            Ok,
+        )
 }
 
 /// A zone by name, abbreviation, or offset, which counts east here only as ISO 8601 writes it.

@@ -43,10 +43,18 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             .udf(),
         function("date_bin")
             .strict(&[Interval, Timestamp, Timestamp], SqlType::Timestamp, bin)
-            .strict(&[Interval, Timestamptz, Timestamptz], SqlType::Timestamptz, bin)
+            .strict(
+                &[Interval, Timestamptz, Timestamptz],
+                SqlType::Timestamptz,
+                bin,
+            )
             // bins of `time_bucket`, aligned to Monday, 2000-01-03
             .strict(&[Interval, Timestamp], SqlType::Timestamp, from_a_monday)
-            .strict(&[Interval, Timestamptz], SqlType::Timestamptz, from_a_monday)
+            .strict(
+                &[Interval, Timestamptz],
+                SqlType::Timestamptz,
+                from_a_monday,
+            )
             .udf(),
     ]
 }

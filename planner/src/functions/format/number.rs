@@ -56,7 +56,11 @@ fn parse(template: &str) -> Result<Template> {
     let mut rest = template;
     let (mut is_behind, mut is_shifted) = (false, false);
     while let Some(c) = rest.chars().next() {
-        let keyword: String = rest.chars().take(4).collect::<String>().to_ascii_uppercase();
+        let keyword: String = rest
+            .chars()
+            .take(4)
+            .collect::<String>()
+            .to_ascii_uppercase();
         let mut width = c.len_utf8();
         match c {
             '"' => {
@@ -344,7 +348,11 @@ fn roman(value: Decimal, is_tight: bool) -> Result<String> {
     } else {
         "#".repeat(15)
     };
-    Ok(if is_tight { text } else { format!("{text:>15}") })
+    Ok(if is_tight {
+        text
+    } else {
+        format!("{text:>15}")
+    })
 }
 
 /// Reads a number by the template: digits, sign and point; what else the template has is skipped.
@@ -419,7 +427,11 @@ mod tests {
             ("12", "9,999", "    12"),
             ("-1234.56", "FM9,999.9", "-1,234.6"),
         ] {
-            assert_eq!(write(decimal(value), template).unwrap(), expected, "{value} {template}");
+            assert_eq!(
+                write(decimal(value), template).unwrap(),
+                expected,
+                "{value} {template}"
+            );
         }
     }
 

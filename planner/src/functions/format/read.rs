@@ -87,8 +87,7 @@ impl Parsed {
         if !(0..=24).contains(&hour) || self.minute > 59 || self.second > 59 {
             return Err(self.out_of_range());
         }
-        let in_day =
-            (hour * 3600 + self.minute * 60 + self.second) * 1_000_000 + self.fraction_us;
+        let in_day = (hour * 3600 + self.minute * 60 + self.second) * 1_000_000 + self.fraction_us;
         if in_day > MICROS_PER_DAY {
             return Err(self.out_of_range());
         }
@@ -350,14 +349,26 @@ mod tests {
     fn texts_are_read_by_templates() {
         for (text, template, expected) in [
             ("05 Dec 2000", "DD Mon YYYY", "2000-12-05 00:00:00"),
-            ("2024-01-31 13:14:15", "YYYY-MM-DD HH24:MI:SS", "2024-01-31 13:14:15"),
-            ("2024-01-31 01:14 PM", "YYYY-MM-DD HH12:MI PM", "2024-01-31 13:14:00"),
+            (
+                "2024-01-31 13:14:15",
+                "YYYY-MM-DD HH24:MI:SS",
+                "2024-01-31 13:14:15",
+            ),
+            (
+                "2024-01-31 01:14 PM",
+                "YYYY-MM-DD HH12:MI PM",
+                "2024-01-31 13:14:00",
+            ),
             ("20240131", "YYYYMMDD", "2024-01-31 00:00:00"),
             ("12:34:56.7", "HH24:MI:SS.MS", "0001-01-01 12:34:56.7 BC"),
             ("2024-031", "YYYY-DDD", "2024-01-31 00:00:00"),
             ("2024/1/5", "YYYY-MM-DD", "2024-01-05 00:00:00"),
             ("Jan  5, 24", "Mon DD, YY", "2024-01-05 00:00:00"),
-            ("2024-01-31T01:02", "YYYY-MM-DD\"T\"HH24:MI", "2024-01-31 01:02:00"),
+            (
+                "2024-01-31T01:02",
+                "YYYY-MM-DD\"T\"HH24:MI",
+                "2024-01-31 01:02:00",
+            ),
             ("2024 W05 3", "IYYY \"W\"IW ID", "2024-01-31 00:00:00"),
         ] {
             let us = read(text, template)

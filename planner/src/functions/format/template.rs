@@ -9,10 +9,18 @@ pub enum Field {
     YearWithComma,
     IsoYear(usize),
     Century,
-    Era { is_lower: bool, has_points: bool },
+    Era {
+        is_lower: bool,
+        has_points: bool,
+    },
     Month,
-    MonthName { case: Case, is_short: bool },
-    RomanMonth { is_lower: bool },
+    MonthName {
+        case: Case,
+        is_short: bool,
+    },
+    RomanMonth {
+        is_lower: bool,
+    },
     Week,
     IsoWeek,
     WeekOfMonth,
@@ -21,7 +29,10 @@ pub enum Field {
     IsoDayOfYear,
     Weekday,
     IsoWeekday,
-    DayName { case: Case, is_short: bool },
+    DayName {
+        case: Case,
+        is_short: bool,
+    },
     Julian,
     Quarter,
     Hour12,
@@ -33,8 +44,13 @@ pub enum Field {
     Milliseconds,
     Microseconds,
     SecondsOfDay,
-    Meridian { is_lower: bool, has_points: bool },
-    Zone { is_lower: bool },
+    Meridian {
+        is_lower: bool,
+        has_points: bool,
+    },
+    Zone {
+        is_lower: bool,
+    },
     Offset,
     OffsetHours,
     OffsetMinutes,
@@ -73,17 +89,83 @@ const KEYWORDS: &[(&str, Field)] = {
         ("y,yyy", YearWithComma),
         ("SSSSS", SecondsOfDay),
         ("sssss", SecondsOfDay),
-        ("MONTH", MonthName { case: Upper, is_short: false }),
-        ("Month", MonthName { case: Title, is_short: false }),
-        ("month", MonthName { case: Lower, is_short: false }),
-        ("A.D.", Era { is_lower: false, has_points: true }),
-        ("a.d.", Era { is_lower: true, has_points: true }),
-        ("B.C.", Era { is_lower: false, has_points: true }),
-        ("b.c.", Era { is_lower: true, has_points: true }),
-        ("A.M.", Meridian { is_lower: false, has_points: true }),
-        ("a.m.", Meridian { is_lower: true, has_points: true }),
-        ("P.M.", Meridian { is_lower: false, has_points: true }),
-        ("p.m.", Meridian { is_lower: true, has_points: true }),
+        (
+            "MONTH",
+            MonthName {
+                case: Upper,
+                is_short: false,
+            },
+        ),
+        (
+            "Month",
+            MonthName {
+                case: Title,
+                is_short: false,
+            },
+        ),
+        (
+            "month",
+            MonthName {
+                case: Lower,
+                is_short: false,
+            },
+        ),
+        (
+            "A.D.",
+            Era {
+                is_lower: false,
+                has_points: true,
+            },
+        ),
+        (
+            "a.d.",
+            Era {
+                is_lower: true,
+                has_points: true,
+            },
+        ),
+        (
+            "B.C.",
+            Era {
+                is_lower: false,
+                has_points: true,
+            },
+        ),
+        (
+            "b.c.",
+            Era {
+                is_lower: true,
+                has_points: true,
+            },
+        ),
+        (
+            "A.M.",
+            Meridian {
+                is_lower: false,
+                has_points: true,
+            },
+        ),
+        (
+            "a.m.",
+            Meridian {
+                is_lower: true,
+                has_points: true,
+            },
+        ),
+        (
+            "P.M.",
+            Meridian {
+                is_lower: false,
+                has_points: true,
+            },
+        ),
+        (
+            "p.m.",
+            Meridian {
+                is_lower: true,
+                has_points: true,
+            },
+        ),
         ("HH12", Hour12),
         ("hh12", Hour12),
         ("HH24", Hour24),
@@ -96,9 +178,27 @@ const KEYWORDS: &[(&str, Field)] = {
         ("iyyy", IsoYear(4)),
         ("IDDD", IsoDayOfYear),
         ("iddd", IsoDayOfYear),
-        ("DAY", DayName { case: Upper, is_short: false }),
-        ("Day", DayName { case: Title, is_short: false }),
-        ("day", DayName { case: Lower, is_short: false }),
+        (
+            "DAY",
+            DayName {
+                case: Upper,
+                is_short: false,
+            },
+        ),
+        (
+            "Day",
+            DayName {
+                case: Title,
+                is_short: false,
+            },
+        ),
+        (
+            "day",
+            DayName {
+                case: Lower,
+                is_short: false,
+            },
+        ),
         ("DDD", DayOfYear),
         ("ddd", DayOfYear),
         ("FF1", Fraction(1)),
@@ -113,9 +213,27 @@ const KEYWORDS: &[(&str, Field)] = {
         ("ff4", Fraction(4)),
         ("ff5", Fraction(5)),
         ("ff6", Fraction(6)),
-        ("MON", MonthName { case: Upper, is_short: true }),
-        ("Mon", MonthName { case: Title, is_short: true }),
-        ("mon", MonthName { case: Lower, is_short: true }),
+        (
+            "MON",
+            MonthName {
+                case: Upper,
+                is_short: true,
+            },
+        ),
+        (
+            "Mon",
+            MonthName {
+                case: Title,
+                is_short: true,
+            },
+        ),
+        (
+            "mon",
+            MonthName {
+                case: Lower,
+                is_short: true,
+            },
+        ),
         ("TZH", OffsetHours),
         ("tzh", OffsetHours),
         ("TZM", OffsetMinutes),
@@ -124,21 +242,87 @@ const KEYWORDS: &[(&str, Field)] = {
         ("yyy", Year(3)),
         ("IYY", IsoYear(3)),
         ("iyy", IsoYear(3)),
-        ("AD", Era { is_lower: false, has_points: false }),
-        ("ad", Era { is_lower: true, has_points: false }),
-        ("BC", Era { is_lower: false, has_points: false }),
-        ("bc", Era { is_lower: true, has_points: false }),
-        ("AM", Meridian { is_lower: false, has_points: false }),
-        ("am", Meridian { is_lower: true, has_points: false }),
-        ("PM", Meridian { is_lower: false, has_points: false }),
-        ("pm", Meridian { is_lower: true, has_points: false }),
+        (
+            "AD",
+            Era {
+                is_lower: false,
+                has_points: false,
+            },
+        ),
+        (
+            "ad",
+            Era {
+                is_lower: true,
+                has_points: false,
+            },
+        ),
+        (
+            "BC",
+            Era {
+                is_lower: false,
+                has_points: false,
+            },
+        ),
+        (
+            "bc",
+            Era {
+                is_lower: true,
+                has_points: false,
+            },
+        ),
+        (
+            "AM",
+            Meridian {
+                is_lower: false,
+                has_points: false,
+            },
+        ),
+        (
+            "am",
+            Meridian {
+                is_lower: true,
+                has_points: false,
+            },
+        ),
+        (
+            "PM",
+            Meridian {
+                is_lower: false,
+                has_points: false,
+            },
+        ),
+        (
+            "pm",
+            Meridian {
+                is_lower: true,
+                has_points: false,
+            },
+        ),
         ("CC", Century),
         ("cc", Century),
         ("DD", Day),
         ("dd", Day),
-        ("DY", DayName { case: Upper, is_short: true }),
-        ("Dy", DayName { case: Title, is_short: true }),
-        ("dy", DayName { case: Lower, is_short: true }),
+        (
+            "DY",
+            DayName {
+                case: Upper,
+                is_short: true,
+            },
+        ),
+        (
+            "Dy",
+            DayName {
+                case: Title,
+                is_short: true,
+            },
+        ),
+        (
+            "dy",
+            DayName {
+                case: Lower,
+                is_short: true,
+            },
+        ),
         ("HH", Hour12),
         ("hh", Hour12),
         ("ID", IsoWeekday),

@@ -267,7 +267,11 @@ mod tests {
             ("CC RM rm BC", "21 IV   iv   AD"),
             ("TZ OF TZH", "IST +05:30 +05"),
         ] {
-            assert_eq!(timestamp(&moment, template).unwrap(), expected, "{template}");
+            assert_eq!(
+                timestamp(&moment, template).unwrap(),
+                expected,
+                "{template}"
+            );
         }
     }
 }

@@ -231,7 +231,8 @@ fn bracket(
     characters: &mut std::iter::Peekable<std::str::Chars<'_>>,
     out: &mut String,
 ) -> Result<()> {
-    let unbalanced = || exec_datafusion_err!("invalid regular expression: brackets [] not balanced");
+    let unbalanced =
+        || exec_datafusion_err!("invalid regular expression: brackets [] not balanced");
     out.push('[');
     if characters.peek() == Some(&'^') {
         characters.next();

@@ -56,6 +56,8 @@ pub fn to_regex(pattern: &str, escape: &str) -> Result<String> {
             let before = before.replace(".*", ".*?");
             Ok(format!("^(?:{before})({wanted})(?:{after})$"))
         }
-        _ => exec_err!("SQL regular expression may not contain more than two escape-double-quote separators"),
+        _ => exec_err!(
+            "SQL regular expression may not contain more than two escape-double-quote separators"
+        ),
     }
 }
