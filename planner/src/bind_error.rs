@@ -109,14 +109,10 @@ fn plan_message(message: &str, position: Option<usize>) -> PlanError {
             position,
         };
     }
-    if let Some(rest) = ["function ", "operator does not exist: "]
-        .iter()
-        .find_map(|start| first_line.find(start).map(|at| &first_line[at..]))
-        && (rest.ends_with("does not exist") || rest.starts_with("operator"))
-    {
+    if let Some(message) = undefined(first_line) {
         return PlanError::Undefined {
             kind: UndefinedKind::Function,
-            message: rest.to_string(),
+            message: message.to_string(),
             position,
         };
     }
@@ -170,6 +166,17 @@ fn plan_message(message: &str, position: Option<usize>) -> PlanError {
         message: first_line.to_string(),
         hint: None,
     }
+}
+
+/// Our own words for a function or an operator that does not take these types, without DataFusion's around them.
+fn undefined(line: &str) -> Option<&str> {
+    const MISSING: &str = "does not exist";
+    if let Some(at) = line.find("operator does not exist: ") {
+        return Some(line[at..].trim_end());
+    }
+    let end = line.find(MISSING)? + MISSING.len();
+    let start = line[..end].rfind("function ")?;
+    Some(&line[start..end])
 }
 
 fn between<'a>(text: &'a str, start: &str, end: &str) -> Option<&'a str> {

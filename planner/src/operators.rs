@@ -3,6 +3,7 @@
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{DFSchema, Result, ScalarValue, plan_err};
+use datafusion::functions_nested::expr_fn::array_has_any;
 use datafusion::logical_expr::planner::{
     ExprPlanner, PlannerResult, RawBinaryExpr, RawFieldAccessExpr,
 };
@@ -200,6 +201,7 @@ impl Sides {
             Op::QuestionAnd => self.call("rm_jsonb_has_all"),
             Op::AtArrow if self.either(&SqlType::Jsonb) => self.call("rm_jsonb_contains"),
             Op::ArrowAt if self.either(&SqlType::Jsonb) => self.swapped().call("rm_jsonb_contains"),
+            Op::PGOverlap => Ok(Outcome::Planned(array_has_any(self.left, self.right))),
             Op::PGStartsWith => self.call("starts_with"),
             Op::PGRegexMatch => self.regex("", false),
             Op::PGRegexIMatch => self.regex("i", false),

@@ -60,11 +60,15 @@ impl Kind {
         let found = match self {
             Kind::AnyText | Kind::AnyJson => Some(50),
             Kind::Bool => (sql_type == SqlType::Boolean).then_some(0),
+            // literals are bigint until types are known
+            Kind::Int4 if sql_type == SqlType::BigInt => Some(40),
             Kind::Int4 => numbers(2),
             Kind::Int8 => numbers(3),
+            Kind::Numeric if is_integer => Some(5),
             Kind::Numeric => numbers(4),
             Kind::Real => numbers(5),
             // PostgreSQL's preferred type among numbers
+            Kind::Float if is_integer => Some(4),
             Kind::Float => numbers(6),
             Kind::Text => match sql_type {
                 SqlType::Text { .. } => Some(0),

@@ -11,7 +11,7 @@ use datafusion::common::{Result, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use super::argument::Kind::{
-    Float, Int4, Int8, Interval, Numeric, Real, Text, Timestamp, Timestamptz,
+    Float, Int4, Int8, Interval, Numeric, Real, Text, Time, Timestamp, Timestamptz,
 };
 use super::datetime::split_day;
 use super::decimal::Decimal;
@@ -125,6 +125,10 @@ fn to_char() -> Arc<ScalarUDF> {
         })
         .strict(&[Interval, Text], TEXT, |a| {
             Ok(write::interval(a.interval(0), a.text(1))?.into())
+        })
+        .strict(&[Time, Text], TEXT, |a| {
+            let span = super::datetime::interval(0, 0, a.int(0))?;
+            Ok(write::interval(span, a.text(1))?.into())
         })
         .strict(&[Int4, Text], TEXT, whole)
         .strict(&[Int8, Text], TEXT, whole)

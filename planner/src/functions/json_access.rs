@@ -178,12 +178,12 @@ fn parts() -> Vec<Arc<ScalarUDF>> {
         function("json_array_length")
             .strict(&[Json], SqlType::Integer, length)
             .udf(),
-        // the functions below give lists; unnest() makes rows of them
+        // the functions below give lists; unnest() makes rows of them, and a cast makes JSON of those again
         function("rm_jsonb_array_elements")
-            .strict(&[Jsonb], list(SqlType::Jsonb), elements)
+            .strict(&[Jsonb], list(TEXT), elements)
             .udf(),
         function("rm_json_array_elements")
-            .strict(&[Json], list(SqlType::Json), elements)
+            .strict(&[Json], list(TEXT), elements)
             .udf(),
         function("rm_json_array_elements_text")
             .strict(&[Jsonb], list(TEXT), element_texts)
@@ -194,10 +194,10 @@ fn parts() -> Vec<Arc<ScalarUDF>> {
             .strict(&[Json], list(TEXT), keys)
             .udf(),
         function("rm_jsonb_object_values")
-            .strict(&[Jsonb], list(SqlType::Jsonb), values)
+            .strict(&[Jsonb], list(TEXT), values)
             .udf(),
         function("rm_json_object_values")
-            .strict(&[Json], list(SqlType::Json), values)
+            .strict(&[Json], list(TEXT), values)
             .udf(),
         function("rm_json_object_value_texts")
             .strict(&[Jsonb], list(TEXT), value_texts)

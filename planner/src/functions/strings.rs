@@ -98,6 +98,22 @@ fn parts() -> Vec<Arc<ScalarUDF>> {
                 Ok(place(a.text(0), a.text(1)))
             })
             .udf(),
+        function("length")
+            .strict(&[Text], SqlType::Integer, |a| {
+                Ok((a.text(0).chars().count() as i64).into())
+            })
+            .strict(&[Bytes], SqlType::Integer, |a| {
+                Ok((a.bytes(0).len() as i64).into())
+            })
+            .udf(),
+        function("octet_length")
+            .strict(&[Text], SqlType::Integer, |a| {
+                Ok((a.text(0).len() as i64).into())
+            })
+            .strict(&[Bytes], SqlType::Integer, |a| {
+                Ok((a.bytes(0).len() as i64).into())
+            })
+            .udf(),
         function("starts_with")
             .strict(&[Text, Text], SqlType::Boolean, |a| {
                 Ok(a.text(0).starts_with(a.text(1)).into())

@@ -75,7 +75,11 @@ impl VisitorMut for Rewriter {
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
         match expr {
-            Expr::Value(value) => rewrite_literal(value),
+            Expr::Value(value) => {
+                if let Some(other) = rewrite_literal(value) {
+                    *expr = other;
+                }
+            }
             Expr::AtTimeZone {
                 timestamp,
                 time_zone,

@@ -1,7 +1,8 @@
 //! Functions whose names, arguments or rows differ between PostgreSQL and DataFusion.
 
 use sqlparser::ast::{
-    Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments, ObjectName, Value,
+    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    ObjectName, Value,
 };
 
 use crate::names::{fold, ident};
@@ -58,7 +59,26 @@ pub(super) fn rewrite_function(function: &mut Function) -> Option<Expr> {
     }
     let array = array_of_rows(&name)?;
     function.name = ObjectName::from(vec![ident(array)]);
-    Some(call("unnest", vec![Expr::Function(function.clone())]))
+    let rows = call("unnest", vec![Expr::Function(function.clone())]);
+    Some(match type_of_rows(&name) {
+        Some(data_type) => Expr::Cast {
+            kind: CastKind::Cast,
+            expr: Box::new(rows),
+            data_type,
+            array: false,
+            format: None,
+        },
+        None => rows,
+    })
+}
+
+/// The type of a function's rows where arrays hold them as texts.
+pub fn type_of_rows(name: &str) -> Option<DataType> {
+    match name {
+        "jsonb_array_elements" | "jsonb_each" => Some(DataType::JSONB),
+        "json_array_elements" | "json_each" => Some(DataType::JSON),
+        _ => None,
+    }
 }
 
 /// `f(days => 10)` as `f(0, 0, 0, 10)`.

@@ -2,8 +2,8 @@
 //! binder does not read.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, CharacterLength, DataType, Expr, Interval, UnaryOperator, Value,
-    ValueWithSpan,
+    BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Interval,
+    TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
 
 use crate::rewrite::expressions::{call, take};
@@ -11,12 +11,17 @@ use crate::rewrite::expressions::{call, take};
 /// Digits that a number in scientific notation may be written out to.
 const MAX_DIGITS: i64 = 38;
 
-/// Numbers without exponent, Unicode strings as plain ones.
-pub(super) fn rewrite_literal(literal: &mut ValueWithSpan) {
+/// Numbers without exponent, Unicode strings as plain ones; what an integer beyond 64 bits becomes.
+pub(super) fn rewrite_literal(literal: &mut ValueWithSpan) -> Option<Expr> {
     match &mut literal.value {
         Value::Number(number, _) => {
             if let Some(plain) = without_exponent(number) {
                 *number = plain;
+            }
+            let is_whole = number.bytes().all(|b| b.is_ascii_digit());
+            if is_whole && number.parse::<i64>().is_err() && number.len() <= 38 {
+                let whole = DataType::Numeric(ExactNumberInfo::PrecisionAndScale(38, 0));
+                return Some(cast(text(number), whole));
             }
         }
         Value::UnicodeStringLiteral(text) => {
@@ -24,6 +29,7 @@ pub(super) fn rewrite_literal(literal: &mut ValueWithSpan) {
         }
         _ => {}
     }
+    None
 }
 
 /// Everything else that is no function call yet.
@@ -47,6 +53,11 @@ pub(super) fn rewrite_syntax(expr: &mut Expr) {
             let mut args = vec![take(expr), from];
             args.extend(substring_for.as_mut().map(|length| take(length)));
             call("substring", args)
+        }
+        Expr::Identifier(name)
+            if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("localtimestamp") =>
+        {
+            cast(call("now", Vec::new()), timestamp_type())
         }
         Expr::Position { expr, r#in } => call("position", vec![take(expr), take(r#in)]),
         Expr::Like {
@@ -141,6 +152,10 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
 
 fn double(expr: Expr) -> Expr {
     cast(expr, DataType::DoublePrecision)
+}
+
+fn timestamp_type() -> DataType {
+    DataType::Timestamp(None, TimezoneInfo::None)
 }
 
 fn interval_type() -> DataType {

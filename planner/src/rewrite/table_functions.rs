@@ -11,7 +11,7 @@ use crate::error::{PlanError, Result};
 use crate::names::fold;
 use crate::parse_query::parse_query;
 use crate::rewrite::aliases::{name_columns, scope_of, table_alias};
-use crate::rewrite::function_names::array_of_rows;
+use crate::rewrite::function_names::{array_of_rows, type_of_rows};
 use crate::rewrite::qualify::{Mode, Qualifier, derived, object_name};
 use crate::rewrite::scope::Scope;
 use crate::window::{WINDOW_COLUMNS, WindowCall, WindowKind};
@@ -152,7 +152,13 @@ fn rows_query(function: &str, args: &[FunctionArg]) -> Result<Option<sqlparser::
     let columns: Vec<String> = arrays
         .iter()
         .enumerate()
-        .map(|(i, array)| format!("unnest({array}({})) AS c{i}", args.join(", ")))
+        .map(|(i, array)| {
+            let rows = format!("unnest({array}({}))", args.join(", "));
+            match type_of_rows(function).filter(|_| i + 1 == arrays.len()) {
+                Some(json) => format!("CAST({rows} AS {json}) AS c{i}"),
+                None => format!("{rows} AS c{i}"),
+            }
+        })
         .collect();
     parse_query(&format!("SELECT {}", columns.join(", "))).map(Some)
 }
