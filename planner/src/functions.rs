@@ -30,6 +30,7 @@ use crate::plan::AggregateStrategy;
 
 pub use cast_text::{CastArray, Read, Written};
 pub use checked_arithmetic::CheckedArithmetic;
+pub use datetime::has_fraction;
 pub use half_even::RoundHalfEven;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};

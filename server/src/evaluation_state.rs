@@ -137,7 +137,10 @@ const STATES: &[(&str, SqlState)] = &[
     ),
     ("invalid value \"", SqlState::InvalidDatetimeFormat),
     // Arrow says only `Can't cast value` where a number does not fit the type
-    ("too large to store in a decimal", SqlState::NumericValueOutOfRange),
+    (
+        "too large to store in a decimal",
+        SqlState::NumericValueOutOfRange,
+    ),
     ("overflow", SqlState::NumericValueOutOfRange),
     ("out of range", SqlState::NumericValueOutOfRange),
     ("can't cast value", SqlState::NumericValueOutOfRange),

@@ -13,6 +13,8 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::pg_text::output::MICROS_PER_DAY;
 
+pub use fields::has_fraction;
+
 /// Microseconds of an hour.
 const HOUR_US: i64 = 3_600_000_000;
 /// Days that PostgreSQL takes for a month where it must.

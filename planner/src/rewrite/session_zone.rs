@@ -60,8 +60,10 @@ pub fn localize(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transformed
     expr.transform_up(|expr| match expr {
         Expr::Cast(Cast { expr, field }) => localize_cast(*expr, field, schema, zone),
         Expr::ScalarFunction(mut function)
-            if matches!(function.name(), "date_trunc" | "date_part" | "extract")
-                && function.args.len() == 2
+            if matches!(
+                function.name(),
+                "date_trunc" | "date_part" | "extract" | "rm_extract_whole"
+            ) && function.args.len() == 2
                 && function
                     .args
                     .get(1)

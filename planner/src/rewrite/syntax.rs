@@ -6,6 +6,7 @@ use sqlparser::ast::{
     TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
 
+use crate::functions::has_fraction;
 use crate::rewrite::expressions::{call, take};
 
 /// Digits that a number in scientific notation may be written out to.
@@ -38,7 +39,12 @@ pub(super) fn rewrite_syntax(expr: &mut Expr) {
         Expr::Extract { field, expr, .. } => {
             let field = field.to_string().to_lowercase();
             let field = field.trim_matches(['\'', '"']);
-            call("extract", vec![text(field), take(expr)])
+            let function = if has_fraction(field) {
+                "extract"
+            } else {
+                "rm_extract_whole"
+            };
+            call(function, vec![text(field), take(expr)])
         }
         Expr::Substring {
             expr,

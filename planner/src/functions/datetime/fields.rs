@@ -1,4 +1,5 @@
-//! `extract` (numeric) and `date_part` (double precision): the parts of dates, times and intervals.
+//! `extract` (numeric) and `date_part` (double precision): the parts of dates, times and intervals. A numeric has one
+//! scale for all rows, so fields without fraction have a function of their own, which the binder chooses.
 
 use std::sync::Arc;
 
@@ -19,6 +20,11 @@ const SCALE: i8 = 6;
 const RESULT: SqlType = SqlType::Numeric {
     precision: 38,
     scale: SCALE,
+};
+
+const WHOLE: SqlType = SqlType::Numeric {
+    precision: 38,
+    scale: 0,
 };
 
 /// Julian day of 1970-01-01.
@@ -48,6 +54,17 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
             ],
         ),
         both(
+            "rm_extract_whole",
+            WHOLE,
+            [
+                |a| of_date(a).map(cut),
+                |a| of_time(a).map(cut),
+                |a| of_timestamp(a, false).map(cut),
+                |a| of_timestamp(a, true).map(cut),
+                |a| of_interval(a).map(cut),
+            ],
+        ),
+        both(
             "date_part",
             SqlType::Double,
             [
@@ -66,12 +83,25 @@ fn exact(millionths: i128) -> Value {
     Value::Decimal(millionths)
 }
 
+/// A part that has no fraction.
+fn cut(millionths: i128) -> Value {
+    Value::Decimal(millionths / 1_000_000)
+}
+
 fn float(millionths: i128) -> Value {
     Value::Float(millionths as f64 / 1e6)
 }
 
 fn whole(number: i64) -> i128 {
     i128::from(number) * 1_000_000
+}
+
+/// Whether a field may have a fraction, of any type.
+pub fn has_fraction(field: &str) -> bool {
+    matches!(
+        field_name(field).as_str(),
+        "second" | "milliseconds" | "microseconds" | "epoch" | "julian"
+    )
 }
 
 /// PostgreSQL's names of a field, brought to one.
