@@ -29,7 +29,7 @@ const PLANS: &[(&str, &str)] = &[
   Project lag_ms, unnest(tags) AS unnest append-only
     Unnest (unnest(tags)) append-only
       Project lag_ms, tags AS unnest(tags) append-only
-        Project rm_round_half_even(date_part('EPOCH', (kafka_ts - ts)::interval) * 1000)::bigint AS lag_ms, tags append-only
+        Project (extract('epoch', rm_timestamp_difference(kafka_ts, ts)) * 1000)::numeric(38,0)::bigint AS lag_ms, tags append-only
           Scan readings columns=(ts, tags, kafka_ts) append-only watermark=(ts)",
     ),
     (

@@ -214,7 +214,7 @@ impl Words {
             && time.starts_with(|c: char| c.is_ascii_digit())
         {
             return match self.add_number(date)? {
-                Ok(()) => self.add_clock(time),
+                Ok(()) => self.add_number(time),
                 wrong => Some(wrong),
             };
         }
@@ -507,6 +507,6 @@ mod tests {
         }
         let day = parse_timestamptz("2024-01-31 00:00 PST", &SessionTimeZone::UTC).unwrap();
         assert_eq!(day, parse_timestamp("2024-01-31 08:00").unwrap());
-        assert_eq!(parse_time("04:05 PM").unwrap(), 58_500_000_000);
+        assert_eq!(parse_time("04:05 PM").unwrap(), 57_900_000_000);
     }
 }
