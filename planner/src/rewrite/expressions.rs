@@ -8,6 +8,7 @@ use sqlparser::ast::{
     FunctionArguments, ObjectName, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
+use crate::interval_text::without_clock;
 use crate::names::ident;
 
 /// Digits that a number in scientific notation may be written out to.
@@ -65,6 +66,16 @@ impl VisitorMut for Rewriter {
                 *expr = field_access(take(root), std::mem::take(access_chain));
             }
             Expr::Function(function) => rename_function(function),
+            Expr::Interval(interval) if interval.leading_field.is_none() => {
+                if let Expr::Value(ValueWithSpan {
+                    value: Value::SingleQuotedString(text),
+                    ..
+                }) = interval.value.as_mut()
+                    && let Some(words) = without_clock(text)
+                {
+                    *text = words;
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
