@@ -8,6 +8,7 @@ use sqlparser::ast::{
     FunctionArguments, ObjectName, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
+use super::any_all::with_nulls;
 use crate::interval_text::without_clock;
 use crate::names::ident;
 
@@ -76,13 +77,32 @@ impl VisitorMut for Rewriter {
                     *text = words;
                 }
             }
+            Expr::InList {
+                expr: left,
+                list,
+                negated,
+            } => {
+                // `x IN ((SELECT …))`: the outer parentheses mean nothing
+                if let [Expr::Subquery(subquery)] = list.as_mut_slice() {
+                    *expr = Expr::InSubquery {
+                        expr: Box::new(take(left)),
+                        subquery: subquery.clone(),
+                        negated: *negated,
+                    };
+                }
+            }
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                if let Some(compared) = with_nulls(expr) {
+                    *expr = compared;
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
     }
 }
 
-fn take(expr: &mut Expr) -> Expr {
+pub(super) fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::Value(Value::Null.into()))
 }
 
