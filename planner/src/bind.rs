@@ -36,6 +36,7 @@ use crate::rewrite::mistaken::refuse_mistaken;
 use crate::rewrite::pg_types::type_expr;
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
 use crate::rewrite::session_zone::{localize, zone_of};
+use crate::rewrite::simplify::simplify_expr;
 use crate::types::SqlType;
 
 /// A query as DataFusion's plan, neither analysed nor optimised; the session's rules do that when it runs.
@@ -159,14 +160,14 @@ impl<'a> Binder<'a> {
                 }
                 None => expr,
             };
-            let simplifier = self.simplifier(schema);
-            let expr = simplifier.coerce(expr, schema)?;
+            let context = self.simplify_context(schema);
+            let expr = ExprSimplifier::new(context.clone()).coerce(expr, schema)?;
             let expr = match zone_of(self.state.config_options()) {
                 Some(zone) => localize(expr, schema, zone)?.data,
                 None => expr,
             };
             let expr = guard_expr(check_expr(expr, schema)?.data, schema)?.data;
-            simplifier.simplify(expr)
+            Ok(simplify_expr(expr, &context)?.data)
         };
         bound
             .and_then(finish)
@@ -184,19 +185,18 @@ impl<'a> Binder<'a> {
         bound_expr(logical, schema).map_err(|error| plan_error(error, self.text))
     }
 
-    fn simplifier(&self, schema: &DFSchema) -> ExprSimplifier {
+    fn simplify_context(&self, schema: &DFSchema) -> SimplifyContext {
         // a DEFAULT now() is the time at which the statement is bound
         let start = self
             .state
             .execution_props()
             .query_execution_start_time
             .or_else(|| Some(Utc::now()));
-        let context = SimplifyContext::builder()
+        SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
             .with_config_options(Arc::clone(self.state.config_options()))
             .with_query_execution_start_time(start)
-            .build();
-        ExprSimplifier::new(context)
+            .build()
     }
 }
 

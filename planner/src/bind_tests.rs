@@ -103,7 +103,7 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     (
         "SELECT round(2.567, 2), round(2.5::float8), power(2, 0.5), abs(-5), floor(1.5)",
-        "round|round|power|abs|floor\n2.57|3.0|1.4142135623730951|5|1.0",
+        "round|round|power|abs|floor\n2.57|2.0|1.4142135623730951|5|1.0",
     ),
     (
         "SELECT x FROM log WHERE x BETWEEN 1.4 AND 1.6 AND x IN (1.5, 7)",
@@ -186,6 +186,22 @@ const QUERIES: &[(&str, &str)] = &[
     (
         "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t) OR id = 1",
         "error: NOT IN with a subquery below OR or CASE is not supported: write NOT EXISTS",
+    ),
+    (
+        "SELECT id FROM t WHERE (a IN (SELECT b FROM t)) IS NULL",
+        "error: the value of IN with a subquery is not supported: write EXISTS",
+    ),
+    (
+        "SELECT id FROM t WHERE NOT (id = 1 AND a IN (SELECT b FROM t))",
+        "error: the value of IN with a subquery is not supported: write EXISTS",
+    ),
+    (
+        "SELECT id FROM t WHERE a NOT IN ((SELECT b FROM t)) OR id = 1",
+        "error: NOT IN with a subquery below OR or CASE is not supported: write NOT EXISTS",
+    ),
+    (
+        "SELECT 1 = ANY (ARRAY[2, NULL]) AS a, 1 = ANY (ARRAY[2, NULL]::int[]) AS b, 3 > ANY (ARRAY[2, NULL]::int[]) AS c",
+        "a|b|c\nNULL|NULL|true",
     ),
     (
         "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM log OFFSET 9)",

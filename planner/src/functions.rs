@@ -1,7 +1,9 @@
 //! Functions: Rivermark's own scalar functions, and how each aggregate of DataFusion is kept up to date.
 
+mod bytea;
 mod checked_arithmetic;
 mod half_even;
+mod interval;
 mod timezone;
 mod windows;
 
@@ -11,8 +13,10 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::plan::AggregateStrategy;
 
+pub use bytea::{Bytea, parse_bytea};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use half_even::RoundHalfEven;
+pub use interval::IntervalOfText;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
 
@@ -25,6 +29,8 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(CumulateEnds::default())),
         Arc::new(ScalarUDF::from(TimeZone::default())),
         Arc::new(ScalarUDF::from(RoundHalfEven::default())),
+        Arc::new(ScalarUDF::from(Bytea::default())),
+        Arc::new(ScalarUDF::from(IntervalOfText::default())),
     ]);
     all
 }

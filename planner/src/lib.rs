@@ -17,6 +17,7 @@ pub mod fingerprint;
 mod fixture;
 pub mod functions;
 pub mod identifier;
+pub mod interval_text;
 pub mod lower;
 pub mod names;
 pub mod parse;

@@ -1,10 +1,11 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
-//! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`],
+//! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`] ([`any_all`]),
 //! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
-//! [`checked`], [`guard`], [`volatile`], [`mistaken`].
+//! [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`].
 
 mod aliases;
+mod any_all;
 mod bags;
 pub mod checked;
 pub mod expressions;
@@ -18,5 +19,6 @@ pub mod refuse;
 pub mod scope;
 mod select_list;
 pub mod session_zone;
+pub mod simplify;
 mod table_functions;
 pub mod volatile;

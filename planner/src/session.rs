@@ -15,6 +15,7 @@ use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
+use crate::rewrite::simplify::Simplify;
 use crate::type_planner::PostgresTypes;
 
 /// Settings of one session. `time_zone` is an IANA name or an offset.
@@ -70,16 +71,16 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     ]
 }
 
-/// DataFusion's rules, with its filter push-down replaced by the guarded one.
+/// DataFusion's rules, with its filter push-down replaced by the guarded one and its simplification by ours.
 fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     Optimizer::new()
         .rules
         .into_iter()
         .map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
-            if rule.name() == "push_down_filter" {
-                Arc::new(GuardedPushDownFilter::default())
-            } else {
-                rule
+            match rule.name() {
+                "push_down_filter" => Arc::new(GuardedPushDownFilter::default()),
+                "simplify_expressions" => Arc::new(Simplify),
+                _ => rule,
             }
         })
         .collect()

@@ -96,7 +96,7 @@ const PLANS: &[(&str, &str)] = &[
     (
         "SELECT id, b <> 0 AND 1 / b > 0 AS up FROM t",
         "Materialize key=(id)
-  Project id, CASE WHEN (b <> 0) IS FALSE THEN 0 ELSE ((b <> 0) AND ((1 / b) > 0))::integer END = 1 AS up
+  Project id, CASE WHEN (b <> 0) IS FALSE THEN false ELSE (b <> 0) AND ((1 / b) > 0) END AS up
     Scan t columns=(id, b)",
     ),
     (

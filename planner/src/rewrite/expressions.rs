@@ -8,6 +8,8 @@ use sqlparser::ast::{
     FunctionArguments, ObjectName, Value, ValueWithSpan, VisitMut, VisitorMut,
 };
 
+use super::any_all::with_nulls;
+use crate::interval_text::without_clock;
 use crate::names::ident;
 
 /// Digits that a number in scientific notation may be written out to.
@@ -65,13 +67,42 @@ impl VisitorMut for Rewriter {
                 *expr = field_access(take(root), std::mem::take(access_chain));
             }
             Expr::Function(function) => rename_function(function),
+            Expr::Interval(interval) if interval.leading_field.is_none() => {
+                if let Expr::Value(ValueWithSpan {
+                    value: Value::SingleQuotedString(text),
+                    ..
+                }) = interval.value.as_mut()
+                    && let Some(words) = without_clock(text)
+                {
+                    *text = words;
+                }
+            }
+            Expr::InList {
+                expr: left,
+                list,
+                negated,
+            } => {
+                // `x IN ((SELECT …))`: the outer parentheses mean nothing
+                if let [Expr::Subquery(subquery)] = list.as_mut_slice() {
+                    *expr = Expr::InSubquery {
+                        expr: Box::new(take(left)),
+                        subquery: subquery.clone(),
+                        negated: *negated,
+                    };
+                }
+            }
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                if let Some(compared) = with_nulls(expr) {
+                    *expr = compared;
+                }
+            }
             _ => {}
         }
         ControlFlow::Continue(())
     }
 }
 
-fn take(expr: &mut Expr) -> Expr {
+pub(super) fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::Value(Value::Null.into()))
 }
 

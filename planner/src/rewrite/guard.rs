@@ -11,7 +11,7 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, cast, lit, when,
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, lit, when,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
@@ -75,14 +75,13 @@ pub fn guard_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             op: op @ (Operator::And | Operator::Or),
             right,
         }) if is_fallible(&right, schema) => {
-            // Integers, because DataFusion turns a CASE of booleans back into AND and OR.
             let (decides, outcome) = match op {
-                Operator::And => ((*left).clone().is_false(), 0),
-                _ => ((*left).clone().is_true(), 1),
+                Operator::And => ((*left).clone().is_false(), false),
+                _ => ((*left).clone().is_true(), true),
             };
             let both = Expr::BinaryExpr(BinaryExpr::new(left, op, right));
-            let guarded = when(decides, lit(outcome)).otherwise(cast(both, DataType::Int32))?;
-            Ok(Transformed::yes(guarded.eq(lit(1))))
+            let guarded = when(decides, lit(outcome)).otherwise(both)?;
+            Ok(Transformed::yes(guarded))
         }
         other => Ok(Transformed::no(other)),
     })
@@ -145,7 +144,8 @@ fn is_total_in(data_type: &DataType) -> bool {
     )
 }
 
-fn is_total_cast(from: &DataType, to: &DataType) -> bool {
+/// Whether a cast has a value for every value.
+pub(super) fn is_total_cast(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64,
         Interval, Null, Timestamp, Utf8,

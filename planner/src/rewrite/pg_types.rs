@@ -4,6 +4,7 @@
 //! - `double precision` with `numeric` is computed in double precision (DataFusion turns doubles into decimals).
 //! - `numeric` division keeps at least 16 digits after the point.
 //! - `sum(bigint)` and `avg` of integers are `numeric`.
+//! - A regular expression's `.` matches a line break too.
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
@@ -13,7 +14,7 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -149,24 +150,16 @@ fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
         op,
         Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
     );
-    let is_comparison = matches!(
-        op,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    );
-    if is_arithmetic || is_comparison {
+    if is_arithmetic || is_comparison(op) {
         let is_float = is_float(&left, schema) || is_float(&right, schema);
         left = float_if(is_float, left, schema);
         right = float_if(is_float, right, schema);
     }
     if op == Operator::Divide {
         left = widen_dividend(left, &right, schema);
+    }
+    if is_match(op) {
+        right = across_lines(right);
     }
     let is_time_difference =
         op == Operator::Minus && is_timestamp(&left, schema) && is_timestamp(&right, schema);
@@ -175,6 +168,32 @@ fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
         cast(result, DataType::Interval(IntervalUnit::MonthDayNano))
     } else {
         result
+    }
+}
+
+pub(crate) fn is_match(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::RegexMatch
+            | Operator::RegexIMatch
+            | Operator::RegexNotMatch
+            | Operator::RegexNotIMatch
+    )
+}
+
+/// The pattern with the flag that lets `.` match a line break.
+fn across_lines(pattern: Expr) -> Expr {
+    const FLAG: &str = "(?s)";
+    match pattern {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), metadata) if !text.starts_with(FLAG) => {
+            Expr::Literal(ScalarValue::Utf8(Some(format!("{FLAG}{text}"))), metadata)
+        }
+        Expr::Literal(..) => pattern,
+        pattern => Expr::BinaryExpr(BinaryExpr::new(
+            Box::new(lit(FLAG)),
+            Operator::StringConcat,
+            Box::new(pattern),
+        )),
     }
 }
 
@@ -215,6 +234,20 @@ fn widen_dividend(left: Expr, right: &Expr, schema: &DFSchema) -> Expr {
     } else {
         cast(left, DataType::Decimal128(38, DIVIDEND_SCALE))
     }
+}
+
+pub(crate) fn is_comparison(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
 }
 
 fn is_decimal(data_type: &DataType) -> bool {

@@ -1,5 +1,7 @@
 //! Dates and times as text, in the ISO forms that drivers send: `2026-01-31 12:34:56.5+02 BC` and its parts.
 
+use rivermark_planner::interval_text::seconds_to_us;
+
 use super::encode_text::MICROS_PER_DAY;
 use super::time_zone::{MICROS_PER_SECOND, SessionTimeZone, parse_offset};
 use crate::pg_error::PgError;
@@ -172,25 +174,4 @@ fn clock(text: &str) -> Option<Result<i64, PgError>> {
     } else {
         Err(out_of_range(text))
     })
-}
-
-/// Decimal seconds without a sign, rounded to microseconds.
-pub fn seconds_to_us(text: &str) -> Option<i64> {
-    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
-    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    let whole: i64 = if whole.is_empty() {
-        0
-    } else {
-        whole.parse().ok()?
-    };
-    let mut us = 0;
-    for i in 0..6 {
-        us = us * 10 + i64::from(fraction.as_bytes().get(i).map_or(0, |b| b - b'0'));
-    }
-    if fraction.as_bytes().get(6).is_some_and(|b| *b >= b'5') {
-        us += 1;
-    }
-    whole.checked_mul(MICROS_PER_SECOND)?.checked_add(us)
 }

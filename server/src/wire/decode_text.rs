@@ -2,6 +2,8 @@
 
 use arrow::datatypes::{DataType, i256};
 use datafusion::scalar::ScalarValue;
+use rivermark_planner::functions::parse_bytea;
+use rivermark_planner::interval_text::{NoInterval, parse_interval};
 use serde::de::IgnoredAny;
 
 use super::datetime_input as datetime;
@@ -37,9 +39,18 @@ pub fn parse(pg_type: &PgType, text: &str, zone: &SessionTimeZone) -> Result<Sca
             let us = datetime::parse_timestamptz(text, zone)?;
             ScalarValue::TimestampMicrosecond(Some(us), Some("UTC".into()))
         }
-        PgType::Interval => {
-            ScalarValue::IntervalMonthDayNano(Some(super::interval_input::parse(text)?))
-        }
+        PgType::Interval => ScalarValue::IntervalMonthDayNano(Some(parse_interval(text).map_err(
+            |error| match error {
+                NoInterval::Syntax => PgError::new(
+                    SqlState::InvalidDatetimeFormat,
+                    format!("invalid input syntax for type interval: \"{text}\""),
+                ),
+                NoInterval::OutOfRange => PgError::new(
+                    SqlState::IntervalFieldOverflow,
+                    format!("interval field value out of range: \"{text}\""),
+                ),
+            },
+        )?)),
         PgType::Uuid => ScalarValue::Utf8(Some(uuid_text(&parse_uuid(text)?))),
         PgType::Json | PgType::Jsonb => {
             check_json(text)?;
@@ -195,43 +206,6 @@ pub fn decimal(sign: &str, digits: &str, scale: i32) -> Option<ScalarValue> {
     } else {
         None
     }
-}
-
-/// Hex (`\x00ff`) or the old escape format (`a\\b\001`).
-fn parse_bytea(text: &str) -> Option<Vec<u8>> {
-    if let Some(hex) = text.strip_prefix("\\x") {
-        let digits: Vec<u8> = hex
-            .chars()
-            .filter(|c| !c.is_ascii_whitespace())
-            .map(|c| c.to_digit(16).map(|d| d as u8))
-            .collect::<Option<_>>()?;
-        if !digits.len().is_multiple_of(2) {
-            return None;
-        }
-        return Some(
-            digits
-                .chunks_exact(2)
-                .map(|pair| pair[0] << 4 | pair[1])
-                .collect(),
-        );
-    }
-    let source = text.as_bytes();
-    let mut bytes = Vec::with_capacity(source.len());
-    let mut i = 0;
-    while i < source.len() {
-        if source[i] != b'\\' {
-            bytes.push(source[i]);
-            i += 1;
-        } else if source.get(i + 1) == Some(&b'\\') {
-            bytes.push(b'\\');
-            i += 2;
-        } else {
-            let octal = std::str::from_utf8(source.get(i + 1..i + 4)?).ok()?;
-            bytes.push(u8::from_str_radix(octal, 8).ok()?);
-            i += 4;
-        }
-    }
-    Some(bytes)
 }
 
 /// `{1,"b c",NULL,{...}}`.

@@ -15,7 +15,6 @@ mod encode_nested;
 mod encode_text;
 mod extended_query;
 mod frontend;
-mod interval_input;
 mod link;
 mod listener;
 pub mod pg_types;

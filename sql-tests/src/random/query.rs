@@ -226,6 +226,15 @@ fn union_all(relation: Relation, random: &mut Random) -> Query {
     }
 }
 
+/// Whether an expression names a column outside of its quoted texts.
+fn uses_any(expression: &str, columns: &[Column]) -> bool {
+    let mut words = expression
+        .split('\'')
+        .step_by(2)
+        .flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.any(|word| columns.iter().any(|c| c.name == word))
+}
+
 fn grouped(mut relation: Relation, random: &mut Random) -> Query {
     let mut rest = condition(&mut relation, 0.4, random);
     let (mut list, mut keys, mut columns) = (Vec::new(), Vec::new(), Vec::new());
@@ -242,7 +251,7 @@ fn grouped(mut relation: Relation, random: &mut Random) -> Query {
             _ => expression(ty, &relation.columns, 1, &mut relation.features, random),
         };
         // A literal in GROUP BY would be the number of a column.
-        let key = if relation.columns.iter().any(|c| key.contains(&c.name)) {
+        let key = if uses_any(&key, &relation.columns) {
             key
         } else {
             continue;

@@ -2,11 +2,7 @@
 
 use arrow::datatypes::IntervalMonthDayNano;
 
-use super::datetime_input::seconds_to_us;
-use super::time_zone::MICROS_PER_SECOND;
-use crate::pg_error::PgError;
-use crate::sqlstate::SqlState;
-
+const MICROS_PER_SECOND: i64 = 1_000_000;
 const DAYS_PER_MONTH: f64 = 30.0;
 const US_PER_DAY: f64 = 86_400e6;
 
@@ -18,30 +14,43 @@ struct Sum {
     us: i64,
 }
 
-/// Reads an interval; errors are of class 22007 (no interval) or 22015 (too large).
-pub fn parse(text: &str) -> Result<IntervalMonthDayNano, PgError> {
+/// Why a text is no interval.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NoInterval {
+    /// It is not written like one.
+    Syntax,
+    /// A part does not fit.
+    OutOfRange,
+}
+
+/// Reads an interval.
+pub fn parse_interval(text: &str) -> Result<IntervalMonthDayNano, NoInterval> {
     let trimmed = text.trim();
     let sum = match trimmed.strip_prefix('P') {
         Some(iso) => parse_iso(iso),
         None => parse_words(trimmed),
     };
-    let sum = sum.ok_or_else(|| {
-        PgError::new(
-            SqlState::InvalidDatetimeFormat,
-            format!("invalid input syntax for type interval: \"{text}\""),
-        )
-    })?;
-    let overflow = || {
-        PgError::new(
-            SqlState::IntervalFieldOverflow,
-            format!("interval field value out of range: \"{text}\""),
-        )
-    };
+    let sum = sum.ok_or(NoInterval::Syntax)?;
+    let overflow = |_| NoInterval::OutOfRange;
     Ok(IntervalMonthDayNano {
-        months: i32::try_from(sum.months).map_err(|_| overflow())?,
-        days: i32::try_from(sum.days).map_err(|_| overflow())?,
-        nanoseconds: sum.us.checked_mul(1_000).ok_or_else(overflow)?,
+        months: i32::try_from(sum.months).map_err(overflow)?,
+        days: i32::try_from(sum.days).map_err(overflow)?,
+        nanoseconds: sum.us.checked_mul(1_000).ok_or(NoInterval::OutOfRange)?,
     })
+}
+
+/// `text` with a time of day (`3 days 04:00:00`) in words, which DataFusion reads too; `None`: it has none.
+pub fn without_clock(text: &str) -> Option<String> {
+    if !text.contains(':') {
+        return None;
+    }
+    let IntervalMonthDayNano {
+        months,
+        days,
+        nanoseconds,
+    } = parse_interval(text).ok()?;
+    let us = nanoseconds / 1_000;
+    Some(format!("{months} months {days} days {us} microseconds"))
 }
 
 impl Sum {
@@ -179,4 +188,57 @@ fn parse_iso(text: &str) -> Option<Sum> {
         rest = &rest[end + 1..];
     }
     Some(sum)
+}
+
+/// Decimal seconds without a sign, rounded to microseconds.
+pub fn seconds_to_us(text: &str) -> Option<i64> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    if !fraction.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let whole: i64 = if whole.is_empty() {
+        0
+    } else {
+        whole.parse().ok()?
+    };
+    let mut us = 0;
+    for i in 0..6 {
+        us = us * 10 + i64::from(fraction.as_bytes().get(i).map_or(0, |b| b - b'0'));
+    }
+    if fraction.as_bytes().get(6).is_some_and(|b| *b >= b'5') {
+        us += 1;
+    }
+    whole.checked_mul(MICROS_PER_SECOND)?.checked_add(us)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts() {
+        for (text, expected) in [
+            ("3 days 04:00:00", Ok((0, 3, 14_400_000_000))),
+            (
+                "1 year 2 mons -3 days +04:05:06.5",
+                Ok((14, -3, 14_706_500_000)),
+            ),
+            ("04:05", Ok((0, 0, 14_700_000_000))),
+            ("1.5 hours ago", Ok((0, 0, -5_400_000_000))),
+            ("P1Y2M3DT4H5M6.5S", Ok((14, 3, 14_706_500_000))),
+            ("soon", Err(NoInterval::Syntax)),
+            ("3000000000 months", Err(NoInterval::OutOfRange)),
+        ] {
+            let found = parse_interval(text).map(|i| (i.months, i.days, i.nanoseconds / 1000));
+            assert_eq!(found, expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn clocks_become_words() {
+        let words = Some("0 months 3 days 14400000000 microseconds".to_string());
+        assert_eq!(without_clock("3 days 04:00:00"), words);
+        assert_eq!(without_clock("3 days"), None);
+        assert_eq!(without_clock("x:y"), None);
+    }
 }
