@@ -2,6 +2,7 @@
 
 mod checked_arithmetic;
 mod half_even;
+mod single;
 mod timezone;
 mod windows;
 
@@ -13,6 +14,7 @@ use crate::plan::AggregateStrategy;
 
 pub use checked_arithmetic::CheckedArithmetic;
 pub use half_even::RoundHalfEven;
+pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
 
@@ -25,6 +27,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(CumulateEnds::default())),
         Arc::new(ScalarUDF::from(TimeZone::default())),
         Arc::new(ScalarUDF::from(RoundHalfEven::default())),
+        Arc::new(ScalarUDF::from(Single::default())),
     ]);
     all
 }
