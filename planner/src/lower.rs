@@ -332,11 +332,11 @@ fn renamed_columns(expr: Expr, from: &DFSchema, names: &Schema) -> Result<Expr> 
 fn counted(input: Lowered) -> Result<Lowered> {
     let one = bound(&lit(0_i32), &DFSchema::empty(), &Schema::empty())?;
     let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int32, false)]));
-    let known = input.node.properties;
+    let known = &input.node.properties;
     let properties = Properties {
         append_only: known.append_only,
         // one row stays one row
-        stream_key: known.stream_key.filter(Vec::is_empty),
+        stream_key: known.stream_key.clone().filter(Vec::is_empty),
         ..Properties::default()
     };
     let lineage = Lineage {

@@ -125,8 +125,8 @@ fn membership(mut test: InSubquery, place: Place) -> Result<Expr> {
     if is_correlated_row(&test.subquery) {
         let value = Expr::ScalarSubquery(test.subquery);
         return Ok(match test.negated {
-            true => test.expr.not_eq(value),
-            false => test.expr.eq(value),
+            true => Expr::not_eq(*test.expr, value),
+            false => Expr::eq(*test.expr, value),
         });
     }
     let is_right = match place {

@@ -110,7 +110,7 @@ impl Regime {
     /// Shows and hides all rows of the left, which are in `left`, but those that the epoch changes themselves.
     pub fn scan_all(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut Pass<'_, '_, '_>,
         left: &StateTable,
         counts: &mut StateTable,
     ) -> Result<()> {
@@ -139,7 +139,7 @@ impl Regime {
 
     fn show(
         &self,
-        pass: &mut Pass<'_>,
+        pass: &mut Pass<'_, '_, '_>,
         counts: &mut StateTable,
         (keys, rows, stored): (&Keys, &Rows, &[Stored]),
     ) -> Result<()> {

@@ -29,8 +29,7 @@ mod tests;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use rivermark_planner::plan::{JoinKey, JoinKind, PlanNode};
-use rivermark_planner::plan::BoundExpr;
+use rivermark_planner::plan::{BoundExpr, JoinKey, JoinKind, PlanNode};
 
 use self::changes::{Changes, Touched, touched_keys};
 use self::membership::Regime;
@@ -42,7 +41,7 @@ use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::row_as_json;
-use crate::operator::{EpochContext, Operator};
+use crate::operator::{Emit, EpochContext, Operator};
 use crate::state::{Keys, StateTable};
 
 /// Number of a side; the other one is `1 - side`.
@@ -84,7 +83,7 @@ impl Join {
     }
 
     /// The net changes of both sides, with what is stored of each row.
-    fn changes(&mut self, output: &mut Output) -> Result<[Changes; 2]> {
+    fn changes(&mut self, output: &mut Output<'_, '_>) -> Result<[Changes; 2]> {
         let mut both = [Changes::default(), Changes::default()];
         for (side, changes) in both.iter_mut().enumerate() {
             let pending = std::mem::take(&mut self.pending[side]);
@@ -178,11 +177,11 @@ impl Operator for Join {
         Ok(Vec::new())
     }
 
-    fn finish(&mut self, context: &mut EpochContext) -> Result<Vec<Delta>> {
+    fn finish_into(&mut self, context: &mut EpochContext, emit: &mut Emit<'_>) -> Result<()> {
         if self.pending.iter().all(Vec::is_empty) {
-            return Ok(Vec::new());
+            return Ok(());
         }
-        let mut output = Output::default();
+        let mut output = Output { context, emit };
         let mut changes = self.changes(&mut output)?;
         let mut touched = self.touched(&changes)?;
         let regime = Regime::read(&self.spec, &mut self.counts, &changes, &mut touched)?;
@@ -192,8 +191,7 @@ impl Operator for Join {
             spec: &self.spec,
             touched: &touched,
             changes: &mut changes,
-            output: &mut output,
-            failures: &mut context.failures,
+            output,
         };
         pass.pair_changes()?;
         pass.scan(LEFT, right)?;
@@ -208,7 +206,7 @@ impl Operator for Join {
         if let Some(regime) = regime {
             regime.store(&mut self.counts);
         }
-        Ok(output.deltas)
+        Ok(())
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {

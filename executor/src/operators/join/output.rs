@@ -11,12 +11,13 @@ use super::spec::Spec;
 use super::{LEFT, RIGHT};
 use crate::delta::Delta;
 use crate::error::Result;
+use crate::operator::{Emit, EpochContext};
 use crate::operators::conform::conform;
 
 /// See the module.
-#[derive(Default)]
-pub struct Output {
-    pub deltas: Vec<Delta>,
+pub struct Output<'a, 'e> {
+    pub context: &'a mut EpochContext,
+    pub emit: &'a mut Emit<'e>,
 }
 
 /// Rows of one side, by their numbers, that are shown by whether they have a match.
@@ -61,7 +62,7 @@ impl Singles {
     }
 }
 
-impl Output {
+impl Output<'_, '_> {
     /// Pairs that match; those of weight 0 did before too.
     pub fn pairs(
         &mut self,
@@ -144,7 +145,6 @@ impl Output {
         let batch = conform(&spec.schema, columns, weights.len())?;
         let is_plain = weights.iter().all(|weight| *weight == 1);
         let weights = (!is_plain).then(|| Int64Array::from(weights));
-        self.deltas.push(Delta::new(batch, weights));
-        Ok(())
+        (self.emit)(Delta::new(batch, weights), self.context)
     }
 }

@@ -12,19 +12,17 @@ use super::spec::Spec;
 use super::stored::Stored;
 use super::{LEFT, RIGHT};
 use crate::error::Result;
-use crate::operator::Failure;
 use crate::state::{KeyRange, Keys, Rows, StateTable};
 
 /// Most stored rows that are decoded together.
 pub const MAX_ROWS: usize = if cfg!(test) { 5 } else { 4096 };
 
 /// See the module.
-pub struct Pass<'a> {
+pub struct Pass<'a, 'o, 'e> {
     pub spec: &'a Spec,
     pub touched: &'a [Touched],
     pub changes: &'a mut [Changes; 2],
-    pub output: &'a mut Output,
-    pub failures: &'a mut Vec<Failure>,
+    pub output: Output<'o, 'e>,
 }
 
 /// Stored rows of one side that the epoch does not change themselves.
@@ -44,7 +42,7 @@ impl Chunk {
     }
 }
 
-impl Pass<'_> {
+impl Pass<'_, '_, '_> {
     /// Changed left rows with changed right rows.
     pub fn pair_changes(&mut self) -> Result<()> {
         if !self.spec.looks_at_pairs() {
@@ -86,7 +84,7 @@ impl Pass<'_> {
     /// Drops the pairs for which the residual is not true.
     fn keep_matching(&mut self, pairs: &mut Pairs, columns: [&[ArrayRef]; 2]) -> Result<()> {
         if let (Some(residual), true) = (&self.spec.residual, pairs.len() > 0) {
-            let found = residual.matches(pairs, columns, self.failures)?;
+            let found = residual.matches(pairs, columns, &mut self.output.context.failures)?;
             if found.contains(&false) {
                 pairs.retain(&found);
             }

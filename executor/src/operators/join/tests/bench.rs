@@ -215,7 +215,12 @@ impl Bench {
             let output = self.operator.push(*side, delta(*side, rows), &mut context);
             assert!(output.unwrap().is_empty());
         }
-        let output = self.operator.finish(&mut context).unwrap();
+        let mut output = Vec::new();
+        let mut emit = |delta: Delta, _: &mut EpochContext| {
+            output.push(delta);
+            Ok(())
+        };
+        self.operator.finish_into(&mut context, &mut emit).unwrap();
         (output, context.failures)
     }
 
