@@ -33,8 +33,10 @@ use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
 use crate::rewrite::mistaken::refuse_mistaken;
+use crate::rewrite::membership::three_valued;
 use crate::rewrite::pg_types::type_expr;
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
+use crate::rewrite::scalar_subquery::{Scalars, checked_scalars};
 use crate::rewrite::session_zone::{localize, zone_of};
 use crate::rewrite::simplify::simplify_expr;
 use crate::types::SqlType;
@@ -127,6 +129,9 @@ impl<'a> Binder<'a> {
             )
             .map_err(|error| plan_error(error, self.text))?;
         refuse_mistaken(&plan)?;
+        let plan = three_valued(plan)
+            .and_then(|plan| checked_scalars(plan, Scalars::Correlated))
+            .map_err(|error| plan_error(error, self.text))?;
         Ok(BoundQuery {
             plan,
             columns,

@@ -3,7 +3,9 @@
 use std::fmt::Write;
 
 use crate::describe::describe;
-use crate::plan::{AggregateStrategy, BoundExpr, PlanNode, PlanOp, StreamPlan};
+use crate::plan::{
+    AggregateStrategy, BoundExpr, JoinKey, JoinKind, PlanNode, PlanOp, StreamPlan,
+};
 
 /// The plan as text, one line per element.
 pub fn explain(plan: &StreamPlan) -> Vec<String> {
@@ -87,7 +89,36 @@ fn details(node: &PlanNode) -> String {
             }
             text
         }
+        PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        } => joined(*kind, keys, residual.as_ref()),
     }
+}
+
+/// ` inner on (a = k, b IS NOT DISTINCT FROM l) where x < y`.
+fn joined(kind: JoinKind, keys: &[JoinKey], residual: Option<&BoundExpr>) -> String {
+    let pairs: Vec<String> = keys
+        .iter()
+        .map(|key| {
+            let sign = if key.matches_null {
+                "IS NOT DISTINCT FROM"
+            } else {
+                "="
+            };
+            let (left, right) = (describe(&key.left.logical), describe(&key.right.logical));
+            format!("{left} {sign} {right}")
+        })
+        .collect();
+    let mut text = format!(" {}", kind.name());
+    if !pairs.is_empty() {
+        let _ = write!(text, " on ({})", pairs.join(", "));
+    }
+    if let Some(residual) = residual {
+        let _ = write!(text, " where {}", describe(&residual.logical));
+    }
+    text
 }
 
 /// `a, b + 1 AS c`.

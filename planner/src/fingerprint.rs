@@ -25,20 +25,24 @@ pub fn fingerprint(root: &PlanNode) -> u64 {
 fn layout_text(root: &PlanNode) -> String {
     let mut text = format!("layout {LAYOUT}\n");
     state_text(root, &mut text);
-    let columns: Vec<String> = root
-        .schema
-        .fields()
-        .iter()
-        .map(|f| type_text(f.data_type()))
-        .collect();
     // Writing to a String can not fail.
     let _ = writeln!(
         text,
         "rows ({}) key {:?}",
-        columns.join(", "),
+        columns_text(root),
         root.properties.stream_key
     );
     text
+}
+
+/// The types of a node's columns.
+fn columns_text(node: &PlanNode) -> String {
+    let types = node
+        .schema
+        .fields()
+        .iter()
+        .map(|f| type_text(f.data_type()));
+    types.collect::<Vec<_>>().join(", ")
 }
 
 fn state_text(node: &PlanNode, text: &mut String) {
@@ -51,6 +55,29 @@ fn state_text(node: &PlanNode, text: &mut String) {
             let _ = writeln!(text, "aggregate ({})", keys.join(", "));
             for call in calls {
                 let _ = writeln!(text, "  {}", call_text(call));
+            }
+        }
+        PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        } => {
+            let keys: Vec<String> = keys
+                .iter()
+                .map(|key| {
+                    let (left, right) = (expr_text(&key.left), expr_text(&key.right));
+                    format!("{left} = {right} nulls {}", key.matches_null)
+                })
+                .collect();
+            let residual = residual.as_ref().map(expr_text).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "join {} ({}) where ({residual})",
+                kind.name(),
+                keys.join(", ")
+            );
+            for input in &node.inputs {
+                let _ = writeln!(text, "  rows ({})", columns_text(input));
             }
         }
         PlanOp::Scan { .. }

@@ -4,6 +4,7 @@ mod bytea;
 mod checked_arithmetic;
 mod half_even;
 mod interval;
+mod single;
 mod timezone;
 mod windows;
 
@@ -17,6 +18,7 @@ pub use bytea::{Bytea, parse_bytea};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use half_even::RoundHalfEven;
 pub use interval::IntervalOfText;
+pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
 
@@ -31,6 +33,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(RoundHalfEven::default())),
         Arc::new(ScalarUDF::from(Bytea::default())),
         Arc::new(ScalarUDF::from(IntervalOfText::default())),
+        Arc::new(ScalarUDF::from(Single::default())),
     ]);
     all
 }

@@ -2,9 +2,12 @@
 //! and turns each node of DataFusion's logical plan into the node of an incremental operator.
 
 mod aggregate;
+mod join;
 mod optimize;
 mod view;
 
+#[cfg(test)]
+mod join_tests;
 #[cfg(test)]
 mod tests;
 
@@ -59,6 +62,7 @@ impl Lowering<'_> {
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
             LogicalPlan::Union(union) => self.union(&union.inputs, schema_of(plan)),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => constant_rows(values).map(|rows| self.values(rows)),
             LogicalPlan::EmptyRelation(empty) => {
                 let rows = usize::from(empty.produce_one_row);
@@ -271,7 +275,7 @@ impl Lowering<'_> {
 
     fn values(&mut self, rows: RecordBatch) -> Lowered {
         let schema = rows.schema();
-        let (properties, lineage) = properties::of_values(schema.fields().len());
+        let (properties, lineage) = properties::of_values(rows.num_rows(), schema.fields().len());
         Lowered {
             node: node_of(PlanOp::Values { rows }, vec![], schema, properties),
             lineage,
@@ -328,8 +332,11 @@ fn renamed_columns(expr: Expr, from: &DFSchema, names: &Schema) -> Result<Expr> 
 fn counted(input: Lowered) -> Result<Lowered> {
     let one = bound(&lit(0_i32), &DFSchema::empty(), &Schema::empty())?;
     let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int32, false)]));
+    let known = &input.node.properties;
     let properties = Properties {
-        append_only: input.node.properties.append_only,
+        append_only: known.append_only,
+        // one row stays one row
+        stream_key: known.stream_key.clone().filter(Vec::is_empty),
         ..Properties::default()
     };
     let lineage = Lineage {
@@ -388,10 +395,6 @@ fn constant_rows(values: &Values) -> Result<RecordBatch> {
 /// Nodes that the check of the query's text should have refused already, and those that no query gives.
 fn refused_node(plan: &LogicalPlan) -> PlanError {
     let (feature, hint) = match plan {
-        LogicalPlan::Join(_) => (
-            "JOIN",
-            "make one view of each side and join them in queries",
-        ),
         LogicalPlan::Window(_) => ("OVER", "compute it in the query that reads the view"),
         LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
             ("LIMIT", "put it into the query that reads the view")

@@ -58,6 +58,57 @@ pub struct AggregateCall {
     pub display: String,
 }
 
+/// Which rows a [`PlanOp::Join`] gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    /// Left rows with a match.
+    Semi,
+    /// Left rows without a match.
+    Anti,
+    /// `left NOT IN (right)`, one key: as [`JoinKind::Anti`], but NULL on the right lets nothing pass, and NULL on
+    /// the left passes only if the right side is empty.
+    NotIn,
+    /// Left rows with a column that says whether they have a match.
+    Mark,
+}
+
+impl JoinKind {
+    /// For EXPLAIN and the fingerprint.
+    pub fn name(self) -> &'static str {
+        match self {
+            JoinKind::Inner => "inner",
+            JoinKind::Left => "left",
+            JoinKind::Right => "right",
+            JoinKind::Full => "full",
+            JoinKind::Semi => "semi",
+            JoinKind::Anti => "anti",
+            JoinKind::NotIn => "not in",
+            JoinKind::Mark => "mark",
+        }
+    }
+
+    /// Whether the output has the columns of both sides.
+    pub fn is_pairing(self) -> bool {
+        match self {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full => true,
+            JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn | JoinKind::Mark => false,
+        }
+    }
+}
+
+/// `left = right`, which rows that match have in common.
+#[derive(Debug, Clone)]
+pub struct JoinKey {
+    pub left: BoundExpr,
+    pub right: BoundExpr,
+    /// `IS NOT DISTINCT FROM`: NULL equals NULL.
+    pub matches_null: bool,
+}
+
 /// One node of a streaming plan. Its inputs are [`PlanNode::inputs`].
 #[derive(Debug, Clone)]
 pub enum PlanOp {
@@ -89,6 +140,14 @@ pub enum PlanOp {
         group_by: Vec<BoundExpr>,
         calls: Vec<AggregateCall>,
     },
+    /// Two inputs, left and right. Output: the columns of both, or of the left one only, or these and the mark.
+    Join {
+        kind: JoinKind,
+        /// Without keys every row is a candidate for every other.
+        keys: Vec<JoinKey>,
+        /// What a pair with equal keys must fulfil too; over the columns of both inputs.
+        residual: Option<BoundExpr>,
+    },
 }
 
 impl PlanOp {
@@ -102,6 +161,7 @@ impl PlanOp {
             PlanOp::Unnest { .. } => "Unnest",
             PlanOp::UnionAll => "UnionAll",
             PlanOp::Aggregate { .. } => "Aggregate",
+            PlanOp::Join { .. } => "Join",
         }
     }
 
@@ -116,6 +176,8 @@ impl PlanOp {
             | PlanOp::UnionAll => 0,
             // group -> states, and (group, call, order key, value) -> weight
             PlanOp::Aggregate { .. } => 2,
+            // rows of the left, rows of the right, and per key how many of each
+            PlanOp::Join { .. } => 3,
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`] ([`any_all`]),
 //! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
-//! [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`].
+//! [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`], [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`].
 
 mod aliases;
 mod any_all;
@@ -11,11 +11,15 @@ pub mod checked;
 pub mod expressions;
 pub mod fixed_zone;
 pub mod guard;
+pub mod join_keys;
+pub mod marks;
+pub mod membership;
 pub mod mistaken;
 pub mod output_names;
 pub mod pg_types;
 pub mod qualify;
 pub mod refuse;
+pub mod scalar_subquery;
 pub mod scope;
 mod select_list;
 pub mod session_zone;

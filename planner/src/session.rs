@@ -13,6 +13,8 @@ use datafusion::prelude::SessionConfig;
 use crate::functions;
 use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
+use crate::rewrite::join_keys::JoinKeys;
+use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
 use crate::rewrite::simplify::Simplify;
@@ -71,16 +73,18 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     ]
 }
 
-/// DataFusion's rules, with its filter push-down replaced by the guarded one and its simplification by ours.
+/// DataFusion's rules, some of them replaced by ones of ours that are right where those are not.
 fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     Optimizer::new()
         .rules
         .into_iter()
-        .map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
+        .flat_map(|rule| -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             match rule.name() {
-                "push_down_filter" => Arc::new(GuardedPushDownFilter::default()),
-                "simplify_expressions" => Arc::new(Simplify),
-                _ => rule,
+                "push_down_filter" => vec![Arc::new(GuardedPushDownFilter::default())],
+                "simplify_expressions" => vec![Arc::new(Simplify)],
+                "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
+                "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
+                _ => vec![rule],
             }
         })
         .collect()

@@ -3,6 +3,7 @@
 //! generated can fail (no division by zero, no overflow) and no answer depends on an order that is not total.
 
 pub mod expression;
+pub mod join;
 pub mod query;
 pub mod table;
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
 use rivermark_sql_tests::postgres::Postgres;
+use rivermark_sql_tests::random::join;
 use rivermark_sql_tests::random::query::{Relation, query};
 use rivermark_sql_tests::random::table::Table;
 use rivermark_sql_tests::random::{Features, Query, Random};
@@ -92,7 +93,7 @@ impl Coverage {
             "{:<22}{:>8}{:>8}{:>12}{:>11}",
             "operator", "cases", "NULLs", "duplicates", "deletions"
         );
-        for feature in &FEATURES {
+        for feature in FEATURES.iter().chain(&join::FEATURES) {
             let [cases, nulls, duplicates, deletions] =
                 self.counts.get(feature).copied().unwrap_or_default();
             println!("{feature:<22}{cases:>8}{nulls:>8}{duplicates:>12}{deletions:>11}");
@@ -108,7 +109,8 @@ impl Coverage {
                 .get(**f)
                 .is_none_or(|c| c.iter().any(|n| *n < COVERAGE_FLOOR))
         };
-        FEATURES.iter().filter(is_low).copied().collect()
+        let all = FEATURES.iter().chain(&join::FEATURES);
+        all.filter(is_low).copied().collect()
     }
 }
 

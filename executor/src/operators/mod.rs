@@ -4,6 +4,7 @@ mod aggregate;
 mod chunks;
 mod conform;
 mod filter;
+mod join;
 mod project;
 mod union_all;
 mod unnest;
@@ -19,6 +20,7 @@ use crate::operator::Operator;
 use crate::state::StateTable;
 
 pub use aggregate::Aggregate;
+pub use join::Join;
 
 /// The operator of `node`, without its inputs. `operator_id` tells the operators of a view apart in the keys of
 /// failures; it must be the same after a restart. `tables` are as many as [`PlanOp::state_tables`] says.
@@ -52,6 +54,19 @@ pub fn build_operator(
             operator_id,
             group_by,
             calls,
+            schema,
+            tables,
+        )?),
+        PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        } => Box::new(Join::new(
+            operator_id,
+            *kind,
+            keys,
+            residual.as_ref(),
+            &node.inputs,
             schema,
             tables,
         )?),

@@ -36,9 +36,14 @@ impl AnalyzerRule for GuardFallible {
 
 fn guard_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&plan)?;
-    if let LogicalPlan::Filter(filter) = plan {
-        return split_filter(filter, &schema);
-    }
+    let plan = match plan {
+        LogicalPlan::Filter(filter) => return split_filter(filter, &schema),
+        LogicalPlan::Join(mut join) => {
+            join.filter = guard_condition(join.filter, &schema)?;
+            return Ok(Transformed::yes(LogicalPlan::Join(join)));
+        }
+        other => other,
+    };
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
@@ -65,6 +70,30 @@ fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<Logical
         input = Arc::new(LogicalPlan::Filter(Filter::try_new(rest, input)?));
     }
     Ok(Transformed::yes(Arc::unwrap_or_clone(input)))
+}
+
+/// `ON a = b AND c <> 0 AND 1 / c > d`: each conjunct that can fail is guarded by those before it that can not, and
+/// stays a conjunct, so that equalities can still be found.
+fn guard_condition(condition: Option<Expr>, schema: &DFSchema) -> Result<Option<Expr>> {
+    let Some(condition) = condition else {
+        return Ok(None);
+    };
+    let mut before: Vec<Expr> = Vec::new();
+    let mut guarded = Vec::new();
+    for conjunct in split_conjunction_owned(condition) {
+        if !is_fallible(&conjunct, schema) {
+            guarded.push(conjunct.clone());
+            before.push(conjunct);
+            continue;
+        }
+        let is_equality = matches!(&conjunct, Expr::BinaryExpr(b) if b.op == Operator::Eq);
+        let conjunct = match conjunction(before.clone()) {
+            Some(before) if !is_equality => before.and(conjunct),
+            _ => conjunct,
+        };
+        guarded.push(guard_expr(conjunct, schema)?.data);
+    }
+    Ok(conjunction(guarded))
 }
 
 /// Guards every AND and OR of `expr` whose right side can fail.

@@ -1,8 +1,10 @@
-//! Refuses in a view what can not be kept up to date yet, on the AST, so that the error can name the clause as it was
-//! written and say what to write instead.
+//! Refuses in a view what can not be kept up to date yet, where possible on the AST, so that the error can name the
+//! clause as it was written and say what to write instead.
 
 use std::ops::ControlFlow;
 
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
 use sqlparser::ast::{
     Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, TableFactor,
     Visit, Visitor,
@@ -24,6 +26,35 @@ pub fn refuse_set_operations(query: &Query) -> Result<()> {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refused) => Err(refused.into_error()),
     }
+}
+
+/// An error if `plan`, which is optimised, still has a subquery that did not become a join.
+pub fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+    let mut is_left = false;
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                is_left |= matches!(
+                    part,
+                    PlanExpr::ScalarSubquery(_)
+                        | PlanExpr::InSubquery(_)
+                        | PlanExpr::Exists(_)
+                        | PlanExpr::SetComparison(_)
+                        | PlanExpr::OuterReferenceColumn(..)
+                );
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map_err(|error| PlanError::Internal(error.strip_backtrace()))?;
+    if is_left {
+        return Err(PlanError::unsupported(
+            "this subquery in a materialized view",
+            "write it as a join; a subquery may stand in WHERE, HAVING and the select list, and may refer to the \
+             query around it by equalities (inner.k = outer.k) in its WHERE clause",
+        ));
+    }
+    Ok(())
 }
 
 struct Refused {
@@ -78,12 +109,6 @@ impl Visitor for Checker {
                 "it is not supported yet; use GROUP BY with first_value(x ORDER BY y) for each column",
             );
         }
-        if select.from.len() > 1 || select.from.iter().any(|table| !table.joins.is_empty()) {
-            return refuse(
-                "JOIN",
-                "it is not supported yet; make one view of each side and join them in queries",
-            );
-        }
         if !select.named_window.is_empty() || select.qualify.is_some() {
             return refuse("WINDOW", OVER_HINT);
         }
@@ -112,13 +137,13 @@ impl Visitor for Checker {
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
             Expr::Function(function) if function.over.is_some() => refuse("OVER", OVER_HINT),
-            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-                refuse("a subquery", SUBQUERY_HINT)
-            }
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
                 if matches!(**right, Expr::Subquery(_)) =>
             {
-                refuse("a subquery", SUBQUERY_HINT)
+                refuse(
+                    "ANY or ALL of a subquery",
+                    "it is not supported yet; write IN, or compare with its min() or max()",
+                )
             }
             Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
                 refuse("GROUPING SETS, ROLLUP or CUBE", GROUPING_HINT)
@@ -130,7 +155,6 @@ impl Visitor for Checker {
 
 const OVER_HINT: &str =
     "window functions are not supported yet; compute them in the query that reads the view";
-const SUBQUERY_HINT: &str = "it is not supported yet in an expression; make it a view and combine the two in the query that reads them";
 const GROUPING_HINT: &str =
     "it is not supported yet; write one SELECT per grouping and combine them with UNION ALL";
 

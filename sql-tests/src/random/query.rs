@@ -1,10 +1,11 @@
 //! Random queries: filters, projections, UNION ALL, DISTINCT, GROUP BY with every aggregate, HAVING, subqueries in
-//! FROM, windows, and all of these over tables or over other views.
+//! FROM, joins, windows, and all of these over tables or over other views.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::expression::{column, expression, predicate};
+use super::join::{combined, is_joined};
 use super::{Column, Features, Query, Random, Type};
 
 /// Something that can stand in FROM, as each of the servers writes it.
@@ -31,7 +32,7 @@ impl Relation {
         }
     }
 
-    fn subquery(query: Query) -> Relation {
+    pub(super) fn subquery(query: Query) -> Relation {
         Relation {
             sql: format!("({}) AS q", query.sql),
             oracle_sql: format!("({}) AS q", query.oracle_sql),
@@ -73,6 +74,12 @@ fn relation(sources: &[Relation], depth: usize, random: &mut Random) -> Relation
         };
         query.features.insert("subquery in FROM");
         return Relation::subquery(query);
+    }
+    if depth == 2 && random.random_bool(0.4) {
+        let other = sources.choose(random).expect("there is a table").clone();
+        if !is_joined(&base) && !is_joined(&other) {
+            return combined(base, other, random);
+        }
     }
     let has_window = base.columns.iter().any(|c| c.name.starts_with("window_"));
     match base
