@@ -10,6 +10,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::plan::AggregateStrategy;
+use crate::rewrite::first_rows::WithTies;
 
 pub use checked_arithmetic::CheckedArithmetic;
 pub use half_even::RoundHalfEven;
@@ -25,6 +26,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(CumulateEnds::default())),
         Arc::new(ScalarUDF::from(TimeZone::default())),
         Arc::new(ScalarUDF::from(RoundHalfEven::default())),
+        Arc::new(ScalarUDF::from(WithTies::default())),
     ]);
     all
 }
@@ -116,7 +118,7 @@ mod tests {
 
     use super::*;
 
-    /// `grouping` exists only with grouping sets, which views refuse.
+    /// `grouping` is computed of a grouping set's number, not aggregated.
     #[test]
     fn every_aggregate_has_a_strategy() {
         assert!(AGGREGATES.is_sorted_by_key(|(name, _)| name));

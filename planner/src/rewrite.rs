@@ -2,13 +2,16 @@
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`],
 //! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
-//! [`checked`], [`guard`], [`volatile`], [`mistaken`].
+//! [`checked`], [`guard`], [`volatile`], [`mistaken`], [`first_rows`],
+//! [`grouping_columns`], [`set_operation`].
 
 mod aliases;
 mod bags;
 pub mod checked;
 pub mod expressions;
+pub mod first_rows;
 pub mod fixed_zone;
+pub mod grouping_columns;
 pub mod guard;
 pub mod mistaken;
 pub mod output_names;
@@ -18,5 +21,6 @@ pub mod refuse;
 pub mod scope;
 mod select_list;
 pub mod session_zone;
+pub mod set_operation;
 mod table_functions;
 pub mod volatile;

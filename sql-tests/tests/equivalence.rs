@@ -29,7 +29,7 @@ const SCRIPTS_PER_RESTART: usize = 25;
 /// Each feature must have been met so often under each condition, in a run of 500 cases or more.
 const COVERAGE_FLOOR: usize = 3;
 
-const FEATURES: [&str; 31] = [
+const FEATURES: [&str; 52] = [
     "filter",
     "project",
     "case",
@@ -39,7 +39,28 @@ const FEATURES: [&str; 31] = [
     "text functions",
     "time functions",
     "union all",
+    "union",
+    "except",
+    "except all",
+    "intersect",
+    "intersect all",
     "distinct",
+    "distinct on",
+    "limit",
+    "offset",
+    "with ties",
+    "first by row_number",
+    "first by rank",
+    "first by dense_rank",
+    "over place",
+    "over neighbour",
+    "over aggregate",
+    "over ROWS",
+    "over RANGE",
+    "over GROUPS",
+    "rollup",
+    "cube",
+    "grouping sets",
     "group by",
     "global aggregate",
     "having",

@@ -1,6 +1,6 @@
 //! The rules of DataFusion's optimiser that are right for streams: an allow-list.
 //!
-//! Left out, with the reason: subquery and join rules (views refuse both), limit rules, `single_distinct_to_group_by`
+//! Left out, with the reason: subquery and join rules (views refuse both), limit rules (a sort with its limit above it is one operator), `single_distinct_to_group_by`
 //! (two aggregates where one multiset does), `common_sub_expression_eliminate` and leaf extraction (they move
 //! fallible expressions), `eliminate_group_by_constant` and `propagate_empty_relation` (they change which operators,
 //! and so which state, a view has).
@@ -18,13 +18,16 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
+use crate::rewrite::first_rows::distinct_on_as_rank;
 use crate::rewrite::guard::GuardedPushDownFilter;
+use crate::rewrite::set_operation::capture_set_operations;
 
 /// Analyses and optimises a view's plan.
 pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
     let analyzed = state
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let analyzed = distinct_on_as_rank(capture_set_operations(analyzed)?)?;
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),

@@ -225,35 +225,14 @@ fn notices() {
 #[test]
 fn refusals() {
     for (sql, expected) in [
-        ("SELECT id FROM t LIMIT 3", "LIMIT in a materialized view"),
         (
             "SELECT t.id FROM t JOIN log ON t.name = log.k",
             "JOIN in a materialized view",
         ),
         ("SELECT t.id FROM t, log", "JOIN in a materialized view"),
         (
-            "SELECT id, row_number() OVER (ORDER BY a) FROM t",
-            "OVER in a materialized view",
-        ),
-        (
-            "SELECT DISTINCT ON (a) a, b FROM t",
-            "DISTINCT ON in a materialized view",
-        ),
-        (
-            "SELECT a FROM t EXCEPT SELECT b FROM t",
-            "EXCEPT in a materialized view",
-        ),
-        (
-            "SELECT a FROM t INTERSECT SELECT b FROM t",
-            "INTERSECT in a materialized view",
-        ),
-        (
             "SELECT id FROM t WHERE a IN (SELECT b FROM t)",
             "a subquery in a materialized view",
-        ),
-        (
-            "SELECT a, count(*) FROM t GROUP BY ROLLUP (a)",
-            "GROUPING SETS, ROLLUP or CUBE in a materialized view",
         ),
         (
             "SELECT g FROM generate_series(1, 3) g",
