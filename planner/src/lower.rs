@@ -278,15 +278,18 @@ fn projected(input: Lowered, exprs: &[Expr], from: &DFSchema, schema: &Schema) -
         .fields()
         .iter()
         .zip(&bound_exprs)
-        .map(
-            |(field, expr)| match field.name().starts_with(UNNEST_PREFIX) {
-                true => field
-                    .as_ref()
-                    .clone()
-                    .with_name(format!("unnest({})", describe(&expr.logical))),
-                false => field.as_ref().clone(),
-            },
-        )
+        .zip(exprs)
+        .map(|((field, bound), expr)| {
+            let field = field.as_ref().clone();
+            match expr {
+                _ if field.name().starts_with(UNNEST_PREFIX) => {
+                    field.with_name(format!("unnest({})", describe(&bound.logical)))
+                }
+                // goes by the name that it has here
+                Expr::Column(_) => field.with_name(describe(&bound.logical)),
+                _ => field,
+            }
+        })
         .collect();
     let known = &input.node.properties;
     let (properties, lineage) =
@@ -374,8 +377,9 @@ fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 fn is_identity(exprs: &[Expr], schema: &Schema, from: &DFSchema, names: &Schema) -> bool {
     exprs.len() == names.fields().len()
         && exprs.iter().enumerate().all(|(i, expr)| {
-            column_index(properties::unaliased(expr), from) == Some(i)
-                && schema.field(i).name() == names.field(i).name()
+            let is_renamed =
+                matches!(expr, Expr::Alias(_)) && schema.field(i).name() != names.field(i).name();
+            column_index(properties::unaliased(expr), from) == Some(i) && !is_renamed
         })
 }
 

@@ -12,7 +12,7 @@ use datafusion::prelude::SessionConfig;
 
 use crate::functions;
 use crate::rewrite::checked::CheckedEvaluation;
-use crate::rewrite::first_rows::LimitWithTies;
+use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
 use crate::rewrite::grouping_columns::GroupingColumns;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::pg_types::PostgresTyping;
@@ -71,6 +71,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(SessionZone),
         Arc::new(CheckedEvaluation),
         Arc::new(GuardFallible),
+        Arc::new(DistinctOnAsPlace),
     ]
 }
 

@@ -223,6 +223,9 @@ impl Script<'_> {
     fn compare_batch(&self, case: &Case) {
         let theirs = self.oracle.rows(&format!("SELECT * FROM {}", case.view));
         let ours = self.rivermark.run(&case.query.sql);
+        if ours.as_ref().is_err_and(is_known_of_batch) {
+            return;
+        }
         let ours = ours
             .unwrap_or_else(|e| panic!("Rivermark, batch: {e}\n{}", self.text(&case.query.sql)));
         if let Some(difference) = difference(&theirs, &ours.rows) {
@@ -259,6 +262,12 @@ impl Script<'_> {
             case.query.oracle_sql
         )
     }
+}
+
+/// DataFusion finds its own plan wanting when a window function sorts by a column that is constant in each branch of a
+/// UNION; documented in docs/limits.md.
+fn is_known_of_batch(error: &SqlError) -> bool {
+    error.message.contains("SortPreservingMergeExec")
 }
 
 fn make_cases(number: usize, tables: &[Table], random: &mut Random) -> Vec<Case> {

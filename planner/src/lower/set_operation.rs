@@ -1,5 +1,8 @@
 //! Lowers EXCEPT and INTERSECT, with and without ALL.
 
+use std::sync::Arc;
+
+use arrow::datatypes::{Field, Schema};
 use datafusion::logical_expr::Extension;
 
 use super::{Lowered, Lowering, node_of};
@@ -22,8 +25,17 @@ impl Lowering<'_> {
 
     fn set_operation(&mut self, node: &SetOperationNode) -> Result<Lowered> {
         let inputs = [self.lower(&node.left)?, self.lower(&node.right)?];
-        let schema = super::schema_of(&node.left);
-        let columns = schema.fields().len();
+        // What one side never is the other may be.
+        let left = node.left.schema().fields().iter();
+        let fields: Vec<Field> = left
+            .zip(node.right.schema().fields())
+            .map(|(left, right)| {
+                let is_nullable = left.is_nullable() || right.is_nullable();
+                left.as_ref().clone().with_nullable(is_nullable)
+            })
+            .collect();
+        let columns = fields.len();
+        let schema = Arc::new(Schema::new(fields));
         if columns == 0 {
             return Err(PlanError::Unsupported {
                 feature: "EXCEPT or INTERSECT of no columns in a materialized view".to_string(),

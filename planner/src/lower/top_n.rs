@@ -116,7 +116,15 @@ impl Lowering<'_> {
                 .unwrap_or(true)
         };
         let is_numbered = exprs.iter().chain(&ranked.rest).any(is_used);
-        let number = is_numbered.then(|| window.schema.field(place).as_ref().clone());
+        let number = is_numbered.then(|| {
+            let name = match ranked.counting {
+                Counting::Rows => "row_number()",
+                Counting::Ties => "rank()",
+                Counting::Values => "dense_rank()",
+            };
+            let field = window.schema.field(place);
+            field.as_ref().clone().with_name(name)
+        });
         let limit = TopLimit {
             skip: 0,
             fetch: Some(ranked.fetch),

@@ -3,8 +3,8 @@
 //! - `FETCH FIRST n ROWS ONLY` is `LIMIT n`, on the AST.
 //! - `FETCH FIRST n ROWS WITH TIES` becomes `LIMIT rm_with_ties(n)` there, and over the sort of the logical plan, where
 //!   the order is known, `rank() OVER (ORDER BY …) <= offset + n AND row_number() OVER (…) > offset`.
-//! - `DISTINCT ON (k) … ORDER BY k, o` becomes `row_number() OVER (PARTITION BY k ORDER BY o) = 1` in views.
-//!   (DataFusion makes one aggregate `first_value(… ORDER BY o)` of every column.)
+//! - `DISTINCT ON (k) … ORDER BY k, o` becomes `row_number() OVER (PARTITION BY k ORDER BY o) = 1`. (DataFusion
+//!   makes an aggregate `first_value(… ORDER BY o)` of every column, and panics if a column is in `o` twice.)
 
 use std::sync::Arc;
 
@@ -197,15 +197,24 @@ fn with_ties(input: &LogicalPlan, skip: u64, fetch: u64) -> Result<LogicalPlan> 
     }
 }
 
-/// Rewrites DISTINCT ON in a view's plan, which is analysed.
-pub fn distinct_on_as_rank(plan: LogicalPlan) -> Result<LogicalPlan> {
-    let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
-        LogicalPlan::Distinct(Distinct::On(distinct)) => {
-            Ok(Transformed::yes(first_of_each(distinct)?))
-        }
-        other => Ok(Transformed::no(other)),
-    })?;
-    Ok(rewritten.data)
+/// Analyzer rule: DISTINCT ON as a row's place. Runs after coercion.
+#[derive(Debug, Default)]
+pub struct DistinctOnAsPlace;
+
+impl AnalyzerRule for DistinctOnAsPlace {
+    fn name(&self) -> &str {
+        "distinct_on_as_place"
+    }
+
+    fn analyze(&self, plan: LogicalPlan, _config: &ConfigOptions) -> Result<LogicalPlan> {
+        let rewritten = plan.transform_up_with_subqueries(|plan| match plan {
+            LogicalPlan::Distinct(Distinct::On(distinct)) => {
+                Ok(Transformed::yes(first_of_each(distinct)?))
+            }
+            other => Ok(Transformed::no(other)),
+        })?;
+        Ok(rewritten.data)
+    }
 }
 
 fn first_of_each(distinct: DistinctOn) -> Result<LogicalPlan> {

@@ -34,6 +34,14 @@ pub(super) fn names(columns: &[Column]) -> Vec<String> {
     columns.iter().map(|c| c.name.clone()).collect()
 }
 
+/// A name that no column has.
+pub(super) fn free_name(columns: &[Column], start: &str) -> String {
+    (0..)
+        .map(|i| format!("{start}{i}"))
+        .find(|name| columns.iter().all(|c| c.name != *name))
+        .expect("there are more names than columns")
+}
+
 /// A few columns to sort by, in random directions.
 pub(super) fn keys(columns: &[Column], most: usize, random: &mut Random) -> Vec<String> {
     let mut keys = Vec::new();
@@ -118,22 +126,23 @@ pub(super) fn ranked(relation: Relation, random: &mut Random) -> Query {
             .map_or("1".into(), |c| c.name.clone()),
     };
     let over = format!("{}ORDER BY {order}", partition(&columns, random));
+    let place = free_name(&columns, "place");
     let list = format!(
-        "{}, {function}() OVER ({over}) AS place",
+        "{}, {function}() OVER ({over}) AS {place}",
         names(&columns).join(", ")
     );
     let inner = Relation::subquery(relation.select(&list, "", columns.clone()));
     if random.random_bool(0.5) {
         columns.push(Column {
-            name: "place".into(),
+            name: place.clone(),
             ty: Type::Big,
         });
     }
     let bound = match random.random_range(0..4) {
-        0 => "place = 2".to_string(),
-        1 => "place < 3".to_string(),
-        2 => "place BETWEEN 2 AND 4".to_string(),
-        _ => format!("place <= {}", random.random_range(1..4)),
+        0 => format!("{place} = 2"),
+        1 => format!("{place} < 3"),
+        2 => format!("{place} BETWEEN 2 AND 4"),
+        _ => format!("{place} <= {}", random.random_range(1..4)),
     };
     inner.select(
         &names(&columns).join(", "),

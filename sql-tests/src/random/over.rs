@@ -5,7 +5,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::expression::column;
-use super::first_rows::{comparable, names, partition, total_order};
+use super::first_rows::{comparable, free_name, names, partition, total_order};
 use super::query::Relation;
 use super::{Column, Query, Random, Type};
 
@@ -16,13 +16,11 @@ pub(super) fn over(relation: Relation, random: &mut Random) -> Query {
     let mut relation = comparable(relation, random);
     let mut columns = relation.columns.clone();
     let mut list = names(&columns);
-    for i in 0..random.random_range(1..=3) {
+    for _ in 0..random.random_range(1..=3) {
         let (call, ty) = window_function(&mut relation, random);
-        list.push(format!("{call} AS w{i}"));
-        columns.push(Column {
-            name: format!("w{i}"),
-            ty,
-        });
+        let name = free_name(&columns, "w");
+        list.push(format!("{call} AS {name}"));
+        columns.push(Column { name, ty });
     }
     relation.select(&list.join(", "), "", columns)
 }
