@@ -186,12 +186,18 @@ pub fn changes(
     table: &mut StateTable,
     mut is_wanted: impl FnMut(&[u8], &[u8], usize) -> bool,
 ) -> Result<Vec<GroupChanges>> {
-    let mut order: Vec<(usize, usize)> = pushed
+    let key = |&(part, row): &(usize, usize)| pushed[part].keys.get(row);
+    let rows = pushed
         .iter()
         .enumerate()
-        .flat_map(|(part, p)| (0..p.weights.len()).map(move |row| (part, row)))
+        .flat_map(|(part, p)| (0..p.weights.len()).map(move |row| (part, row)));
+    let mut order: Vec<(usize, usize)> = rows
+        .filter(|at| {
+            let (group_len, order_len) = pushed[at.0].parts[at.1];
+            let (group, rest) = key(at).split_at(group_len as usize);
+            is_wanted(group, rest, order_len as usize)
+        })
         .collect();
-    let key = |&(part, row): &(usize, usize)| pushed[part].keys.get(row);
     order.sort_unstable_by(|a, b| key(a).cmp(key(b)));
     let mut net: Vec<((usize, usize), i64)> = Vec::new();
     for at in order {
@@ -201,11 +207,7 @@ pub fn changes(
             _ => net.push((at, weight)),
         }
     }
-    net.retain(|(at, sum)| {
-        let (group_len, order_len) = pushed[at.0].parts[at.1];
-        let (group, rest) = key(at).split_at(group_len as usize);
-        *sum != 0 && is_wanted(group, rest, order_len as usize)
-    });
+    net.retain(|(_, sum)| *sum != 0);
     let keys: Keys = net.iter().map(|(at, _)| key(at)).collect();
     let stored = table.get_many(&keys)?;
     let mut groups: Vec<GroupChanges> = Vec::new();

@@ -18,6 +18,7 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::simplify_expressions::SimplifyExpressions;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
+use crate::rewrite::first_rows::without_served_orders;
 use crate::rewrite::guard::GuardedPushDownFilter;
 use crate::rewrite::set_operation::capture_set_operations;
 
@@ -26,7 +27,7 @@ pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan
     let analyzed = state
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
-    let analyzed = capture_set_operations(analyzed)?;
+    let analyzed = capture_set_operations(without_served_orders(analyzed)?)?;
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(SimplifyExpressions::new()),

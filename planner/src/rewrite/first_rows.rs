@@ -181,17 +181,8 @@ fn with_ties(input: &LogicalPlan, skip: u64, fetch: u64) -> Result<LogicalPlan> 
                 kept = kept.and(named(ROW).gt(lit(skip as i64)));
             }
             let first = ranked(&sort.input, places, kept)?;
-            let sorted = LogicalPlan::Sort(Sort {
-                expr: sort.expr.clone(),
-                input: Arc::new(all_columns(&sort.input, first)?),
-                fetch: None,
-            });
-            // Says to the streaming plan that this order has served its purpose.
-            Ok(LogicalPlan::Limit(Limit {
-                skip: None,
-                fetch: None,
-                input: Arc::new(sorted),
-            }))
+            let first = all_columns(&sort.input, first)?;
+            Ok(served(sort.expr.clone(), first))
         }
         _ => plan_err!("WITH TIES cannot be specified without ORDER BY clause"),
     }
@@ -225,18 +216,50 @@ fn first_of_each(distinct: DistinctOn) -> Result<LogicalPlan> {
         input,
         schema,
     } = distinct;
-    let order: Vec<SortExpr> = sort_expr
-        .unwrap_or_default()
-        .into_iter()
-        .filter(|sort| !on_expr.contains(&sort.expr))
-        .collect();
+    let mut by_key = sort_expr.unwrap_or_default();
+    let order: Vec<SortExpr> = by_key.split_off(on_expr.len().min(by_key.len()));
     let place = row_number().partition_by(on_expr).order_by(order).build()?;
-    let first = ranked(&input, vec![place.alias(ROW)], named(ROW).lt_eq(lit(1_u64)))?;
+    let mut first = ranked(
+        &input,
+        vec![place.alias(ROW)],
+        named(ROW).lt_eq(lit(1_u64)),
+    )?;
+    if !by_key.is_empty() {
+        first = served(by_key, first);
+    }
     Ok(LogicalPlan::Projection(Projection::try_new_with_schema(
         select_expr,
         Arc::new(first),
         schema,
     )?))
+}
+
+/// `plan` in an order that a query shows, and that has served its purpose for a view.
+fn served(expr: Vec<SortExpr>, plan: LogicalPlan) -> LogicalPlan {
+    LogicalPlan::Limit(Limit {
+        skip: None,
+        fetch: None,
+        input: Arc::new(LogicalPlan::Sort(Sort {
+            expr,
+            input: Arc::new(plan),
+            fetch: None,
+        })),
+    })
+}
+
+/// A view's plan without the orders that the rules here have made.
+pub fn without_served_orders(plan: LogicalPlan) -> Result<LogicalPlan> {
+    let rewritten = plan.transform_up_with_subqueries(|plan| {
+        if let LogicalPlan::Limit(limit) = &plan
+            && limit.skip.is_none()
+            && limit.fetch.is_none()
+            && let LogicalPlan::Sort(sort) = limit.input.as_ref()
+        {
+            return Ok(Transformed::yes(sort.input.as_ref().clone()));
+        }
+        Ok(Transformed::no(plan))
+    })?;
+    Ok(rewritten.data)
 }
 
 fn named(place: &str) -> Expr {
