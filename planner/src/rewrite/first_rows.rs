@@ -219,11 +219,7 @@ fn first_of_each(distinct: DistinctOn) -> Result<LogicalPlan> {
     let mut by_key = sort_expr.unwrap_or_default();
     let order: Vec<SortExpr> = by_key.split_off(on_expr.len().min(by_key.len()));
     let place = row_number().partition_by(on_expr).order_by(order).build()?;
-    let mut first = ranked(
-        &input,
-        vec![place.alias(ROW)],
-        named(ROW).lt_eq(lit(1_u64)),
-    )?;
+    let mut first = ranked(&input, vec![place.alias(ROW)], named(ROW).lt_eq(lit(1_u64)))?;
     if !by_key.is_empty() {
         first = served(by_key, first);
     }

@@ -67,13 +67,17 @@ fn with_columns(aggregate: Aggregate) -> Result<Transformed<LogicalPlan>> {
         .into_iter()
         .map(replaced)
         .collect::<Result<Vec<_>>>()?;
-    let is_grouping = |expr: &Expr| {
-        matches!(unaliased(expr), Expr::AggregateFunction(call) if call.func.name() == "grouping")
-    };
+    let is_grouping = |expr: &Expr| matches!(unaliased(expr), Expr::AggregateFunction(call) if call.func.name() == "grouping");
     let aggr_expr = aggregate
         .aggr_expr
         .into_iter()
-        .map(|expr| if is_grouping(&expr) { replaced(expr) } else { Ok(expr) })
+        .map(|expr| {
+            if is_grouping(&expr) {
+                replaced(expr)
+            } else {
+                Ok(expr)
+            }
+        })
         .collect::<Result<Vec<_>>>()?;
     let input = Arc::new(LogicalPlan::Projection(input));
     let aggregate = Aggregate::try_new(input, group_expr, aggr_expr)?;
