@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::{DFSchema, ScalarValue};
+use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
@@ -31,6 +31,8 @@ impl Lowering<'_> {
         let mut lowered = self.lower(&window.input)?;
         let from = window.input.schema();
         let width = from.fields().len();
+        // Rows of which only the number is wanted have a constant column that DataFusion does not know.
+        let unknown = lowered.node.schema.fields().len() - width;
         let mut groups: Vec<Group<'_>> = Vec::new();
         for (place, expr) in window.window_expr.iter().enumerate() {
             let Expr::WindowFunction(function) = unaliased(expr) else {
@@ -56,32 +58,50 @@ impl Lowering<'_> {
                 .collect();
             lowered = one_over(lowered, from, params, functions, &fields)?;
         }
-        if places.is_sorted() {
+        if places.is_sorted() && unknown == 0 {
             return Ok(lowered);
         }
         // Results of the first operator come first, wherever they were written.
-        let columns: Vec<Expr> = (0..width + places.len())
-            .map(|column| match column.checked_sub(width) {
-                None => column,
-                Some(place) => width + places.iter().position(|p| *p == place).unwrap_or(place),
-            })
-            .map(|index| Expr::Column(lowered_column(&lowered, index)))
-            .collect();
-        let of = numbered(&lowered.node.schema)?;
-        super::projected(lowered, &columns, &of, window.schema.as_arrow())
+        let results = (0..places.len()).map(|place| {
+            let found = places.iter().position(|p| *p == place);
+            width + unknown + found.unwrap_or(place)
+        });
+        picked(lowered, (0..width).chain(results), window.schema.as_arrow())
     }
 }
 
-/// A name by which a column of `lowered` can be told from others that are called alike.
-fn lowered_column(_lowered: &Lowered, index: usize) -> datafusion::common::Column {
-    datafusion::common::Column::new_unqualified(format!("c{index}"))
+/// The columns at these places, called as in `schema`.
+pub(super) fn picked(
+    input: Lowered,
+    places: impl Iterator<Item = usize>,
+    schema: &Schema,
+) -> Result<Lowered> {
+    let columns: Vec<Expr> = places
+        .map(|index| Expr::Column(Column::new_unqualified(name_of(index))))
+        .collect();
+    let of = numbered(&input.node.schema)?;
+    let names: Vec<String> = columns
+        .iter()
+        .filter_map(|column| column_index(column, &of))
+        .map(|index| input.node.schema.field(index).name().clone())
+        .collect();
+    let fields = schema.fields().iter().zip(names);
+    let fields: Vec<Field> = fields
+        .map(|(field, name)| field.as_ref().clone().with_name(name))
+        .collect();
+    super::projected(input, &columns, &of, &Schema::new(fields))
 }
 
-/// The columns as [`lowered_column`] calls them.
+/// A name by which the column at `index` can be told from others that are called alike.
+fn name_of(index: usize) -> String {
+    format!("c{index}")
+}
+
+/// The columns as [`name_of`] calls them.
 fn numbered(schema: &Schema) -> Result<DFSchema> {
     let fields = schema.fields().iter().enumerate();
     let fields: Vec<Field> = fields
-        .map(|(i, f)| f.as_ref().clone().with_name(format!("c{i}")))
+        .map(|(index, field)| field.as_ref().clone().with_name(name_of(index)))
         .collect();
     DFSchema::try_from(Schema::new(fields)).map_err(internal)
 }

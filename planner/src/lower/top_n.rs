@@ -16,6 +16,7 @@ use datafusion::logical_expr::{
     Window, WindowFunctionDefinition,
 };
 
+use super::over::picked;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of};
 use crate::describe::list;
 use crate::error::{PlanError, Result};
@@ -134,6 +135,12 @@ impl Lowering<'_> {
         let (partition_by, order_by) = (&ranked.params.partition_by, &ranked.params.order_by);
         let from = window.input.schema();
         let mut lowered = self.top_n(input, from, partition_by, order_by, limit)?;
+        let columns = lowered.node.schema.fields().len();
+        if is_numbered && columns > place + 1 {
+            // a constant column, of rows of which only the number was wanted
+            let kept = (0..place).chain([columns - 1]);
+            lowered = picked(lowered, kept, window.schema.as_arrow())?;
+        }
         if let Some(rest) = &ranked.rest {
             let predicate = bound(rest, &window.schema, &lowered.node.schema)?;
             lowered = super::filtered(lowered, predicate);
