@@ -70,7 +70,7 @@ impl Lowering<'_> {
     }
 }
 
-/// The columns at these places, called as in `schema`.
+/// The columns at these places, typed as in `schema`.
 pub(super) fn picked(
     input: Lowered,
     places: impl Iterator<Item = usize>,
@@ -80,16 +80,7 @@ pub(super) fn picked(
         .map(|index| Expr::Column(Column::new_unqualified(name_of(index))))
         .collect();
     let of = numbered(&input.node.schema)?;
-    let names: Vec<String> = columns
-        .iter()
-        .filter_map(|column| column_index(column, &of))
-        .map(|index| input.node.schema.field(index).name().clone())
-        .collect();
-    let fields = schema.fields().iter().zip(names);
-    let fields: Vec<Field> = fields
-        .map(|(field, name)| field.as_ref().clone().with_name(name))
-        .collect();
-    super::projected(input, &columns, &of, &Schema::new(fields))
+    super::projected(input, &columns, &of, schema)
 }
 
 /// A name by which the column at `index` can be told from others that are called alike.
