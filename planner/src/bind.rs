@@ -94,6 +94,11 @@ impl<'a> Binder<'a> {
         qualify(query, self.relations, Mode::Expand, self.text)
     }
 
+    /// The query as it is bound for a materialized view: as [`Self::expand`], but for what streams do in their own way.
+    pub fn expand_for_stream(&self, query: &ast::Query) -> Result<Qualified> {
+        qualify(query, self.relations, Mode::ExpandForStream, self.text)
+    }
+
     /// Binds a query.
     pub fn bind_query(&self, query: &ast::Query) -> Result<BoundQuery> {
         self.bind_expanded(self.expand(query)?)

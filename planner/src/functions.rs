@@ -13,6 +13,7 @@ use std::sync::Arc;
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::plan::AggregateStrategy;
+use crate::rewrite::first_rows::WithTies;
 
 pub use bytea::{Bytea, parse_bytea};
 pub use checked_arithmetic::CheckedArithmetic;
@@ -34,6 +35,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(Bytea::default())),
         Arc::new(ScalarUDF::from(IntervalOfText::default())),
         Arc::new(ScalarUDF::from(Single::default())),
+        Arc::new(ScalarUDF::from(WithTies::default())),
     ]);
     all
 }
@@ -125,7 +127,7 @@ mod tests {
 
     use super::*;
 
-    /// `grouping` exists only with grouping sets, which views refuse.
+    /// `grouping` is computed of a grouping set's number, not aggregated.
     #[test]
     fn every_aggregate_has_a_strategy() {
         assert!(AGGREGATES.is_sorted_by_key(|(name, _)| name));

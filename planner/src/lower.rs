@@ -3,7 +3,11 @@
 
 mod aggregate;
 mod join;
+mod grouping_sets;
 mod optimize;
+mod over;
+mod set_operation;
+mod top_n;
 mod view;
 
 #[cfg(test)]
@@ -29,6 +33,8 @@ use crate::error::{PlanError, Result};
 use crate::plan::{BoundExpr, PlanNode, PlanOp, Properties};
 use crate::properties::{self, Lineage};
 
+use top_n::Ranked;
+
 pub use view::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 
 /// A node with what lowering knows of its output.
@@ -49,17 +55,19 @@ impl Lowering<'_> {
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => self.project(projection),
             LogicalPlan::Filter(filter) => {
-                let Lowered { node, lineage } = self.lower(&filter.input)?;
-                let predicate = bound(&filter.predicate, filter.input.schema(), &node.schema)?;
-                let (schema, properties) = (Arc::clone(&node.schema), node.properties.clone());
-                let op = PlanOp::Filter { predicate };
-                Ok(Lowered {
-                    node: node_of(op, vec![node], schema, properties),
-                    lineage,
-                })
+                if let Some(ranked) = Ranked::of(filter)? {
+                    return self.ranked(&ranked, filter);
+                }
+                let input = self.lower(&filter.input)?;
+                let from = filter.input.schema();
+                let predicate = bound(&filter.predicate, from, &input.node.schema)?;
+                Ok(filtered(input, predicate))
             }
+            LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Extension(extension) => self.extension(extension),
             LogicalPlan::Union(union) => self.union(&union.inputs, schema_of(plan)),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
             LogicalPlan::Join(join) => self.join(join),
@@ -147,50 +155,14 @@ impl Lowering<'_> {
     }
 
     fn project(&mut self, projection: &Projection) -> Result<Lowered> {
+        if let LogicalPlan::Filter(filter) = &*projection.input
+            && let Some(ranked) = Ranked::of(filter)?
+        {
+            return self.project_ranked(projection, &ranked);
+        }
         let input = self.lower(&projection.input)?;
-        let from = projection.input.schema();
-        if is_identity(projection, from, &input.node.schema) {
-            return Ok(input);
-        }
-        if projection.expr.is_empty() {
-            return counted(input);
-        }
-        let exprs = projection
-            .expr
-            .iter()
-            .map(|expr| bound(expr, from, &input.node.schema))
-            .collect::<Result<Vec<_>>>()?;
-        let fields: Vec<Field> = projection
-            .schema
-            .fields()
-            .iter()
-            .zip(&exprs)
-            .map(
-                |(field, expr)| match field.name().starts_with(UNNEST_PREFIX) {
-                    true => field
-                        .as_ref()
-                        .clone()
-                        .with_name(format!("unnest({})", describe(&expr.logical))),
-                    false => field.as_ref().clone(),
-                },
-            )
-            .collect();
-        let (properties, lineage) = properties::of_project(
-            &projection.expr,
-            &input.node.properties,
-            &input.lineage,
-            &|expr| column_index(expr, from),
-        );
-        let schema = Arc::new(Schema::new(fields));
-        Ok(Lowered {
-            node: node_of(
-                PlanOp::Project { exprs },
-                vec![input.node],
-                schema,
-                properties,
-            ),
-            lineage,
-        })
+        let (from, schema) = (projection.input.schema(), projection.schema.as_arrow());
+        projected(input, &projection.expr, from, schema)
     }
 
     /// Rows that occur, once each.
@@ -283,6 +255,57 @@ impl Lowering<'_> {
     }
 }
 
+/// The rows of `input` for which `predicate` is true.
+fn filtered(input: Lowered, predicate: BoundExpr) -> Lowered {
+    let Lowered { node, lineage } = input;
+    let (schema, properties) = (Arc::clone(&node.schema), node.properties.clone());
+    let op = PlanOp::Filter { predicate };
+    Lowered {
+        node: node_of(op, vec![node], schema, properties),
+        lineage,
+    }
+}
+
+/// `exprs` of each row of `input`, whose columns DataFusion knows as `from`; the output's as `schema`.
+fn projected(input: Lowered, exprs: &[Expr], from: &DFSchema, schema: &Schema) -> Result<Lowered> {
+    if is_identity(exprs, schema, from, &input.node.schema) {
+        return Ok(input);
+    }
+    if exprs.is_empty() {
+        return counted(input);
+    }
+    let bound_exprs = exprs
+        .iter()
+        .map(|expr| bound(expr, from, &input.node.schema))
+        .collect::<Result<Vec<_>>>()?;
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .zip(&bound_exprs)
+        .zip(exprs)
+        .map(|((field, bound), expr)| {
+            let field = field.as_ref().clone();
+            match expr {
+                _ if field.name().starts_with(UNNEST_PREFIX) => {
+                    field.with_name(format!("unnest({})", describe(&bound.logical)))
+                }
+                // goes by the name that it has here
+                Expr::Column(_) => field.with_name(describe(&bound.logical)),
+                _ => field,
+            }
+        })
+        .collect();
+    let known = &input.node.properties;
+    let (properties, lineage) =
+        properties::of_project(exprs, known, &input.lineage, &|e| column_index(e, from));
+    let op = PlanOp::Project { exprs: bound_exprs };
+    let schema = Arc::new(Schema::new(fields));
+    Ok(Lowered {
+        node: node_of(op, vec![input.node], schema, properties),
+        lineage,
+    })
+}
+
 fn node_of(
     op: PlanOp,
     inputs: Vec<PlanNode>,
@@ -358,11 +381,12 @@ fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 }
 
 /// A projection that neither computes nor renames nor reorders.
-fn is_identity(projection: &Projection, from: &DFSchema, names: &Schema) -> bool {
-    projection.expr.len() == names.fields().len()
-        && projection.expr.iter().enumerate().all(|(i, expr)| {
-            column_index(properties::unaliased(expr), from) == Some(i)
-                && projection.schema.field(i).name() == names.field(i).name()
+fn is_identity(exprs: &[Expr], schema: &Schema, from: &DFSchema, names: &Schema) -> bool {
+    exprs.len() == names.fields().len()
+        && exprs.iter().enumerate().all(|(i, expr)| {
+            let is_renamed =
+                matches!(expr, Expr::Alias(_)) && schema.field(i).name() != names.field(i).name();
+            column_index(properties::unaliased(expr), from) == Some(i) && !is_renamed
         })
 }
 
@@ -395,12 +419,10 @@ fn constant_rows(values: &Values) -> Result<RecordBatch> {
 /// Nodes that the check of the query's text should have refused already, and those that no query gives.
 fn refused_node(plan: &LogicalPlan) -> PlanError {
     let (feature, hint) = match plan {
-        LogicalPlan::Window(_) => ("OVER", "compute it in the query that reads the view"),
-        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
-            ("LIMIT", "put it into the query that reads the view")
-        }
-        LogicalPlan::Distinct(_) => ("DISTINCT ON", "use GROUP BY with first_value(x ORDER BY y)"),
-        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "store the closure in a table"),
+        LogicalPlan::RecursiveQuery(_) => (
+            "WITH RECURSIVE",
+            "a view can not read itself; store the closure in a table and extend it by statements",
+        ),
         LogicalPlan::Subquery(_) => ("a subquery", "make it a view of its own"),
         other => {
             return PlanError::Internal(format!("no streaming operator for {}", other.display()));

@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, Operator};
 
 use crate::catalog::{ColumnDef, Format, Object, ObjectKind, WatermarkDef};
 use crate::functions::{CumulateEnds, WindowStart, WindowStarts};
-use crate::plan::{JoinKind, Properties};
+use crate::plan::{JoinKind, Properties, SetOperation};
 
 /// What lowering knows of a node's output beyond [`Properties`].
 #[derive(Debug, Clone, Default)]
@@ -164,6 +164,26 @@ pub fn of_union(inputs: &[(&Properties, &Lineage)], columns: usize) -> (Properti
     )
 }
 
+/// EXCEPT and INTERSECT of two inputs with `columns` columns.
+pub fn of_set_operation(
+    operation: SetOperation,
+    inputs: &[(&Properties, &Lineage)],
+    columns: usize,
+) -> (Properties, Lineage) {
+    let (mut properties, lineage) = of_union(inputs, columns);
+    let is_set = match operation {
+        SetOperation::Except | SetOperation::Intersect => true,
+        SetOperation::ExceptAll | SetOperation::IntersectAll => false,
+    };
+    // what comes in on the right takes rows away, or adds some
+    properties.append_only &= match operation {
+        SetOperation::Except | SetOperation::ExceptAll => false,
+        SetOperation::Intersect | SetOperation::IntersectAll => true,
+    };
+    properties.stream_key = is_set.then(|| (0..columns).collect());
+    (properties, lineage)
+}
+
 /// Groups. `keys` are the group columns' properties as if projected, `calls` how many aggregates follow.
 pub fn of_aggregate(
     keys: (Properties, Lineage),
@@ -276,6 +296,83 @@ fn pair_key(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> Option
         (Some(left), Some(right)) => Some([left, right].concat()),
         _ => None,
     }
+}
+
+/// The first rows of each group. `partition_by` are the columns to group by, as far as they are plain ones.
+pub fn of_top_n(
+    input: &Properties,
+    lineage: &Lineage,
+    partition_by: &[Option<usize>],
+    limit: TopNLimit,
+) -> (Properties, Lineage) {
+    let columns = lineage.windowed.len();
+    let partition: Option<Vec<usize>> = partition_by.iter().copied().collect();
+    let stream_key = match partition {
+        Some(key) if limit.keeps_one_row => Some(key),
+        Some(mut key) if limit.is_numbered && limit.is_unique => {
+            key.push(columns);
+            Some(key)
+        }
+        _ => input.stream_key.clone(),
+    };
+    let properties = Properties {
+        append_only: false,
+        stream_key,
+        watermark_columns: input
+            .watermark_columns
+            .iter()
+            .copied()
+            .filter(|c| partition_by.contains(&Some(*c)))
+            .collect(),
+        grows: Vec::new(),
+    };
+    let mut lineage = lineage.clone();
+    if limit.is_numbered {
+        lineage.windowed.push(false);
+    }
+    if limit.is_bounded && partition_by.is_empty() {
+        // what is shown does not grow, however much comes in
+        lineage.unbounded.clear();
+    }
+    (properties, lineage)
+}
+
+/// `calls` window functions over partitions. `partition_by` are the columns, as far as they are plain ones.
+pub fn of_over(
+    input: &Properties,
+    lineage: &Lineage,
+    partition_by: &[Option<usize>],
+    calls: usize,
+) -> (Properties, Lineage) {
+    let properties = Properties {
+        append_only: false,
+        stream_key: input.stream_key.clone(),
+        watermark_columns: input
+            .watermark_columns
+            .iter()
+            .copied()
+            .filter(|c| partition_by.contains(&Some(*c)))
+            .collect(),
+        grows: Vec::new(),
+    };
+    let mut lineage = lineage.clone();
+    lineage
+        .windowed
+        .resize(lineage.windowed.len() + calls, false);
+    (properties, lineage)
+}
+
+/// What matters of a limit for [`of_top_n`].
+#[derive(Debug, Clone, Copy)]
+pub struct TopNLimit {
+    /// There is at most one row per group.
+    pub keeps_one_row: bool,
+    /// There are at most so many rows per group, but for ties.
+    pub is_bounded: bool,
+    /// A column with the row's place follows.
+    pub is_numbered: bool,
+    /// No two rows of a group have the same place.
+    pub is_unique: bool,
 }
 
 /// `expr` without the names around it.

@@ -2,14 +2,17 @@
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`] ([`any_all`]),
 //! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
-//! [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`], [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`].
+//! [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`], [`membership`], [`scalar_subquery`], [`join_keys`],
+//! [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`].
 
 mod aliases;
 mod any_all;
 mod bags;
 pub mod checked;
 pub mod expressions;
+pub mod first_rows;
 pub mod fixed_zone;
+pub mod grouping_columns;
 pub mod guard;
 pub mod join_keys;
 pub mod marks;
@@ -24,5 +27,6 @@ pub mod scope;
 mod select_list;
 pub mod session_zone;
 pub mod simplify;
+pub mod set_operation;
 mod table_functions;
 pub mod volatile;

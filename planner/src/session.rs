@@ -12,6 +12,8 @@ use datafusion::prelude::SessionConfig;
 
 use crate::functions;
 use crate::rewrite::checked::CheckedEvaluation;
+use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
+use crate::rewrite::grouping_columns::GroupingColumns;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
@@ -64,12 +66,15 @@ pub fn session_state(time_zone: &str) -> SessionState {
 
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
+        Arc::new(LimitWithTies),
+        Arc::new(GroupingColumns),
         Arc::new(PostgresTyping),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
         Arc::new(SessionZone),
         Arc::new(CheckedEvaluation),
         Arc::new(GuardFallible),
+        Arc::new(DistinctOnAsPlace),
     ]
 }
 

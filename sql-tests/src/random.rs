@@ -4,6 +4,8 @@
 
 pub mod expression;
 pub mod join;
+mod first_rows;
+mod over;
 pub mod query;
 pub mod table;
 

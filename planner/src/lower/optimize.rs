@@ -22,16 +22,19 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
+use crate::rewrite::first_rows::without_served_orders;
 use crate::rewrite::guard::GuardedPushDownFilter;
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::simplify::Simplify;
+use crate::rewrite::set_operation::capture_set_operations;
 
 /// Analyses and optimises a view's plan.
 pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
     let analyzed = state
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
+    let analyzed = capture_set_operations(without_served_orders(analyzed)?)?;
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(Simplify),

@@ -177,13 +177,15 @@ fn is_total_in(data_type: &DataType) -> bool {
 pub(super) fn is_total_cast(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64,
-        Interval, Null, Timestamp, Utf8,
+        Interval, Null, Timestamp, UInt64, Utf8,
     };
     match (from, to) {
         (from, to) if from == to => true,
         (Null, _) => true,
         (_, Utf8) => !from.is_nested(),
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        // the place of a row in its partition
+        (UInt64, Int64) => true,
         (from, Float32 | Float64) => from.is_numeric(),
         (Boolean, to) => to.is_integer(),
         (Int8, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 3,

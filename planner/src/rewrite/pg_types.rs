@@ -5,18 +5,21 @@
 //! - `numeric` division keeps at least 16 digits after the point.
 //! - `sum(bigint)` and `avg` of integers are `numeric`.
 //! - A regular expression's `.` matches a line break too.
+//! - The place of a row (`row_number()`, `rank()`, …) is `bigint`, `ntile()` an `integer`.
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
     BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::properties::unaliased;
 
 /// Digits after the point that the dividend of a numeric division is given; the quotient has four more.
 const DIVIDEND_SCALE: i8 = 12;
@@ -47,8 +50,10 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));
     let names = NamePreserver::new(&plan);
+    let places = places_of(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
+        let expr = signed_places(expr, &places)?;
         let expr = if narrows_literals {
             narrow_literal(expr)
         } else {
@@ -57,6 +62,51 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         type_expr(expr, &schema).map(|typed| typed.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
+}
+
+/// Columns of a window node below `plan` that DataFusion counts without a sign, with PostgreSQL's type.
+fn places_of(plan: &LogicalPlan) -> Vec<(Column, DataType)> {
+    let inputs = plan.inputs();
+    let [LogicalPlan::Window(window)] = inputs.as_slice() else {
+        return Vec::new();
+    };
+    let columns = window.schema.columns();
+    let computed = columns
+        .into_iter()
+        .zip(window.schema.fields())
+        .skip(window.input.schema().fields().len());
+    computed
+        .zip(&window.window_expr)
+        .filter(|((_, field), _)| *field.data_type() == DataType::UInt64)
+        .map(|((column, _), expr)| {
+            let is_narrow =
+                matches!(unaliased(expr), Expr::WindowFunction(f) if f.fun.name() == "ntile");
+            let data_type = if is_narrow {
+                DataType::Int32
+            } else {
+                DataType::Int64
+            };
+            (column, data_type)
+        })
+        .collect()
+}
+
+/// `expr` with these columns cast to their types.
+fn signed_places(expr: Expr, places: &[(Column, DataType)]) -> Result<Expr> {
+    if places.is_empty() {
+        return Ok(expr);
+    }
+    let signed = expr.transform_up(|part| {
+        let known = match &part {
+            Expr::Column(column) => places.iter().find(|(place, _)| place == column),
+            _ => None,
+        };
+        Ok(match known {
+            Some((_, data_type)) => Transformed::yes(cast(part, data_type.clone())),
+            None => Transformed::no(part),
+        })
+    })?;
+    Ok(signed.data)
 }
 
 /// The columns that the expressions of `plan` may refer to.

@@ -5,24 +5,13 @@ use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
-use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, TableFactor,
-    Visit, Visitor,
-};
+use sqlparser::ast::{Expr, GroupByExpr, Query, Select, TableFactor, Visit, Visitor};
 
 use crate::error::{PlanError, Result};
 
 /// An error if `query`, which is expanded, has a clause that no streaming operator maintains.
 pub fn refuse_unsupported(query: &Query) -> Result<()> {
     match query.visit(&mut Checker) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(refused) => Err(refused.into_error()),
-    }
-}
-
-/// An error if `query`, not yet expanded, subtracts or intersects.
-pub fn refuse_set_operations(query: &Query) -> Result<()> {
-    match set_operations(&query.body) {
         ControlFlow::Continue(()) => Ok(()),
         ControlFlow::Break(refused) => Err(refused.into_error()),
     }
@@ -80,42 +69,21 @@ impl Visitor for Checker {
         if query.with.as_ref().is_some_and(|with| with.recursive) {
             return refuse(
                 "WITH RECURSIVE",
-                "it is not supported yet; store the closure in a table",
-            );
-        }
-        let is_limited = match &query.limit_clause {
-            Some(LimitClause::LimitOffset { limit, offset, .. }) => {
-                limit.is_some() || offset.is_some()
-            }
-            Some(LimitClause::OffsetCommaLimit { .. }) => true,
-            None => false,
-        };
-        if is_limited || query.fetch.is_some() {
-            return refuse(
-                "LIMIT",
-                "it is not supported yet; put ORDER BY and LIMIT into the query that reads the view",
+                "a view can not read itself; store the closure in a table and extend it by statements",
             );
         }
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE", "views are never locked; leave it out");
         }
-        set_operations(&query.body)
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
-        if matches!(select.distinct, Some(Distinct::On(_))) {
-            return refuse(
-                "DISTINCT ON",
-                "it is not supported yet; use GROUP BY with first_value(x ORDER BY y) for each column",
-            );
-        }
-        if !select.named_window.is_empty() || select.qualify.is_some() {
-            return refuse("WINDOW", OVER_HINT);
-        }
         match &select.group_by {
-            GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
-                refuse("GROUP BY ROLLUP or CUBE", GROUPING_HINT)
-            }
+            GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => refuse(
+                "GROUP BY … WITH",
+                "write GROUP BY ROLLUP (…) or GROUP BY CUBE (…)",
+            ),
             GroupByExpr::Expressions(..) | GroupByExpr::All(_) => ControlFlow::Continue(()),
         }
     }
@@ -136,7 +104,6 @@ impl Visitor for Checker {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
-            Expr::Function(function) if function.over.is_some() => refuse("OVER", OVER_HINT),
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
                 if matches!(**right, Expr::Subquery(_)) =>
             {
@@ -145,42 +112,8 @@ impl Visitor for Checker {
                     "it is not supported yet; write IN, or compare with its min() or max()",
                 )
             }
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
-                refuse("GROUPING SETS, ROLLUP or CUBE", GROUPING_HINT)
-            }
             _ => ControlFlow::Continue(()),
         }
-    }
-}
-
-const OVER_HINT: &str =
-    "window functions are not supported yet; compute them in the query that reads the view";
-const GROUPING_HINT: &str =
-    "it is not supported yet; write one SELECT per grouping and combine them with UNION ALL";
-
-fn set_operations(body: &SetExpr) -> ControlFlow<Box<Refused>> {
-    match body {
-        SetExpr::SetOperation {
-            op: SetOperator::Union,
-            left,
-            right,
-            ..
-        } => {
-            set_operations(left)?;
-            set_operations(right)
-        }
-        SetExpr::SetOperation {
-            op: SetOperator::Intersect,
-            ..
-        } => refuse(
-            "INTERSECT",
-            "it is not supported yet; make one view of each side and intersect them in queries",
-        ),
-        SetExpr::SetOperation { .. } => refuse(
-            "EXCEPT",
-            "it is not supported yet; make one view of each side and subtract them in queries",
-        ),
-        _ => ControlFlow::Continue(()),
     }
 }
 
