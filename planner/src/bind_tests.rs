@@ -195,10 +195,7 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT id, a IN (SELECT b FROM t) AS i FROM t ORDER BY 1",
         "id|i\n1|false\n2|false\n3|NULL\n4|false",
     ),
-    (
-        "SELECT id FROM t WHERE 9 NOT IN (SELECT a FROM t)",
-        "id",
-    ),
+    ("SELECT id FROM t WHERE 9 NOT IN (SELECT a FROM t)", "id"),
     (
         "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t u WHERE u.id > t.id + 5) ORDER BY 1",
         "id\n1\n2\n3\n4",

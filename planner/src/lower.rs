@@ -2,8 +2,8 @@
 //! and turns each node of DataFusion's logical plan into the node of an incremental operator.
 
 mod aggregate;
-mod join;
 mod grouping_sets;
+mod join;
 mod optimize;
 mod over;
 mod set_operation;

@@ -235,15 +235,20 @@ impl JoinSide<'_> {
 /// A join.
 pub fn of_join(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> (Properties, Lineage) {
     let is_append_only = left.properties.append_only && right.properties.append_only;
-    let compared = |columns: &[usize], other: &[usize], keys: &JoinSide<'_>, others: &JoinSide<'_>| {
-        let pairs: Vec<_> = keys.keys.iter().zip(&others.keys).collect();
-        let is_bounded = |column: &usize| {
-            pairs.iter().any(|(own, its)| {
-                **own == Some(*column) && its.is_some_and(|its| other.contains(&its))
-            })
+    let compared =
+        |columns: &[usize], other: &[usize], keys: &JoinSide<'_>, others: &JoinSide<'_>| {
+            let pairs: Vec<_> = keys.keys.iter().zip(&others.keys).collect();
+            let is_bounded = |column: &usize| {
+                pairs.iter().any(|(own, its)| {
+                    **own == Some(*column) && its.is_some_and(|its| other.contains(&its))
+                })
+            };
+            columns
+                .iter()
+                .copied()
+                .filter(is_bounded)
+                .collect::<Vec<_>>()
         };
-        columns.iter().copied().filter(is_bounded).collect::<Vec<_>>()
-    };
     let (left_marks, right_marks) = (
         &left.properties.watermark_columns,
         &right.properties.watermark_columns,
@@ -261,10 +266,14 @@ pub fn of_join(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> (Pr
         lineage.windowed.extend(&right.lineage.windowed);
         pair_key(kind, left, right)
     } else {
-        lineage.windowed.resize(left.width + usize::from(kind == JoinKind::Mark), false);
+        lineage
+            .windowed
+            .resize(left.width + usize::from(kind == JoinKind::Mark), false);
         left.properties.stream_key.clone()
     };
-    lineage.unbounded.extend(right.lineage.unbounded.iter().cloned());
+    lineage
+        .unbounded
+        .extend(right.lineage.unbounded.iter().cloned());
     lineage.unbounded.sort();
     lineage.unbounded.dedup();
     let grows = [left, right].into_iter().filter(|side| side.grows()).map(|side| {
@@ -288,8 +297,10 @@ fn pair_key(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> Option
     let of_left = left.properties.stream_key.clone();
     let of_right = right.properties.stream_key.as_ref();
     let of_right = of_right.map(|key| right.shifted(key, left.width));
-    let is_left_enough = matches!(kind, JoinKind::Inner | JoinKind::Left) && right.is_unique_by_key();
-    let is_right_enough = matches!(kind, JoinKind::Inner | JoinKind::Right) && left.is_unique_by_key();
+    let is_left_enough =
+        matches!(kind, JoinKind::Inner | JoinKind::Left) && right.is_unique_by_key();
+    let is_right_enough =
+        matches!(kind, JoinKind::Inner | JoinKind::Right) && left.is_unique_by_key();
     match (of_left, of_right) {
         (Some(left), _) if is_left_enough => Some(left),
         (_, Some(right)) if is_right_enough => Some(right),

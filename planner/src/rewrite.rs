@@ -26,7 +26,7 @@ pub mod scalar_subquery;
 pub mod scope;
 mod select_list;
 pub mod session_zone;
-pub mod simplify;
 pub mod set_operation;
+pub mod simplify;
 mod table_functions;
 pub mod volatile;

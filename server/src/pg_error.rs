@@ -404,14 +404,18 @@ fn evaluation_error(message: String) -> PgError {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return PgError::new(SqlState::DivisionByZero, "division by zero");
     }
+    if lower.contains("more than one row") {
+        return PgError::new(
+            SqlState::CardinalityViolation,
+            "more than one row returned by a subquery used as an expression",
+        );
+    }
     // Arrow says only `Can't cast value` where a number does not fit the type.
     let is_out_of_range = ["overflow", "out of range", "can't cast value"]
         .iter()
         .any(|s| lower.contains(s));
     let state = if is_out_of_range {
         SqlState::NumericValueOutOfRange
-    } else if lower.contains("more than one row") {
-        SqlState::CardinalityViolation
     } else if lower.contains("timestamp") || lower.contains("date") || lower.contains("interval") {
         SqlState::InvalidDatetimeFormat
     } else if lower.contains("cannot cast")

@@ -52,7 +52,9 @@ impl ScalarUDFImpl for Single {
             &arrow::compute::is_null(&args.args[0].to_array(1)?)?,
         )?;
         if is_scalar {
-            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(&value, 0)?));
+            return Ok(ColumnarValue::Scalar(ScalarValue::try_from_array(
+                &value, 0,
+            )?));
         }
         Ok(ColumnarValue::Array(value))
     }

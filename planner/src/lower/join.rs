@@ -26,7 +26,10 @@ impl Lowering<'_> {
         let Some(kind) = kind_of(join) else {
             return self.join(&swapped(join));
         };
-        let (left, right) = (self.side(&join.left, "rm:left")?, self.side(&join.right, "rm:right")?);
+        let (left, right) = (
+            self.side(&join.left, "rm:left")?,
+            self.side(&join.right, "rm:right")?,
+        );
         let both = left.schema.join(&right.schema).map_err(internal)?;
         let pair_names = pair_fields(&left.lowered.node, &right.lowered.node);
         let mut keys = Vec::new();
@@ -52,8 +55,11 @@ impl Lowering<'_> {
                 "write NOT EXISTS",
             ));
         }
-        let (properties, lineage) =
-            properties::of_join(kind, &left.as_input(&keys, true), &right.as_input(&keys, false));
+        let (properties, lineage) = properties::of_join(
+            kind,
+            &left.as_input(&keys, true),
+            &right.as_input(&keys, false),
+        );
         let schema = output_schema(kind, &left.lowered.node, &right.lowered.node, join);
         let widths = (left.width(), right.width());
         let hidden = (left.is_counted, right.is_counted && kind.is_pairing());
@@ -107,8 +113,12 @@ impl Side {
         let plain = |key: &JoinKey| {
             let expr = if is_left { &key.left } else { &key.right };
             // bound expressions are named as the node's columns are, which may occur twice
-            let index = expr.physical.downcast_ref::<datafusion::physical_expr::expressions::Column>();
-            index.map(|column| column.index()).filter(|index| *index < names.fields().len())
+            let index = expr
+                .physical
+                .downcast_ref::<datafusion::physical_expr::expressions::Column>();
+            index
+                .map(|column| column.index())
+                .filter(|index| *index < names.fields().len())
         };
         JoinSide {
             properties: &self.lowered.node.properties,
@@ -144,7 +154,13 @@ fn swapped(join: &Join) -> Join {
     swapped
 }
 
-fn key(left: &Expr, right: &Expr, matches_null: bool, sides: &Side, others: &Side) -> Result<JoinKey> {
+fn key(
+    left: &Expr,
+    right: &Expr,
+    matches_null: bool,
+    sides: &Side,
+    others: &Side,
+) -> Result<JoinKey> {
     let bind = |expr: &Expr, side: &Side| bound(expr, &side.schema, &side.lowered.node.schema);
     let (left, right) = (bind(left, sides)?, bind(right, others)?);
     if left.data_type != right.data_type {
@@ -166,7 +182,12 @@ fn compared<'a>(
     left: &DFSchema,
     right: &DFSchema,
 ) -> Option<(&'a Expr, &'a Expr, bool)> {
-    let Expr::BinaryExpr(BinaryExpr { left: a, op, right: b }) = unaliased(conjunct) else {
+    let Expr::BinaryExpr(BinaryExpr {
+        left: a,
+        op,
+        right: b,
+    }) = unaliased(conjunct)
+    else {
         return None;
     };
     let matches_null = match op {
@@ -229,7 +250,12 @@ fn output_schema(kind: JoinKind, left: &PlanNode, right: &PlanNode, join: &Join)
     let width = left.schema.fields().len();
     let mut fields = match kind.is_pairing() {
         true => pair_fields(left, right),
-        false => left.schema.fields().iter().map(|f| f.as_ref().clone()).collect(),
+        false => left
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone())
+            .collect(),
     };
     for (index, field) in fields.iter_mut().enumerate() {
         let can_lack = match kind {
@@ -264,7 +290,14 @@ fn without_counted(
         return super::counted(joined);
     }
     let names: Vec<Field> = (0..all)
-        .map(|index| joined.node.schema.field(index).clone().with_name(format!("c{index}")))
+        .map(|index| {
+            joined
+                .node
+                .schema
+                .field(index)
+                .clone()
+                .with_name(format!("c{index}"))
+        })
         .collect();
     let from = DFSchema::try_from(Schema::new(names)).map_err(internal)?;
     let columns: Vec<Expr> = from.columns().into_iter().map(Expr::Column).collect();
@@ -285,7 +318,12 @@ fn without_counted(
     );
     let op = PlanOp::Project { exprs };
     Ok(Lowered {
-        node: node_of(op, vec![joined.node], Arc::new(Schema::new(fields)), properties),
+        node: node_of(
+            op,
+            vec![joined.node],
+            Arc::new(Schema::new(fields)),
+            properties,
+        ),
         lineage,
     })
 }

@@ -26,8 +26,8 @@ use crate::rewrite::first_rows::without_served_orders;
 use crate::rewrite::guard::GuardedPushDownFilter;
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
-use crate::rewrite::simplify::Simplify;
 use crate::rewrite::set_operation::capture_set_operations;
+use crate::rewrite::simplify::Simplify;
 
 /// Analyses and optimises a view's plan.
 pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
@@ -52,7 +52,9 @@ pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan
     ];
     let mut options = state.config_options().as_ref().clone();
     // every scalar subquery becomes a join
-    options.optimizer.enable_physical_uncorrelated_scalar_subquery = false;
+    options
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery = false;
     let config = OptimizerContext::new_with_config_options(Arc::new(options))
         .without_query_execution_start_time()
         .with_max_passes(8);

@@ -101,7 +101,7 @@ const PLANS: &[(&str, &str)] = &[
     ),
     (
         "SELECT 1 AS one, 'x' AS two, NULL AS three",
-        "Materialize key=whole row append-only
+        "Materialize key=() append-only
   Project 1 AS one, 'x' AS two, NULL AS three append-only
     Values rows=1 append-only",
     ),

@@ -55,7 +55,11 @@ fn guard_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     let mut input = filter.input;
     let mut waiting = Vec::new();
-    for conjunct in split_conjunction_owned(filter.predicate) {
+    // What refers to the query around a subquery becomes the condition of a join, and must stay one condition.
+    let (correlated, own): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate)
+        .into_iter()
+        .partition(Expr::contains_outer);
+    for conjunct in own {
         if is_fallible(&conjunct, schema) {
             if let Some(before) = conjunction(std::mem::take(&mut waiting)) {
                 input = Arc::new(LogicalPlan::Filter(Filter::try_new(before, input)?));
@@ -66,7 +70,8 @@ fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<Logical
             waiting.push(conjunct);
         }
     }
-    if let Some(rest) = conjunction(waiting) {
+    let correlated = guard_condition(conjunction(correlated), schema)?;
+    for rest in [conjunction(waiting), correlated].into_iter().flatten() {
         input = Arc::new(LogicalPlan::Filter(Filter::try_new(rest, input)?));
     }
     Ok(Transformed::yes(Arc::unwrap_or_clone(input)))

@@ -37,6 +37,8 @@ impl OptimizerRule for MarkSubqueries {
         }
         let names = NamePreserver::new(&plan);
         let mut input = projection.input.as_ref().clone();
+        // the simplifier copies tests: each is made once
+        let mut known: Vec<(Expr, Expr)> = Vec::new();
         let exprs = projection
             .expr
             .iter()
@@ -46,9 +48,13 @@ impl OptimizerRule for MarkSubqueries {
                     if !is_predicate(&part) {
                         return Ok(Transformed::no(part));
                     }
+                    if let Some((_, mark)) = known.iter().find(|(test, _)| *test == part) {
+                        return Ok(Transformed::yes(mark.clone()));
+                    }
                     match marked(&input, part.clone(), config)? {
                         Some((joined, mark)) => {
                             input = joined;
+                            known.push((part, mark.clone()));
                             Ok(Transformed::yes(mark))
                         }
                         None => Ok(Transformed::no(part)),
@@ -77,7 +83,10 @@ fn marked(
     predicate: Expr,
     config: &dyn OptimizerConfig,
 ) -> Result<Option<(LogicalPlan, Expr)>> {
-    let filter = Filter::try_new(Expr::IsNotNull(Box::new(predicate)), Arc::new(input.clone()))?;
+    let filter = Filter::try_new(
+        Expr::IsNotNull(Box::new(predicate)),
+        Arc::new(input.clone()),
+    )?;
     let decorrelated =
         DecorrelatePredicateSubquery::new().rewrite(LogicalPlan::Filter(filter), config)?;
     let LogicalPlan::Projection(projection) = decorrelated.data else {

@@ -86,9 +86,10 @@ fn spelled_out(expr: Expr, place: Place) -> Result<Expr> {
         Expr::IsNotTrue(inner) => Expr::IsNotTrue(boxed(inner, Place::Test)?),
         Expr::Case(case) if case.expr.is_none() => {
             let result = place.within();
-            let branches = case.when_then_expr.into_iter().map(|(test, then)| {
-                Ok((boxed(test, Place::Test)?, boxed(then, result)?))
-            });
+            let branches = case
+                .when_then_expr
+                .into_iter()
+                .map(|(test, then)| Ok((boxed(test, Place::Test)?, boxed(then, result)?)));
             let branches = branches.collect::<Result<Vec<_>>>()?;
             let otherwise = case.else_expr.map(|e| boxed(e, result)).transpose()?;
             Expr::Case(Case::new(None, branches, otherwise))
@@ -100,9 +101,8 @@ fn spelled_out(expr: Expr, place: Place) -> Result<Expr> {
         Expr::InSubquery(test) => membership(test, place)?,
         Expr::Exists(test) if is_correlated_row(&test.subquery) => lit(!test.negated),
         other => {
-            let children = other.map_children(|child| {
-                Ok(Transformed::yes(spelled_out(child, Place::Value)?))
-            })?;
+            let children = other
+                .map_children(|child| Ok(Transformed::yes(spelled_out(child, Place::Value)?)))?;
             children.data
         }
     })
@@ -144,7 +144,11 @@ fn membership(mut test: InSubquery, place: Place) -> Result<Expr> {
     } = test;
     let exists = |subquery: Subquery| Expr::Exists(Exists::new(subquery, false));
     let has_null = exists(null_rows(&subquery)?);
-    let is_unknown = has_null.or(expr.as_ref().clone().is_null().and(exists(subquery.clone())));
+    let is_unknown = has_null.or(expr
+        .as_ref()
+        .clone()
+        .is_null()
+        .and(exists(subquery.clone())));
     let is_found = Expr::InSubquery(InSubquery::new(expr, subquery, false));
     // Integers, because DataFusion turns a CASE of booleans into AND and OR of many copies.
     let outcome = when(is_found, lit(1_i32))

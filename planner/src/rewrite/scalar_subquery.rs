@@ -70,8 +70,10 @@ fn checked(subquery: &Subquery) -> Result<Expr> {
     let column = plan.schema().columns().into_iter().next();
     let column = column.ok_or_else(|| plan_datafusion_err!("subquery has no column"))?;
     let value = first_value(Expr::Column(column), vec![]).alias("rm:value");
-    let counted = LogicalPlanBuilder::from(plan)
-        .aggregate(Vec::<Expr>::new(), vec![value, count_all().alias("rm:rows")])?;
+    let counted = LogicalPlanBuilder::from(plan).aggregate(
+        Vec::<Expr>::new(),
+        vec![value, count_all().alias("rm:rows")],
+    )?;
     let both = named_struct(vec![
         lit("value"),
         col("\"rm:value\""),
@@ -81,5 +83,8 @@ fn checked(subquery: &Subquery) -> Result<Expr> {
     let plan = counted.project(vec![both.alias("rm:single")])?.build()?;
     let subquery = Expr::ScalarSubquery(subquery.with_plan(Arc::new(plan)));
     let single = Arc::new(ScalarUDF::from(Single::default()));
-    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(single, vec![subquery])))
+    Ok(Expr::ScalarFunction(ScalarFunction::new_udf(
+        single,
+        vec![subquery],
+    )))
 }

@@ -103,7 +103,10 @@ impl Other {
 }
 
 fn equal(keys: &[(String, String)]) -> String {
-    let pairs: Vec<String> = keys.iter().map(|(own, its)| format!("{own} = {its}")).collect();
+    let pairs: Vec<String> = keys
+        .iter()
+        .map(|(own, its)| format!("{own} = {its}"))
+        .collect();
     pairs.join(" AND ")
 }
 
@@ -189,8 +192,15 @@ fn test(
     if random.random_bool(0.5) {
         let base = equal(keys);
         let condition = condition(left, right, base, random);
-        let feature = if not.is_empty() { "EXISTS" } else { "NOT EXISTS" };
-        return (format!("{not}EXISTS (SELECT 1 FROM {{}} WHERE {condition})"), feature);
+        let feature = if not.is_empty() {
+            "EXISTS"
+        } else {
+            "NOT EXISTS"
+        };
+        return (
+            format!("{not}EXISTS (SELECT 1 FROM {{}} WHERE {condition})"),
+            feature,
+        );
     }
     let feature = if not.is_empty() { "IN" } else { "NOT IN" };
     let rest = match random.random_range(0..3) {
@@ -198,7 +208,10 @@ fn test(
         1 => format!(" WHERE {}", predicate(&right.columns, 1, random)),
         _ => format!(" WHERE {}", equal(&keys[keys.len() - 1..])),
     };
-    (format!("{own} {not}IN (SELECT {its} FROM {{}}{rest})"), feature)
+    (
+        format!("{own} {not}IN (SELECT {its} FROM {{}}{rest})"),
+        feature,
+    )
 }
 
 fn chosen(

@@ -5,8 +5,8 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::expression::{column, expression, predicate};
-use super::join::{combined, is_joined};
 use super::first_rows::{distinct_on, limited, ranked, with_ties};
+use super::join::{combined, is_joined};
 use super::over::over;
 use super::{Column, Features, Query, Random, Type};
 

@@ -72,7 +72,9 @@ impl Changes {
 
         let mut changes = Changes::default();
         let mut kept: Vec<u32> = Vec::with_capacity(count);
-        for same in order.chunk_by(|&a, &b| state_keys.get(a as usize) == state_keys.get(b as usize)) {
+        for same in
+            order.chunk_by(|&a, &b| state_keys.get(a as usize) == state_keys.get(b as usize))
+        {
             let sum: i64 = same.iter().map(|&row| delta.weight(row as usize)).sum();
             if sum != 0 {
                 let row = same[0] as usize;
@@ -135,7 +137,11 @@ pub struct Touched {
 
 impl Touched {
     pub fn key<'a>(&self, changes: &'a [Changes; 2]) -> &'a [u8] {
-        let side = if self.rows[LEFT].is_empty() { RIGHT } else { LEFT };
+        let side = if self.rows[LEFT].is_empty() {
+            RIGHT
+        } else {
+            LEFT
+        };
         changes[side].join_key(self.rows[side].start)
     }
 

@@ -87,7 +87,10 @@ impl Regime {
             totals: [before, after],
         };
         for touched in touched {
-            let (key, counts) = (touched.key(changes), [touched.count_before, touched.count_after]);
+            let (key, counts) = (
+                touched.key(changes),
+                [touched.count_before, touched.count_after],
+            );
             touched.matched[LEFT] = regime.blocked(key, counts.map(|counts| counts[RIGHT]));
         }
         Ok(Some(regime))
@@ -150,7 +153,9 @@ impl Regime {
         let found = counts.get_many(keys)?;
         let mut singles = Singles::default();
         for (row, (key, found)) in keys.iter().zip(found.iter()).enumerate() {
-            let touched = pass.touched.binary_search_by(|t| t.key(pass.changes).cmp(key));
+            let touched = pass
+                .touched
+                .binary_search_by(|t| t.key(pass.changes).cmp(key));
             let (was_blocked, is_blocked) = match touched {
                 Ok(index) => pass.touched[index].matched[LEFT],
                 Err(_) => {

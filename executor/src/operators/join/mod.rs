@@ -170,7 +170,9 @@ impl Operator for Join {
         if delta.is_empty() {
             return Ok(Vec::new());
         }
-        let evaluated = self.spec.evaluate_keys(port, delta, &mut context.failures)?;
+        let evaluated = self
+            .spec
+            .evaluate_keys(port, delta, &mut context.failures)?;
         if !evaluated.0.is_empty() {
             self.pending[port].push(evaluated);
         }

@@ -45,7 +45,9 @@ impl Pairs {
     /// The given columns of one side, one row per pair.
     pub fn gather(&self, side: usize, columns: &[&ArrayRef]) -> Result<Vec<ArrayRef>> {
         let indices = UInt32Array::from(self.rows[side].clone());
-        let taken = columns.iter().map(|column| Ok(take(column, &indices, None)?));
+        let taken = columns
+            .iter()
+            .map(|column| Ok(take(column, &indices, None)?));
         taken.collect()
     }
 

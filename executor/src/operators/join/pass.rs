@@ -255,7 +255,8 @@ impl Pass<'_, '_, '_> {
                     singles.change(self.spec.kind, row, before, after);
                 }
             }
-            self.output.singles(self.spec, side, singles, &changes.columns)?;
+            self.output
+                .singles(self.spec, side, singles, &changes.columns)?;
         }
         Ok(())
     }

@@ -45,7 +45,11 @@ impl Spec {
             return Err(ExecutorError::Internal(message));
         };
         let types = |schema: &SchemaRef| -> Vec<DataType> {
-            schema.fields().iter().map(|f| f.data_type().clone()).collect()
+            schema
+                .fields()
+                .iter()
+                .map(|f| f.data_type().clone())
+                .collect()
         };
         let key_types = keys.iter().map(|key| key.left.data_type.clone()).collect();
         let evaluator = Evaluator::new(operator_id);
@@ -77,11 +81,9 @@ impl Spec {
             JoinKind::Inner => false,
             JoinKind::Full => true,
             JoinKind::Right => side == RIGHT,
-            JoinKind::Left
-            | JoinKind::Semi
-            | JoinKind::Anti
-            | JoinKind::NotIn
-            | JoinKind::Mark => side == LEFT,
+            JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn | JoinKind::Mark => {
+                side == LEFT
+            }
         }
     }
 

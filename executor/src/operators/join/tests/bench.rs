@@ -114,7 +114,12 @@ fn residual(condition: Condition, schema: &Schema) -> Option<BoundExpr> {
 fn node(case: Case) -> PlanNode {
     let both: Vec<Field> = [schema("l"), schema("r")]
         .iter()
-        .flat_map(|s| s.fields().iter().map(|f| f.as_ref().clone()).collect::<Vec<_>>())
+        .flat_map(|s| {
+            s.fields()
+                .iter()
+                .map(|f| f.as_ref().clone())
+                .collect::<Vec<_>>()
+        })
         .collect();
     let both = Schema::new(both);
     let keys = case
@@ -137,7 +142,12 @@ fn node(case: Case) -> PlanNode {
         schema,
         properties: Properties::default(),
     };
-    let mut fields = both.fields()[..if case.kind.is_pairing() { 2 * WIDTH } else { WIDTH }].to_vec();
+    let mut fields = both.fields()[..if case.kind.is_pairing() {
+        2 * WIDTH
+    } else {
+        WIDTH
+    }]
+        .to_vec();
     if case.kind == JoinKind::Mark {
         fields.push(Arc::new(Field::new("mark", DataType::Boolean, false)));
     }

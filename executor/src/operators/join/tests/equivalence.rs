@@ -53,7 +53,11 @@ impl Bag {
         for _ in 0..rng.random_range(0..12) {
             let row = random_row(rng);
             let weight = if rng.random_bool(0.8) { 1 } else { 3 };
-            match self.rows.iter_mut().find(|(known, _)| known.text() == row.text()) {
+            match self
+                .rows
+                .iter_mut()
+                .find(|(known, _)| known.text() == row.text())
+            {
                 Some((_, known)) => *known += weight,
                 None => self.rows.push((row.clone(), weight)),
             }
@@ -62,7 +66,11 @@ impl Bag {
         let is_purge = rng.random_bool(0.15);
         for (row, weight) in &mut self.rows {
             if rng.random_bool(if is_purge { 0.97 } else { 0.25 }) {
-                let taken = if is_purge { *weight } else { rng.random_range(1..=*weight) };
+                let taken = if is_purge {
+                    *weight
+                } else {
+                    rng.random_range(1..=*weight)
+                };
                 *weight -= taken;
                 changes.push((row.clone(), -taken));
             }
@@ -122,19 +130,25 @@ fn reference(bench: &Bench, case: &Case, bags: &[Bag; 2]) -> (BTreeMap<String, i
                 failed += left_weight * right_weight;
             }
             if case.kind.is_pairing() && matches(left, right) {
-                add(bench.text(Some(left), Some(right), None), left_weight * right_weight);
+                add(
+                    bench.text(Some(left), Some(right), None),
+                    left_weight * right_weight,
+                );
             }
         }
         let is_matched = bags[1].rows.iter().any(|(right, _)| matches(left, right));
         let has_null = bags[1].rows.iter().any(|(right, _)| right.k.is_none());
         let shown = match case.kind {
             JoinKind::Inner | JoinKind::Right => None,
-            JoinKind::Left | JoinKind::Full => (!is_matched).then(|| bench.text(Some(left), None, None)),
+            JoinKind::Left | JoinKind::Full => {
+                (!is_matched).then(|| bench.text(Some(left), None, None))
+            }
             JoinKind::Semi => is_matched.then(|| bench.text(Some(left), None, None)),
             JoinKind::Anti => (!is_matched).then(|| bench.text(Some(left), None, None)),
             JoinKind::Mark => Some(bench.text(Some(left), None, Some(is_matched))),
             JoinKind::NotIn => {
-                let passes = bags[1].rows.is_empty() || !(is_matched || has_null || left.k.is_none());
+                let passes =
+                    bags[1].rows.is_empty() || !(is_matched || has_null || left.k.is_none());
                 passes.then(|| bench.text(Some(left), None, None))
             }
         };
@@ -171,7 +185,7 @@ fn run(case: Case, seed: u64) {
     let mut rng = StdRng::seed_from_u64(seed);
     let mut bench = Bench::new(case);
     let mut bags = [Bag::default(), Bag::default()];
-    for epoch in 0..14 {
+    for epoch in 0..12 {
         let mut changes = [Vec::new(), Vec::new()];
         for side in [0, 1] {
             if rng.random_bool(0.7) {
@@ -179,7 +193,10 @@ fn run(case: Case, seed: u64) {
             }
         }
         if rng.random_bool(0.2) {
-            let other = [vec![(random_row(&mut rng), 1)], vec![(random_row(&mut rng), 1)]];
+            let other = [
+                vec![(random_row(&mut rng), 1)],
+                vec![(random_row(&mut rng), 1)],
+            ];
             bench.failed_epoch(&split(other, &mut rng));
         }
         if rng.random_bool(0.2) {
@@ -194,10 +211,15 @@ fn run(case: Case, seed: u64) {
     // Everything goes: nothing may stay behind.
     let last = [0, 1].map(|side: usize| {
         let rows = std::mem::take(&mut bags[side].rows);
-        rows.into_iter().map(|(row, weight)| (row, -weight)).collect()
+        rows.into_iter()
+            .map(|(row, weight)| (row, -weight))
+            .collect()
     });
     bench.epoch(&split(last, &mut rng));
-    assert!(bench.rows.is_empty() && bench.failures.is_empty(), "{case:?}, seed {seed}");
+    assert!(
+        bench.rows.is_empty() && bench.failures.is_empty(),
+        "{case:?}, seed {seed}"
+    );
     assert_eq!(bench.stored(), [0, 0, 0], "{case:?}, seed {seed}");
 }
 
@@ -215,7 +237,7 @@ fn incremental_is_batch() {
                     keys,
                     condition,
                 };
-                let runs = if kind == JoinKind::NotIn { 40 } else { 6 };
+                let runs = if kind == JoinKind::NotIn { 16 } else { 2 };
                 for seed in 0..runs {
                     run(case, seed);
                 }

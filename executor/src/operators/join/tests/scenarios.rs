@@ -22,19 +22,40 @@ fn right(rows: &[(Row, i64)]) -> Piece {
 
 #[test]
 fn what_changes_nothing_says_nothing() {
-    let (a, b, c) = (Row::of(Some(1), 1), Row::of(Some(1), 2), Row::of(Some(1), 3));
+    let (a, b, c) = (
+        Row::of(Some(1), 1),
+        Row::of(Some(1), 2),
+        Row::of(Some(1), 3),
+    );
     for kind in [JoinKind::Semi, JoinKind::Anti, JoinKind::Mark] {
         let mut bench = Bench::new(case(kind, Condition::None));
         bench.epoch(&[left(&[(a.clone(), 1)]), right(&[(b.clone(), 1)])]);
         // a second match, and the first one going
-        assert!(bench.epoch(&[right(&[(c.clone(), 1)])]).is_empty(), "{kind:?}");
-        assert!(bench.epoch(&[right(&[(b.clone(), -1)])]).is_empty(), "{kind:?}");
-        assert!(!bench.epoch(&[right(&[(c.clone(), -1)])]).is_empty(), "{kind:?}");
+        assert!(
+            bench.epoch(&[right(&[(c.clone(), 1)])]).is_empty(),
+            "{kind:?}"
+        );
+        assert!(
+            bench.epoch(&[right(&[(b.clone(), -1)])]).is_empty(),
+            "{kind:?}"
+        );
+        assert!(
+            !bench.epoch(&[right(&[(c.clone(), -1)])]).is_empty(),
+            "{kind:?}"
+        );
     }
     let mut bench = Bench::new(case(JoinKind::Left, Condition::Less));
     bench.epoch(&[left(&[(b.clone(), 1)])]);
-    assert!(bench.epoch(&[right(&[(a.clone(), 1)])]).is_empty(), "2 < 1 is false");
-    let swap = [right(&[(a.clone(), -1), (c.clone(), 1), (c.clone(), -1), (a.clone(), 1)])];
+    assert!(
+        bench.epoch(&[right(&[(a.clone(), 1)])]).is_empty(),
+        "2 < 1 is false"
+    );
+    let swap = [right(&[
+        (a.clone(), -1),
+        (c.clone(), 1),
+        (c.clone(), -1),
+        (a.clone(), 1),
+    ])];
     assert!(bench.epoch(&swap).is_empty());
 }
 
@@ -47,13 +68,20 @@ fn an_update_of_both_sides_is_said_once() {
     let changes = bench.epoch(&[left(&both), right(&both)]);
     let before = bench.text(Some(&old), Some(&old), None);
     let after = bench.text(Some(&new), Some(&new), None);
-    assert_eq!(changes.into_iter().collect::<Vec<_>>(), [(before, -1), (after, 1)]);
+    assert_eq!(
+        changes.into_iter().collect::<Vec<_>>(),
+        [(before, -1), (after, 1)]
+    );
 }
 
 /// Left rows, right rows, counts.
 #[test]
 fn only_what_is_needed_is_kept() {
-    let rows = [(Row::of(Some(1), 1), 1), (Row::of(Some(1), 2), 1), (Row::of(None, 3), 1)];
+    let rows = [
+        (Row::of(Some(1), 1), 1),
+        (Row::of(Some(1), 2), 1),
+        (Row::of(None, 3), 1),
+    ];
     for (kind, condition, expected) in [
         (JoinKind::Inner, Condition::None, [2, 2, 1]),
         (JoinKind::Full, Condition::None, [2, 2, 1]),
