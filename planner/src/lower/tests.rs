@@ -134,7 +134,7 @@ const PLANS: &[(&str, &str)] = &[
         "SELECT k, n FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v) AS n FROM log) AS q WHERE n = 2",
         "Materialize key=whole row
   Project k, row_number()::bigint AS n
-    Filter row_number() = 2
+    Filter row_number()::bigint = 2
       TopN by=(k) order=(v) limit=2 numbered state=#0..#1
         Scan log columns=(k, v)",
     ),

@@ -37,11 +37,16 @@ fn rows_frame(before: u64, after: u64) -> WindowFrame {
 fn call(expr: Expr, reach: Reach) -> WindowCall {
     let schema = DFSchema::try_from(schema().as_ref().clone()).unwrap();
     let order = vec![col("o").sort(false, true)];
-    let expr = expr
-        .partition_by(vec![col("g")])
-        .order_by(order)
-        .build()
-        .unwrap();
+    // The builder forgets a frame that was given before the order.
+    let frame = match &expr {
+        Expr::WindowFunction(function) => function.params.window_frame.clone(),
+        other => panic!("{other}"),
+    };
+    let mut expr = expr.partition_by(vec![col("g")]).order_by(order);
+    if frame != WindowFrame::new(None) {
+        expr = expr.window_frame(frame);
+    }
+    let expr = expr.build().unwrap();
     let function = create_window_expr(
         &expr,
         &schema,
