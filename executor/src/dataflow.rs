@@ -10,7 +10,7 @@ use rivermark_planner::plan::{PlanNode, PlanOp};
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
-use crate::operator::{EpochContext, Operator};
+use crate::operator::{Emit, EpochContext, Operator};
 use crate::operators::build_operator;
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
 
@@ -74,8 +74,13 @@ impl Dataflow {
         is_first: bool,
         context: &mut EpochContext,
     ) -> Result<Delta> {
-        let deltas = self.root.run(inputs, is_first, context)?;
-        let deltas: Vec<Delta> = deltas.into_iter().filter(|d| !d.is_empty()).collect();
+        let mut deltas = Vec::new();
+        self.root.run(inputs, is_first, context, &mut |delta, _| {
+            if !delta.is_empty() {
+                deltas.push(delta);
+            }
+            Ok(())
+        })?;
         if deltas.is_empty() {
             return Ok(Delta::empty(self.schema.clone()));
         }
@@ -156,48 +161,51 @@ impl Builder<'_> {
 }
 
 impl Node {
+    /// Runs the subtree; what an operator gives goes on to the next one at once.
     fn run(
         &mut self,
         view_inputs: &ViewInputs,
         is_first: bool,
         context: &mut EpochContext,
-    ) -> Result<Vec<Delta>> {
+        emit: &mut Emit<'_>,
+    ) -> Result<()> {
         match self {
             Node::Scan { object, columns } => {
-                let Some(deltas) = view_inputs.get(object) else {
-                    return Ok(Vec::new());
-                };
-                deltas
-                    .iter()
-                    .filter(|d| !d.is_empty())
-                    .map(|d| Ok(d.with_batch(d.batch().project(columns)?)))
-                    .collect()
+                let deltas = view_inputs.get(object).into_iter().flatten();
+                for delta in deltas.filter(|d| !d.is_empty()) {
+                    emit(delta.with_batch(delta.batch().project(columns)?), context)?;
+                }
+                Ok(())
             }
             Node::Operator {
                 operator,
                 inputs,
                 is_dirty,
             } => {
-                let mut output = Vec::new();
+                let mut has_input = is_first;
                 if is_first {
                     *is_dirty = true;
-                    output.extend(operator.initialize(context)?);
+                    for delta in operator.initialize(context)? {
+                        emit(delta, context)?;
+                    }
                 }
-                let mut has_input = is_first;
                 for (port, input) in inputs.iter_mut().enumerate() {
-                    for delta in input.run(view_inputs, is_first, context)? {
+                    input.run(view_inputs, is_first, context, &mut |delta, context| {
                         if delta.is_empty() {
-                            continue;
+                            return Ok(());
                         }
                         has_input = true;
                         *is_dirty = true;
-                        output.extend(operator.push(port, delta, context)?);
-                    }
+                        for delta in operator.push(port, delta, context)? {
+                            emit(delta, context)?;
+                        }
+                        Ok(())
+                    })?;
                 }
                 if has_input {
-                    output.extend(operator.finish(context)?);
+                    operator.finish_into(context, emit)?;
                 }
-                Ok(output)
+                Ok(())
             }
         }
     }

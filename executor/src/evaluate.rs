@@ -123,7 +123,11 @@ impl Evaluator {
 
 /// Why a row failed, in PostgreSQL's words where the kernel has others.
 fn reason(error: &str) -> String {
-    match error.strip_prefix("Arrow error: ").unwrap_or(error) {
+    let error = ["Arrow error: ", "Execution error: "]
+        .iter()
+        .find_map(|prefix| error.strip_prefix(prefix))
+        .unwrap_or(error);
+    match error {
         "Divide by zero error" => "division by zero".to_string(),
         other => other.to_string(),
     }

@@ -8,6 +8,9 @@ use crate::delta::Delta;
 use crate::error::Result;
 use crate::state::{StateTable, WriteSet};
 
+/// Takes a piece of an operator's output to where it goes.
+pub type Emit<'a> = dyn FnMut(Delta, &mut EpochContext) -> Result<()> + 'a;
+
 /// One running operator.
 pub trait Operator: Send {
     /// For metrics and errors.
@@ -28,6 +31,15 @@ pub trait Operator: Send {
     /// Called only if the operator had input in this epoch, or is to run for another reason.
     fn finish(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
         Ok(Vec::new())
+    }
+
+    /// As [`Self::finish`], but hands the output over piece by piece, so that no more than a piece need be held. This is
+    /// what the dataflow calls.
+    fn finish_into(&mut self, context: &mut EpochContext, emit: &mut Emit<'_>) -> Result<()> {
+        for delta in self.finish(context)? {
+            emit(delta, context)?;
+        }
+        Ok(())
     }
 
     /// The state tables the operator owns (for commit, discard and metrics).

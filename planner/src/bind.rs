@@ -33,10 +33,13 @@ use crate::rewrite::casts::{cast_expr, session_zone};
 use crate::rewrite::checked::check_expr;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
+use crate::rewrite::membership::three_valued;
 use crate::rewrite::mistaken::refuse_mistaken;
 use crate::rewrite::pg_types::type_expr;
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
+use crate::rewrite::scalar_subquery::{Scalars, checked_scalars};
 use crate::rewrite::session_zone::{localize, zone_of};
+use crate::rewrite::simplify::simplify_expr;
 use crate::types::SqlType;
 
 /// A query as DataFusion's plan, neither analysed nor optimised; the session's rules do that when it runs.
@@ -92,6 +95,11 @@ impl<'a> Binder<'a> {
         qualify(query, self.relations, Mode::Expand, self.text)
     }
 
+    /// The query as it is bound for a materialized view: as [`Self::expand`], but for what streams do in their own way.
+    pub fn expand_for_stream(&self, query: &ast::Query) -> Result<Qualified> {
+        qualify(query, self.relations, Mode::ExpandForStream, self.text)
+    }
+
     /// Binds a query.
     pub fn bind_query(&self, query: &ast::Query) -> Result<BoundQuery> {
         self.bind_expanded(self.expand(query)?)
@@ -127,6 +135,9 @@ impl<'a> Binder<'a> {
             )
             .map_err(|error| plan_error(error, self.text))?;
         refuse_mistaken(&plan)?;
+        let plan = three_valued(plan)
+            .and_then(|plan| checked_scalars(plan, Scalars::Correlated))
+            .map_err(|error| plan_error(error, self.text))?;
         Ok(BoundQuery {
             plan,
             columns,
@@ -160,8 +171,8 @@ impl<'a> Binder<'a> {
                 }
                 None => expr,
             };
-            let simplifier = self.simplifier(schema);
-            let expr = simplifier.coerce(expr, schema)?;
+            let context = self.simplify_context(schema);
+            let expr = ExprSimplifier::new(context.clone()).coerce(expr, schema)?;
             let options = self.state.config_options();
             let expr = cast_expr(expr, schema, &session_zone(options))?.data;
             let expr = match zone_of(self.state.config_options()) {
@@ -169,7 +180,7 @@ impl<'a> Binder<'a> {
                 None => expr,
             };
             let expr = guard_expr(check_expr(expr, schema)?.data, schema)?.data;
-            simplifier.simplify(expr)
+            Ok(simplify_expr(expr, &context)?.data)
         };
         bound
             .and_then(finish)
@@ -187,19 +198,18 @@ impl<'a> Binder<'a> {
         bound_expr(logical, schema).map_err(|error| plan_error(error, self.text))
     }
 
-    fn simplifier(&self, schema: &DFSchema) -> ExprSimplifier {
+    fn simplify_context(&self, schema: &DFSchema) -> SimplifyContext {
         // a DEFAULT now() is the time at which the statement is bound
         let start = self
             .state
             .execution_props()
             .query_execution_start_time
             .or_else(|| Some(Utc::now()));
-        let context = SimplifyContext::builder()
+        SimplifyContext::builder()
             .with_schema(Arc::new(schema.clone()))
             .with_config_options(Arc::clone(self.state.config_options()))
             .with_query_execution_start_time(start)
-            .build();
-        ExprSimplifier::new(context)
+            .build()
     }
 }
 

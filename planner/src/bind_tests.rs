@@ -103,7 +103,7 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     (
         "SELECT round(2.567, 2), round(2.5::float8), power(2, 0.5), abs(-5), floor(1.5)",
-        "round|round|power|abs|floor\n2.57|3.0|1.4142135623730950|5|1.0",
+        "round|round|power|abs|floor\n2.57|2.0|1.4142135623730950|5|1.0",
     ),
     (
         "SELECT x FROM log WHERE x BETWEEN 1.4 AND 1.6 AND x IN (1.5, 7)",
@@ -184,8 +184,62 @@ const QUERIES: &[(&str, &str)] = &[
         "id\n1\n2\n3\n4",
     ),
     (
-        "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t) OR id = 1",
-        "error: NOT IN with a subquery below OR or CASE is not supported: write NOT EXISTS",
+        "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t) OR id = 1 ORDER BY 1",
+        "id\n1\n2\n4",
+    ),
+    (
+        "SELECT id FROM t WHERE NOT (a IN (SELECT b FROM t) OR id = 1) ORDER BY 1",
+        "id\n2\n4",
+    ),
+    (
+        "SELECT id, a IN (SELECT b FROM t) AS i FROM t ORDER BY 1",
+        "id|i\n1|false\n2|false\n3|NULL\n4|false",
+    ),
+    ("SELECT id FROM t WHERE 9 NOT IN (SELECT a FROM t)", "id"),
+    (
+        "SELECT id FROM t WHERE a NOT IN (SELECT b FROM t u WHERE u.id > t.id + 5) ORDER BY 1",
+        "id\n1\n2\n3\n4",
+    ),
+    (
+        "SELECT id FROM t WHERE 0 IN (SELECT count(*) FROM t u WHERE u.id = t.a) ORDER BY 1",
+        "id\n2\n3\n4",
+    ),
+    (
+        "SELECT id FROM t WHERE NOT EXISTS (SELECT max(b) FROM t u WHERE u.id = t.a)",
+        "id",
+    ),
+    (
+        "SELECT x.id FROM t x JOIN t y ON x.name IS NOT DISTINCT FROM y.name WHERE x.a = y.a ORDER BY 1",
+        "id\n1\n2\n4",
+    ),
+    (
+        "SELECT id, (SELECT u.b FROM t u WHERE u.id = t.a) AS s FROM t ORDER BY 1",
+        "id|s\n1|0\n2|NULL\n3|NULL\n4|NULL",
+    ),
+    (
+        "SELECT id, (SELECT u.id FROM t u WHERE u.b = t.b) AS s FROM t ORDER BY 1",
+        "error: Execution error: more than one row returned by a subquery used as an expression",
+    ),
+    (
+        "SELECT id FROM t WHERE (SELECT max(c) FROM (SELECT count(*) AS c FROM log WHERE k = name) q) = 0",
+        "error: an aggregate inside a subquery that refers to the row around it is not supported: make the \
+         aggregate the only result of the subquery, (SELECT count(*) … ), and compare that",
+    ),
+    (
+        "SELECT id FROM t WHERE (a IN (SELECT b FROM t)) IS NULL",
+        "id\n3",
+    ),
+    (
+        "SELECT id FROM t WHERE NOT (id = 1 AND a IN (SELECT b FROM t))",
+        "id\n1\n2\n3\n4",
+    ),
+    (
+        "SELECT id FROM t WHERE a NOT IN ((SELECT b FROM t)) OR id = 1",
+        "id\n1\n2\n4",
+    ),
+    (
+        "SELECT 1 = ANY (ARRAY[2, NULL]) AS a, 1 = ANY (ARRAY[2, NULL]::int[]) AS b, 3 > ANY (ARRAY[2, NULL]::int[]) AS c",
+        "a|b|c\nNULL|NULL|true",
     ),
     (
         "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM log OFFSET 9)",

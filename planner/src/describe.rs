@@ -1,6 +1,7 @@
 //! Expressions as short SQL-like text, for EXPLAIN and for the fingerprint: columns without qualifiers, literals
 //! without type names, our own functions as what they stand for. Independent of DataFusion's way of printing.
 
+use arrow::compute::SortOptions;
 use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, Operator};
@@ -151,13 +152,22 @@ fn aggregate(call: &datafusion::logical_expr::expr::AggregateFunction) -> String
 }
 
 fn sort(sort: &Sort) -> String {
-    let direction = if sort.asc { "" } else { " DESC" };
-    let nulls = match (sort.asc, sort.nulls_first) {
-        (true, true) => " NULLS FIRST",
-        (false, false) => " NULLS LAST",
+    let options = SortOptions {
+        descending: !sort.asc,
+        nulls_first: sort.nulls_first,
+    };
+    sorted(&sort.expr, options)
+}
+
+/// `a DESC NULLS LAST`.
+pub fn sorted(expr: &Expr, options: SortOptions) -> String {
+    let direction = if options.descending { " DESC" } else { "" };
+    let nulls = match (options.descending, options.nulls_first) {
+        (false, true) => " NULLS FIRST",
+        (true, false) => " NULLS LAST",
         _ => "",
     };
-    format!("{}{direction}{nulls}", describe(&sort.expr))
+    format!("{}{direction}{nulls}", describe(expr))
 }
 
 /// Whatever is made of several parts gets parentheses inside another expression.

@@ -2,8 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::describe::describe;
-use crate::plan::{AggregateStrategy, BoundExpr, PlanNode, PlanOp, StreamPlan};
+use arrow::compute::SortOptions;
+
+use crate::describe::{describe, sorted};
+use crate::plan::{
+    AggregateStrategy, BoundExpr, Counting, GroupingSet, JoinKey, JoinKind, PlanNode, PlanOp,
+    Reach, SetOperation, StreamPlan,
+};
 
 /// The plan as text, one line per element.
 pub fn explain(plan: &StreamPlan) -> Vec<String> {
@@ -70,7 +75,9 @@ fn details(node: &PlanNode) -> String {
         PlanOp::Project { exprs } => format!(" {}", projected(node, exprs)),
         PlanOp::Unnest { columns } => format!(" ({})", names(node, columns)),
         PlanOp::UnionAll => String::new(),
-        PlanOp::Aggregate { group_by, calls } => {
+        PlanOp::Aggregate {
+            group_by, calls, ..
+        } => {
             let keys: Vec<String> = group_by.iter().map(|key| describe(&key.logical)).collect();
             let mut text = if group_by.is_empty() {
                 String::new()
@@ -87,7 +94,93 @@ fn details(node: &PlanNode) -> String {
             }
             text
         }
+        PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        } => joined(*kind, keys, residual.as_ref()),
+        PlanOp::GroupingSets { keys, sets } => format!(" {}", sets_text(keys, sets)),
+        PlanOp::SetOperation { operation } => match operation {
+            SetOperation::Except => " EXCEPT",
+            SetOperation::ExceptAll => " EXCEPT ALL",
+            SetOperation::Intersect => " INTERSECT",
+            SetOperation::IntersectAll => " INTERSECT ALL",
+        }
+        .to_string(),
+        PlanOp::Over {
+            partition_by,
+            order_by,
+            calls,
+            ..
+        } => {
+            let mut text = ordering(partition_by, order_by);
+            for call in calls {
+                let _ = write!(text, " {}:{}", call.display, reach_text(call.reach));
+            }
+            text
+        }
+        PlanOp::TopN {
+            partition_by,
+            order_by,
+            skip,
+            fetch,
+            counting,
+            is_numbered,
+        } => {
+            let mut text = ordering(partition_by, order_by);
+            if let Some(fetch) = fetch {
+                let _ = write!(text, " limit={fetch}");
+            }
+            if *skip > 0 {
+                let _ = write!(text, " offset={skip}");
+            }
+            text += match counting {
+                Counting::Rows => "",
+                Counting::Ties => " with ties",
+                Counting::Values => " of distinct values",
+            };
+            text + if *is_numbered { " numbered" } else { "" }
+        }
     }
+}
+
+/// `(a, b) (a) ()`.
+fn sets_text(keys: &[BoundExpr], sets: &[GroupingSet]) -> String {
+    let set_text = |set: &GroupingSet| {
+        let kept = keys
+            .iter()
+            .zip(&set.left_out)
+            .filter(|(_, is_out)| !**is_out);
+        let kept: Vec<String> = kept.map(|(key, _)| describe(&key.logical)).collect();
+        format!("({})", kept.join(", "))
+    };
+    sets.iter().map(set_text).collect::<Vec<_>>().join(" ")
+}
+
+/// `-2..+1 rows`.
+fn reach_text(reach: Reach) -> String {
+    match reach {
+        Reach::Rows { before, after } => format!("-{before}..+{after} rows"),
+        Reach::Before => "rows before".to_string(),
+        Reach::Partition => "partition".to_string(),
+    }
+}
+
+/// ` by=(a) order=(b DESC)`.
+fn ordering(partition_by: &[BoundExpr], order_by: &[(BoundExpr, SortOptions)]) -> String {
+    let mut text = String::new();
+    if !partition_by.is_empty() {
+        let keys: Vec<String> = partition_by.iter().map(|k| describe(&k.logical)).collect();
+        let _ = write!(text, " by=({})", keys.join(", "));
+    }
+    if !order_by.is_empty() {
+        let keys: Vec<String> = order_by
+            .iter()
+            .map(|(key, options)| sorted(&key.logical, *options))
+            .collect();
+        let _ = write!(text, " order=({})", keys.join(", "));
+    }
+    text
 }
 
 /// `a, b + 1 AS c`.
@@ -113,4 +206,28 @@ fn names(node: &PlanNode, columns: &[usize]) -> String {
         .map(|c| node.schema.field(*c).name().as_str())
         .collect();
     names.join(", ")
+}
+
+/// ` inner on (a = k, b IS NOT DISTINCT FROM l) where x < y`.
+fn joined(kind: JoinKind, keys: &[JoinKey], residual: Option<&BoundExpr>) -> String {
+    let pairs: Vec<String> = keys
+        .iter()
+        .map(|key| {
+            let sign = if key.matches_null {
+                "IS NOT DISTINCT FROM"
+            } else {
+                "="
+            };
+            let (left, right) = (describe(&key.left.logical), describe(&key.right.logical));
+            format!("{left} {sign} {right}")
+        })
+        .collect();
+    let mut text = format!(" {}", kind.name());
+    if !pairs.is_empty() {
+        let _ = write!(text, " on ({})", pairs.join(", "));
+    }
+    if let Some(residual) = residual {
+        let _ = write!(text, " where {}", describe(&residual.logical));
+    }
+    text
 }

@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
 
 use crate::describe::describe;
@@ -25,20 +26,24 @@ pub fn fingerprint(root: &PlanNode) -> u64 {
 fn layout_text(root: &PlanNode) -> String {
     let mut text = format!("layout {LAYOUT}\n");
     state_text(root, &mut text);
-    let columns: Vec<String> = root
-        .schema
-        .fields()
-        .iter()
-        .map(|f| type_text(f.data_type()))
-        .collect();
     // Writing to a String can not fail.
     let _ = writeln!(
         text,
         "rows ({}) key {:?}",
-        columns.join(", "),
+        columns_text(root),
         root.properties.stream_key
     );
     text
+}
+
+/// The types of a node's columns.
+fn columns_text(node: &PlanNode) -> String {
+    let types = node
+        .schema
+        .fields()
+        .iter()
+        .map(|f| type_text(f.data_type()));
+    types.collect::<Vec<_>>().join(", ")
 }
 
 fn state_text(node: &PlanNode, text: &mut String) {
@@ -46,26 +51,112 @@ fn state_text(node: &PlanNode, text: &mut String) {
         state_text(input, text);
     }
     match &node.op {
-        PlanOp::Aggregate { group_by, calls } => {
+        PlanOp::Aggregate {
+            group_by,
+            calls,
+            permanent,
+        } => {
             let keys: Vec<String> = group_by.iter().map(expr_text).collect();
             let _ = writeln!(text, "aggregate ({})", keys.join(", "));
+            if !permanent.is_empty() {
+                let _ = writeln!(text, "  permanent {permanent:?}");
+            }
             for call in calls {
                 let _ = writeln!(text, "  {}", call_text(call));
             }
+        }
+        PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        } => {
+            let keys: Vec<String> = keys
+                .iter()
+                .map(|key| {
+                    let (left, right) = (expr_text(&key.left), expr_text(&key.right));
+                    format!("{left} = {right} nulls {}", key.matches_null)
+                })
+                .collect();
+            let residual = residual.as_ref().map(expr_text).unwrap_or_default();
+            let _ = writeln!(
+                text,
+                "join {} ({}) where ({residual})",
+                kind.name(),
+                keys.join(", ")
+            );
+            for input in &node.inputs {
+                let _ = writeln!(text, "  rows ({})", columns_text(input));
+            }
+        }
+        PlanOp::Over {
+            partition_by,
+            order_by,
+            ..
+        } => {
+            let rows = rows_text(node, partition_by, order_by);
+            let _ = writeln!(text, "over {rows}");
+        }
+        PlanOp::SetOperation { operation } => {
+            let _ = writeln!(text, "set operation {operation:?} ({})", types_text(node));
+        }
+        PlanOp::TopN {
+            partition_by,
+            order_by,
+            skip,
+            fetch,
+            counting,
+            is_numbered,
+        } => {
+            let _ = writeln!(
+                text,
+                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}",
+                rows_text(node, partition_by, order_by),
+                is_append_only(node),
+            );
         }
         PlanOp::Scan { .. }
         | PlanOp::Values { .. }
         | PlanOp::Filter { .. }
         | PlanOp::Project { .. }
         | PlanOp::Unnest { .. }
+        | PlanOp::GroupingSets { .. }
         | PlanOp::UnionAll => {}
     }
 }
 
-fn call_text(call: &AggregateCall) -> String {
-    let args: Vec<String> = call.args.iter().map(expr_text).collect();
-    let order: Vec<String> = call
-        .order_by
+/// Rows that are kept in an order: the types of the whole row, its groups and its order.
+fn rows_text(
+    node: &PlanNode,
+    partition_by: &[BoundExpr],
+    order_by: &[(BoundExpr, SortOptions)],
+) -> String {
+    let keys: Vec<String> = partition_by.iter().map(expr_text).collect();
+    format!(
+        "({}) by ({}) order ({})",
+        types_text(node),
+        keys.join(", "),
+        order_text(order_by)
+    )
+}
+
+/// The types of the (first) input's rows.
+fn types_text(node: &PlanNode) -> String {
+    let input = node.inputs.first().map(|input| &input.schema);
+    let types: Vec<String> = input
+        .iter()
+        .flat_map(|schema| schema.fields())
+        .map(|f| type_text(f.data_type()))
+        .collect();
+    types.join(", ")
+}
+
+/// Whether the operator may forget rows that only a retraction could bring back.
+fn is_append_only(node: &PlanNode) -> bool {
+    node.inputs.iter().all(|input| input.properties.append_only)
+}
+
+fn order_text(order_by: &[(BoundExpr, SortOptions)]) -> String {
+    let order: Vec<String> = order_by
         .iter()
         .map(|(expr, options)| {
             format!(
@@ -76,13 +167,18 @@ fn call_text(call: &AggregateCall) -> String {
             )
         })
         .collect();
+    order.join(", ")
+}
+
+fn call_text(call: &AggregateCall) -> String {
+    let args: Vec<String> = call.args.iter().map(expr_text).collect();
     format!(
         "{:?} {}{}({}) order ({}) ignore nulls {} -> {}",
         call.strategy,
         call.name,
         if call.distinct { " distinct" } else { "" },
         args.join(", "),
-        order.join(", "),
+        order_text(&call.order_by),
         call.ignore_nulls,
         type_text(&call.data_type)
     )

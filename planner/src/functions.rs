@@ -14,6 +14,7 @@ mod json_change;
 mod json_form;
 mod math;
 mod regex;
+mod single;
 mod sql_function;
 mod strings;
 mod text_form;
@@ -27,11 +28,13 @@ use datafusion::common::{Result as DfResult, internal_err};
 use datafusion::logical_expr::ScalarUDF;
 
 use crate::plan::AggregateStrategy;
+use crate::rewrite::first_rows::WithTies;
 
 pub use cast_text::{CastArray, Read, Written};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use datetime::has_fraction;
 pub use half_even::RoundHalfEven;
+pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
 
@@ -47,6 +50,8 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(CumulateEnds::default())),
             Arc::new(ScalarUDF::from(TimeZone::default())),
             Arc::new(ScalarUDF::from(RoundHalfEven::default())),
+            Arc::new(ScalarUDF::from(Single::default())),
+            Arc::new(ScalarUDF::from(WithTies::default())),
         ]);
         for family in [
             arrays::functions,
@@ -160,7 +165,7 @@ mod tests {
 
     use super::*;
 
-    /// `grouping` exists only with grouping sets, which views refuse.
+    /// `grouping` is computed of a grouping set's number, not aggregated.
     #[test]
     fn every_aggregate_has_a_strategy() {
         assert!(AGGREGATES.is_sorted_by_key(|(name, _)| name));

@@ -2,9 +2,16 @@
 //! and turns each node of DataFusion's logical plan into the node of an incremental operator.
 
 mod aggregate;
+mod grouping_sets;
+mod join;
 mod optimize;
+mod over;
+mod set_operation;
+mod top_n;
 mod view;
 
+#[cfg(test)]
+mod join_tests;
 #[cfg(test)]
 mod tests;
 
@@ -26,6 +33,8 @@ use crate::error::{PlanError, Result};
 use crate::plan::{BoundExpr, PlanNode, PlanOp, Properties};
 use crate::properties::{self, Lineage};
 
+use top_n::Ranked;
+
 pub use view::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 
 /// A node with what lowering knows of its output.
@@ -46,19 +55,22 @@ impl Lowering<'_> {
             LogicalPlan::SubqueryAlias(alias) => self.lower(&alias.input),
             LogicalPlan::Projection(projection) => self.project(projection),
             LogicalPlan::Filter(filter) => {
-                let Lowered { node, lineage } = self.lower(&filter.input)?;
-                let predicate = bound(&filter.predicate, filter.input.schema(), &node.schema)?;
-                let (schema, properties) = (Arc::clone(&node.schema), node.properties.clone());
-                let op = PlanOp::Filter { predicate };
-                Ok(Lowered {
-                    node: node_of(op, vec![node], schema, properties),
-                    lineage,
-                })
+                if let Some(ranked) = Ranked::of(filter)? {
+                    return self.ranked(&ranked, filter);
+                }
+                let input = self.lower(&filter.input)?;
+                let from = filter.input.schema();
+                let predicate = bound(&filter.predicate, from, &input.node.schema)?;
+                Ok(filtered(input, predicate))
             }
+            LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
             LogicalPlan::Distinct(Distinct::All(input)) => self.distinct(input),
+            LogicalPlan::Window(window) => self.over(window),
+            LogicalPlan::Extension(extension) => self.extension(extension),
             LogicalPlan::Union(union) => self.union(&union.inputs, schema_of(plan)),
             LogicalPlan::Unnest(unnest) => self.unnest(unnest),
+            LogicalPlan::Join(join) => self.join(join),
             LogicalPlan::Values(values) => constant_rows(values).map(|rows| self.values(rows)),
             LogicalPlan::EmptyRelation(empty) => {
                 let rows = usize::from(empty.produce_one_row);
@@ -143,50 +155,14 @@ impl Lowering<'_> {
     }
 
     fn project(&mut self, projection: &Projection) -> Result<Lowered> {
+        if let LogicalPlan::Filter(filter) = &*projection.input
+            && let Some(ranked) = Ranked::of(filter)?
+        {
+            return self.project_ranked(projection, &ranked);
+        }
         let input = self.lower(&projection.input)?;
-        let from = projection.input.schema();
-        if is_identity(projection, from, &input.node.schema) {
-            return Ok(input);
-        }
-        if projection.expr.is_empty() {
-            return counted(input);
-        }
-        let exprs = projection
-            .expr
-            .iter()
-            .map(|expr| bound(expr, from, &input.node.schema))
-            .collect::<Result<Vec<_>>>()?;
-        let fields: Vec<Field> = projection
-            .schema
-            .fields()
-            .iter()
-            .zip(&exprs)
-            .map(
-                |(field, expr)| match field.name().starts_with(UNNEST_PREFIX) {
-                    true => field
-                        .as_ref()
-                        .clone()
-                        .with_name(format!("unnest({})", describe(&expr.logical))),
-                    false => field.as_ref().clone(),
-                },
-            )
-            .collect();
-        let (properties, lineage) = properties::of_project(
-            &projection.expr,
-            &input.node.properties,
-            &input.lineage,
-            &|expr| column_index(expr, from),
-        );
-        let schema = Arc::new(Schema::new(fields));
-        Ok(Lowered {
-            node: node_of(
-                PlanOp::Project { exprs },
-                vec![input.node],
-                schema,
-                properties,
-            ),
-            lineage,
-        })
+        let (from, schema) = (projection.input.schema(), projection.schema.as_arrow());
+        projected(input, &projection.expr, from, schema)
     }
 
     /// Rows that occur, once each.
@@ -271,12 +247,63 @@ impl Lowering<'_> {
 
     fn values(&mut self, rows: RecordBatch) -> Lowered {
         let schema = rows.schema();
-        let (properties, lineage) = properties::of_values(schema.fields().len());
+        let (properties, lineage) = properties::of_values(rows.num_rows(), schema.fields().len());
         Lowered {
             node: node_of(PlanOp::Values { rows }, vec![], schema, properties),
             lineage,
         }
     }
+}
+
+/// The rows of `input` for which `predicate` is true.
+fn filtered(input: Lowered, predicate: BoundExpr) -> Lowered {
+    let Lowered { node, lineage } = input;
+    let (schema, properties) = (Arc::clone(&node.schema), node.properties.clone());
+    let op = PlanOp::Filter { predicate };
+    Lowered {
+        node: node_of(op, vec![node], schema, properties),
+        lineage,
+    }
+}
+
+/// `exprs` of each row of `input`, whose columns DataFusion knows as `from`; the output's as `schema`.
+fn projected(input: Lowered, exprs: &[Expr], from: &DFSchema, schema: &Schema) -> Result<Lowered> {
+    if is_identity(exprs, schema, from, &input.node.schema) {
+        return Ok(input);
+    }
+    if exprs.is_empty() {
+        return counted(input);
+    }
+    let bound_exprs = exprs
+        .iter()
+        .map(|expr| bound(expr, from, &input.node.schema))
+        .collect::<Result<Vec<_>>>()?;
+    let fields: Vec<Field> = schema
+        .fields()
+        .iter()
+        .zip(&bound_exprs)
+        .zip(exprs)
+        .map(|((field, bound), expr)| {
+            let field = field.as_ref().clone();
+            match expr {
+                _ if field.name().starts_with(UNNEST_PREFIX) => {
+                    field.with_name(format!("unnest({})", describe(&bound.logical)))
+                }
+                // goes by the name that it has here
+                Expr::Column(_) => field.with_name(describe(&bound.logical)),
+                _ => field,
+            }
+        })
+        .collect();
+    let known = &input.node.properties;
+    let (properties, lineage) =
+        properties::of_project(exprs, known, &input.lineage, &|e| column_index(e, from));
+    let op = PlanOp::Project { exprs: bound_exprs };
+    let schema = Arc::new(Schema::new(fields));
+    Ok(Lowered {
+        node: node_of(op, vec![input.node], schema, properties),
+        lineage,
+    })
 }
 
 fn node_of(
@@ -328,8 +355,11 @@ fn renamed_columns(expr: Expr, from: &DFSchema, names: &Schema) -> Result<Expr> 
 fn counted(input: Lowered) -> Result<Lowered> {
     let one = bound(&lit(0_i32), &DFSchema::empty(), &Schema::empty())?;
     let schema = Arc::new(Schema::new(vec![Field::new("row", DataType::Int32, false)]));
+    let known = &input.node.properties;
     let properties = Properties {
-        append_only: input.node.properties.append_only,
+        append_only: known.append_only,
+        // one row stays one row
+        stream_key: known.stream_key.clone().filter(Vec::is_empty),
         ..Properties::default()
     };
     let lineage = Lineage {
@@ -351,11 +381,12 @@ fn column_index(expr: &Expr, schema: &DFSchema) -> Option<usize> {
 }
 
 /// A projection that neither computes nor renames nor reorders.
-fn is_identity(projection: &Projection, from: &DFSchema, names: &Schema) -> bool {
-    projection.expr.len() == names.fields().len()
-        && projection.expr.iter().enumerate().all(|(i, expr)| {
-            column_index(properties::unaliased(expr), from) == Some(i)
-                && projection.schema.field(i).name() == names.field(i).name()
+fn is_identity(exprs: &[Expr], schema: &Schema, from: &DFSchema, names: &Schema) -> bool {
+    exprs.len() == names.fields().len()
+        && exprs.iter().enumerate().all(|(i, expr)| {
+            let is_renamed =
+                matches!(expr, Expr::Alias(_)) && schema.field(i).name() != names.field(i).name();
+            column_index(properties::unaliased(expr), from) == Some(i) && !is_renamed
         })
 }
 
@@ -388,16 +419,10 @@ fn constant_rows(values: &Values) -> Result<RecordBatch> {
 /// Nodes that the check of the query's text should have refused already, and those that no query gives.
 fn refused_node(plan: &LogicalPlan) -> PlanError {
     let (feature, hint) = match plan {
-        LogicalPlan::Join(_) => (
-            "JOIN",
-            "make one view of each side and join them in queries",
+        LogicalPlan::RecursiveQuery(_) => (
+            "WITH RECURSIVE",
+            "a view can not read itself; store the closure in a table and extend it by statements",
         ),
-        LogicalPlan::Window(_) => ("OVER", "compute it in the query that reads the view"),
-        LogicalPlan::Limit(_) | LogicalPlan::Sort(_) => {
-            ("LIMIT", "put it into the query that reads the view")
-        }
-        LogicalPlan::Distinct(_) => ("DISTINCT ON", "use GROUP BY with first_value(x ORDER BY y)"),
-        LogicalPlan::RecursiveQuery(_) => ("WITH RECURSIVE", "store the closure in a table"),
         LogicalPlan::Subquery(_) => ("a subquery", "make it a view of its own"),
         other => {
             return PlanError::Internal(format!("no streaming operator for {}", other.display()));

@@ -354,7 +354,7 @@ impl Sides {
     }
 }
 
-fn is_integer(sql_type: &SqlType) -> bool {
+pub fn is_integer(sql_type: &SqlType) -> bool {
     matches!(
         sql_type,
         SqlType::SmallInt | SqlType::Integer | SqlType::BigInt

@@ -7,7 +7,8 @@ use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, SchemaRef};
 use datafusion::logical_expr::{AggregateUDF, Expr};
-use datafusion::physical_plan::PhysicalExpr;
+use datafusion::physical_expr::aggregate::AggregateFunctionExpr;
+use datafusion::physical_plan::{PhysicalExpr, WindowExpr};
 
 use crate::catalog::ObjectId;
 
@@ -58,6 +59,144 @@ pub struct AggregateCall {
     pub display: String,
 }
 
+/// Which rows a [`PlanOp::Join`] gives.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum JoinKind {
+    Inner,
+    Left,
+    Right,
+    Full,
+    /// Left rows with a match.
+    Semi,
+    /// Left rows without a match.
+    Anti,
+    /// `left NOT IN (right)`, one key: as [`JoinKind::Anti`], but NULL on the right lets nothing pass, and NULL on
+    /// the left passes only if the right side is empty.
+    NotIn,
+    /// Left rows with a column that says whether they have a match.
+    Mark,
+}
+
+impl JoinKind {
+    /// For EXPLAIN and the fingerprint.
+    pub fn name(self) -> &'static str {
+        match self {
+            JoinKind::Inner => "inner",
+            JoinKind::Left => "left",
+            JoinKind::Right => "right",
+            JoinKind::Full => "full",
+            JoinKind::Semi => "semi",
+            JoinKind::Anti => "anti",
+            JoinKind::NotIn => "not in",
+            JoinKind::Mark => "mark",
+        }
+    }
+
+    /// Whether the output has the columns of both sides.
+    pub fn is_pairing(self) -> bool {
+        match self {
+            JoinKind::Inner | JoinKind::Left | JoinKind::Right | JoinKind::Full => true,
+            JoinKind::Semi | JoinKind::Anti | JoinKind::NotIn | JoinKind::Mark => false,
+        }
+    }
+}
+
+/// What a limit counts, and so how rows that are equal in the order share a place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Counting {
+    /// Rows: `LIMIT`, `row_number()`.
+    Rows,
+    /// Rows, but all that equal the last one come along: `WITH TIES`, `rank()`.
+    Ties,
+    /// Distinct values of the order: `dense_rank()`.
+    Values,
+}
+
+/// Which rows' results of a window function may change with one row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Reach {
+    /// A result depends on so many rows before and after its own, by place.
+    Rows { before: u64, after: u64 },
+    /// A result depends on the rows before its own, and on those that are equal in the order.
+    Before,
+    /// On the whole partition.
+    Partition,
+}
+
+impl Reach {
+    /// The reach of two functions together.
+    pub fn and(self, other: Reach) -> Reach {
+        match (self, other) {
+            (
+                Reach::Rows { before, after },
+                Reach::Rows {
+                    before: more_before,
+                    after: more_after,
+                },
+            ) => Reach::Rows {
+                before: before.max(more_before),
+                after: after.max(more_after),
+            },
+            (Reach::Before, Reach::Before) => Reach::Before,
+            (Reach::Before, Reach::Rows { after: 0, .. })
+            | (Reach::Rows { after: 0, .. }, Reach::Before) => Reach::Before,
+            _ => Reach::Partition,
+        }
+    }
+}
+
+/// `left = right`, which rows that match have in common.
+#[derive(Debug, Clone)]
+pub struct JoinKey {
+    pub left: BoundExpr,
+    pub right: BoundExpr,
+    /// `IS NOT DISTINCT FROM`: NULL equals NULL.
+    pub matches_null: bool,
+}
+
+/// An aggregate to run over the rows of a frame.
+#[derive(Debug, Clone)]
+pub struct FrameAggregate {
+    pub function: Arc<AggregateFunctionExpr>,
+    /// Rows for which it is not true do not count.
+    pub filter: Option<Arc<dyn PhysicalExpr>>,
+}
+
+/// One window function of a [`PlanOp::Over`].
+#[derive(Debug, Clone)]
+pub struct WindowCall {
+    /// Runs over the rows of one partition, in order.
+    pub function: Arc<dyn WindowExpr>,
+    /// Set if frames are aggregated one by one, because what leaves a frame can not be subtracted exactly.
+    pub anew: Option<FrameAggregate>,
+    pub reach: Reach,
+    pub data_type: DataType,
+    /// Text for EXPLAIN.
+    pub display: String,
+}
+
+/// How often a row that is l times on the left and r times on the right is in the result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd)]
+pub enum SetOperation {
+    /// 1 if l > 0 and r = 0, else 0.
+    Except,
+    /// max(l - r, 0).
+    ExceptAll,
+    /// 1 if l > 0 and r > 0, else 0.
+    Intersect,
+    /// min(l, r).
+    IntersectAll,
+}
+
+/// One of several ways to group by some of the keys.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct GroupingSet {
+    /// Per key, whether it is NULL in this set.
+    pub left_out: Vec<bool>,
+    /// Tells sets apart; what `grouping()` is computed of.
+    pub id: i64,
+}
+
 /// One node of a streaming plan. Its inputs are [`PlanNode::inputs`].
 #[derive(Debug, Clone)]
 pub enum PlanOp {
@@ -88,6 +227,44 @@ pub enum PlanOp {
     Aggregate {
         group_by: Vec<BoundExpr>,
         calls: Vec<AggregateCall>,
+        /// Values of the last group column, a grouping set's id. Their group, whose other columns are NULL, is there
+        /// from the creation on.
+        permanent: Vec<i64>,
+    },
+    /// Each row once per set: its columns, `keys` or NULL, the set's id (a column of 64 bits).
+    GroupingSets {
+        keys: Vec<BoundExpr>,
+        sets: Vec<GroupingSet>,
+    },
+    /// Two inputs with the same columns. NULLs equal one another.
+    SetOperation {
+        operation: SetOperation,
+    },
+    /// Each row with the results of window functions over its partition, in an order that ends with the whole row.
+    Over {
+        partition_by: Vec<BoundExpr>,
+        order_by: Vec<(BoundExpr, SortOptions)>,
+        /// Arguments that can fail; a row for which one does is left out.
+        checked: Vec<BoundExpr>,
+        calls: Vec<WindowCall>,
+    },
+    /// Of each group the rows behind the first `skip` and within the first `skip + fetch` of an order that ends with
+    /// the whole row. `is_numbered`: a last column says the place that [`Counting`] gives the row, from 1 on.
+    TopN {
+        partition_by: Vec<BoundExpr>,
+        order_by: Vec<(BoundExpr, SortOptions)>,
+        skip: u64,
+        fetch: Option<u64>,
+        counting: Counting,
+        is_numbered: bool,
+    },
+    /// Two inputs, left and right. Output: the columns of both, or of the left one only, or these and the mark.
+    Join {
+        kind: JoinKind,
+        /// Without keys every row is a candidate for every other.
+        keys: Vec<JoinKey>,
+        /// What a pair with equal keys must fulfil too; over the columns of both inputs.
+        residual: Option<BoundExpr>,
     },
 }
 
@@ -102,6 +279,11 @@ impl PlanOp {
             PlanOp::Unnest { .. } => "Unnest",
             PlanOp::UnionAll => "UnionAll",
             PlanOp::Aggregate { .. } => "Aggregate",
+            PlanOp::Join { .. } => "Join",
+            PlanOp::GroupingSets { .. } => "GroupingSets",
+            PlanOp::SetOperation { .. } => "SetOperation",
+            PlanOp::Over { .. } => "Over",
+            PlanOp::TopN { .. } => "TopN",
         }
     }
 
@@ -113,9 +295,18 @@ impl PlanOp {
             | PlanOp::Filter { .. }
             | PlanOp::Project { .. }
             | PlanOp::Unnest { .. }
+            | PlanOp::GroupingSets { .. }
             | PlanOp::UnionAll => 0,
+            // (partition, order, row) -> weight
+            PlanOp::Over { .. } => 1,
+            // row -> how often left and right
+            PlanOp::SetOperation { .. } => 1,
             // group -> states, and (group, call, order key, value) -> weight
             PlanOp::Aggregate { .. } => 2,
+            // rows of the left, rows of the right, and per key how many of each
+            PlanOp::Join { .. } => 3,
+            // (group, order, row) -> weight, and group -> where its cuts lie
+            PlanOp::TopN { .. } => 2,
         }
     }
 }

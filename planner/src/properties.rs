@@ -6,7 +6,7 @@ use datafusion::logical_expr::{Expr, Operator};
 
 use crate::catalog::{ColumnDef, Format, Object, ObjectKind, WatermarkDef};
 use crate::functions::{CumulateEnds, WindowStart, WindowStarts};
-use crate::plan::Properties;
+use crate::plan::{JoinKind, Properties, SetOperation};
 
 /// What lowering knows of a node's output beyond [`Properties`].
 #[derive(Debug, Clone, Default)]
@@ -61,10 +61,12 @@ pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
     (properties, lineage)
 }
 
-/// Constant rows.
-pub fn of_values(columns: usize) -> (Properties, Lineage) {
+/// So many constant rows.
+pub fn of_values(rows: usize, columns: usize) -> (Properties, Lineage) {
     let properties = Properties {
         append_only: true,
+        // nothing is needed to tell a single row from others
+        stream_key: (rows <= 1).then(Vec::new),
         ..Properties::default()
     };
     (
@@ -162,6 +164,26 @@ pub fn of_union(inputs: &[(&Properties, &Lineage)], columns: usize) -> (Properti
     )
 }
 
+/// EXCEPT and INTERSECT of two inputs with `columns` columns.
+pub fn of_set_operation(
+    operation: SetOperation,
+    inputs: &[(&Properties, &Lineage)],
+    columns: usize,
+) -> (Properties, Lineage) {
+    let (mut properties, lineage) = of_union(inputs, columns);
+    let is_set = match operation {
+        SetOperation::Except | SetOperation::Intersect => true,
+        SetOperation::ExceptAll | SetOperation::IntersectAll => false,
+    };
+    // what comes in on the right takes rows away, or adds some
+    properties.append_only &= match operation {
+        SetOperation::Except | SetOperation::ExceptAll => false,
+        SetOperation::Intersect | SetOperation::IntersectAll => true,
+    };
+    properties.stream_key = is_set.then(|| (0..columns).collect());
+    (properties, lineage)
+}
+
 /// Groups. `keys` are the group columns' properties as if projected, `calls` how many aggregates follow.
 pub fn of_aggregate(
     keys: (Properties, Lineage),
@@ -178,6 +200,190 @@ pub fn of_aggregate(
         grows: Vec::new(),
     };
     (properties, lineage)
+}
+
+/// A join's input, as [`of_join`] sees it.
+pub struct JoinSide<'a> {
+    pub properties: &'a Properties,
+    pub lineage: &'a Lineage,
+    /// How many columns it has.
+    pub width: usize,
+    /// The columns that are compared, where they are plain columns; parallel to the other side's.
+    pub keys: Vec<Option<usize>>,
+}
+
+impl JoinSide<'_> {
+    /// Whether at most one row has given values in the compared columns.
+    fn is_unique_by_key(&self) -> bool {
+        let key = self.properties.stream_key.as_ref();
+        key.is_some_and(|key| key.iter().all(|c| self.keys.contains(&Some(*c))))
+    }
+
+    /// Whether what the join keeps of this side has no bound.
+    fn grows(&self) -> bool {
+        let is_windowed = |key: &usize| self.lineage.windowed.get(*key) == Some(&true);
+        !self.lineage.unbounded.is_empty()
+            && self.properties.stream_key.as_deref() != Some(&[])
+            && !self.keys.iter().flatten().any(is_windowed)
+    }
+
+    fn shifted(&self, columns: &[usize], by: usize) -> Vec<usize> {
+        columns.iter().map(|column| column + by).collect()
+    }
+}
+
+/// A join.
+pub fn of_join(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> (Properties, Lineage) {
+    let is_append_only = left.properties.append_only && right.properties.append_only;
+    let compared =
+        |columns: &[usize], other: &[usize], keys: &JoinSide<'_>, others: &JoinSide<'_>| {
+            let pairs: Vec<_> = keys.keys.iter().zip(&others.keys).collect();
+            let is_bounded = |column: &usize| {
+                pairs.iter().any(|(own, its)| {
+                    **own == Some(*column) && its.is_some_and(|its| other.contains(&its))
+                })
+            };
+            columns
+                .iter()
+                .copied()
+                .filter(is_bounded)
+                .collect::<Vec<_>>()
+        };
+    let (left_marks, right_marks) = (
+        &left.properties.watermark_columns,
+        &right.properties.watermark_columns,
+    );
+    let mut watermark_columns = match kind {
+        JoinKind::Inner | JoinKind::Semi => compared(left_marks, right_marks, left, right),
+        _ => Vec::new(),
+    };
+    let mut lineage = left.lineage.clone();
+    let stream_key = if kind.is_pairing() {
+        if kind == JoinKind::Inner {
+            let of_right = compared(right_marks, left_marks, right, left);
+            watermark_columns.extend(right.shifted(&of_right, left.width));
+        }
+        lineage.windowed.extend(&right.lineage.windowed);
+        pair_key(kind, left, right)
+    } else {
+        lineage
+            .windowed
+            .resize(left.width + usize::from(kind == JoinKind::Mark), false);
+        left.properties.stream_key.clone()
+    };
+    lineage
+        .unbounded
+        .extend(right.lineage.unbounded.iter().cloned());
+    lineage.unbounded.sort();
+    lineage.unbounded.dedup();
+    let grows = [left, right].into_iter().filter(|side| side.grows()).map(|side| {
+        format!(
+            "the join keeps all that it has read of source {} and never drops it; aggregate it by a window (TUMBLE, \
+             HOP) first and join on the window too, to bound it",
+            side.lineage.unbounded.join(", ")
+        )
+    });
+    let properties = Properties {
+        append_only: is_append_only && matches!(kind, JoinKind::Inner | JoinKind::Semi),
+        stream_key,
+        watermark_columns,
+        grows: grows.collect(),
+    };
+    (properties, lineage)
+}
+
+/// What identifies a pair of rows.
+fn pair_key(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> Option<Vec<usize>> {
+    let of_left = left.properties.stream_key.clone();
+    let of_right = right.properties.stream_key.as_ref();
+    let of_right = of_right.map(|key| right.shifted(key, left.width));
+    let is_left_enough =
+        matches!(kind, JoinKind::Inner | JoinKind::Left) && right.is_unique_by_key();
+    let is_right_enough =
+        matches!(kind, JoinKind::Inner | JoinKind::Right) && left.is_unique_by_key();
+    match (of_left, of_right) {
+        (Some(left), _) if is_left_enough => Some(left),
+        (_, Some(right)) if is_right_enough => Some(right),
+        (Some(left), Some(right)) => Some([left, right].concat()),
+        _ => None,
+    }
+}
+
+/// The first rows of each group. `partition_by` are the columns to group by, as far as they are plain ones.
+pub fn of_top_n(
+    input: &Properties,
+    lineage: &Lineage,
+    partition_by: &[Option<usize>],
+    limit: TopNLimit,
+) -> (Properties, Lineage) {
+    let columns = lineage.windowed.len();
+    let partition: Option<Vec<usize>> = partition_by.iter().copied().collect();
+    let stream_key = match partition {
+        Some(key) if limit.keeps_one_row => Some(key),
+        Some(mut key) if limit.is_numbered && limit.is_unique => {
+            key.push(columns);
+            Some(key)
+        }
+        _ => input.stream_key.clone(),
+    };
+    let properties = Properties {
+        append_only: false,
+        stream_key,
+        watermark_columns: input
+            .watermark_columns
+            .iter()
+            .copied()
+            .filter(|c| partition_by.contains(&Some(*c)))
+            .collect(),
+        grows: Vec::new(),
+    };
+    let mut lineage = lineage.clone();
+    if limit.is_numbered {
+        lineage.windowed.push(false);
+    }
+    if limit.is_bounded && partition_by.is_empty() {
+        // what is shown does not grow, however much comes in
+        lineage.unbounded.clear();
+    }
+    (properties, lineage)
+}
+
+/// `calls` window functions over partitions. `partition_by` are the columns, as far as they are plain ones.
+pub fn of_over(
+    input: &Properties,
+    lineage: &Lineage,
+    partition_by: &[Option<usize>],
+    calls: usize,
+) -> (Properties, Lineage) {
+    let properties = Properties {
+        append_only: false,
+        stream_key: input.stream_key.clone(),
+        watermark_columns: input
+            .watermark_columns
+            .iter()
+            .copied()
+            .filter(|c| partition_by.contains(&Some(*c)))
+            .collect(),
+        grows: Vec::new(),
+    };
+    let mut lineage = lineage.clone();
+    lineage
+        .windowed
+        .resize(lineage.windowed.len() + calls, false);
+    (properties, lineage)
+}
+
+/// What matters of a limit for [`of_top_n`].
+#[derive(Debug, Clone, Copy)]
+pub struct TopNLimit {
+    /// There is at most one row per group.
+    pub keeps_one_row: bool,
+    /// There are at most so many rows per group, but for ties.
+    pub is_bounded: bool,
+    /// A column with the row's place follows.
+    pub is_numbered: bool,
+    /// No two rows of a group have the same place.
+    pub is_unique: bool,
 }
 
 /// `expr` without the names around it.

@@ -14,9 +14,14 @@ use crate::functions;
 use crate::operators::PostgresOperators;
 use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::checked::CheckedEvaluation;
+use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
+use crate::rewrite::grouping_columns::GroupingColumns;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
+use crate::rewrite::join_keys::JoinKeys;
+use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
+use crate::rewrite::simplify::Simplify;
 use crate::type_planner::PostgresTypes;
 
 /// Settings of one session. `time_zone` is an IANA name or an offset.
@@ -72,6 +77,8 @@ pub fn session_state(time_zone: &str) -> SessionState {
 
 fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
+        Arc::new(LimitWithTies),
+        Arc::new(GroupingColumns),
         Arc::new(PostgresTyping),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
@@ -79,19 +86,22 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(SessionZone),
         Arc::new(CheckedEvaluation),
         Arc::new(GuardFallible),
+        Arc::new(DistinctOnAsPlace),
     ]
 }
 
-/// DataFusion's rules, with its filter push-down replaced by the guarded one.
+/// DataFusion's rules, some of them replaced by ones of ours that are right where those are not.
 fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
     Optimizer::new()
         .rules
         .into_iter()
-        .map(|rule| -> Arc<dyn OptimizerRule + Send + Sync> {
-            if rule.name() == "push_down_filter" {
-                Arc::new(GuardedPushDownFilter::default())
-            } else {
-                rule
+        .flat_map(|rule| -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+            match rule.name() {
+                "push_down_filter" => vec![Arc::new(GuardedPushDownFilter::default())],
+                "simplify_expressions" => vec![Arc::new(Simplify)],
+                "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
+                "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
+                _ => vec![rule],
             }
         })
         .collect()

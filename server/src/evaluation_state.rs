@@ -14,6 +14,12 @@ pub fn evaluation_error(message: String) -> PgError {
     if lower.contains("divide by zero") || lower.contains("division by zero") {
         return PgError::new(SqlState::DivisionByZero, "division by zero");
     }
+    if lower.contains("more than one row") {
+        return PgError::new(
+            SqlState::CardinalityViolation,
+            "more than one row returned by a subquery used as an expression",
+        );
+    }
     PgError::new(state_of(&lower), message)
 }
 
@@ -144,7 +150,6 @@ const STATES: &[(&str, SqlState)] = &[
     ("overflow", SqlState::NumericValueOutOfRange),
     ("out of range", SqlState::NumericValueOutOfRange),
     ("can't cast value", SqlState::NumericValueOutOfRange),
-    ("more than one row", SqlState::CardinalityViolation),
     ("timestamp", SqlState::InvalidDatetimeFormat),
     ("date", SqlState::InvalidDatetimeFormat),
     ("interval", SqlState::InvalidDatetimeFormat),

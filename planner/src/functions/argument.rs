@@ -12,6 +12,7 @@ use datafusion::logical_expr::ColumnarValue;
 use super::json_form::json_column;
 use super::text_form::text_column;
 use crate::json;
+use crate::operators::is_integer;
 use crate::pg_text::time_zone::SessionTimeZone;
 use crate::types::SqlType;
 
@@ -52,6 +53,7 @@ impl Kind {
         if field.data_type() == &DataType::Null {
             return Some(1);
         }
+        let is_integer = is_integer(&sql_type);
         let numbers = |rank: u32| {
             number_rank(&sql_type)
                 .filter(|r| *r <= rank)

@@ -1,10 +1,11 @@
-//! `+`, `-`, `*` on integers that fail on overflow, as PostgreSQL's do; DataFusion's operators wrap around.
+//! `+`, `-`, `*` on integers that fail on overflow, and `/` on floats that fails by zero, as PostgreSQL's do;
+//! DataFusion's operators wrap around, or give infinity.
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, Datum};
-use arrow::compute::kernels::numeric::{add, mul, sub};
-use arrow::datatypes::DataType;
+use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum};
+use arrow::compute::kernels::numeric::{add, div, mul, sub};
+use arrow::datatypes::{DataType, Float32Type, Float64Type};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{
@@ -12,7 +13,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::physical_expr_common::datum::apply;
 
-/// One checked operator. Both arguments have the same integer type.
+/// One checked operator. Both arguments have the same type.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub struct CheckedArithmetic {
     operator: Operator,
@@ -21,20 +22,26 @@ pub struct CheckedArithmetic {
 }
 
 impl CheckedArithmetic {
-    /// All operators that can overflow; division has DataFusion's own, which fails.
+    /// All of them. Division of integers has DataFusion's own, which fails.
     pub fn all() -> Vec<Arc<ScalarUDF>> {
-        [Operator::Plus, Operator::Minus, Operator::Multiply]
-            .into_iter()
-            .filter_map(Self::of)
-            .collect()
+        [
+            Operator::Plus,
+            Operator::Minus,
+            Operator::Multiply,
+            Operator::Divide,
+        ]
+        .into_iter()
+        .filter_map(Self::of)
+        .collect()
     }
 
-    /// The checked form of `operator`, if it can overflow.
+    /// The checked form of `operator`, on integers, or of division on floats.
     pub fn of(operator: Operator) -> Option<Arc<ScalarUDF>> {
         let name = match operator {
             Operator::Plus => "rm_add",
             Operator::Minus => "rm_subtract",
             Operator::Multiply => "rm_multiply",
+            Operator::Divide => "rm_divide",
             _ => return None,
         };
         let signature = Signature::any(2, Volatility::Immutable);
@@ -51,6 +58,7 @@ impl CheckedArithmetic {
             "rm_add" => Some("+"),
             "rm_subtract" => Some("-"),
             "rm_multiply" => Some("*"),
+            "rm_divide" => Some("/"),
             _ => None,
         }
     }
@@ -67,9 +75,11 @@ impl ScalarUDFImpl for CheckedArithmetic {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
-            [left, right] if left == right && left.is_integer() => Ok(left.clone()),
+            [left, right] if left == right && left.is_integer() != self.divides() => {
+                Ok(left.clone())
+            }
             _ => plan_err!(
-                "{} takes two integers of one type, not {arguments:?}",
+                "{} takes two numbers of one type, not {arguments:?}",
                 self.name
             ),
         }
@@ -80,8 +90,47 @@ impl ScalarUDFImpl for CheckedArithmetic {
         {
             Operator::Plus => add,
             Operator::Minus => sub,
+            Operator::Divide => divide,
             _ => mul,
         };
         apply(&args.args[0], &args.args[1], kernel)
     }
+}
+
+impl CheckedArithmetic {
+    fn divides(&self) -> bool {
+        self.operator == Operator::Divide
+    }
+}
+
+/// The quotients, unless a number is divided by zero.
+fn divide(left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
+    let quotients = div(left, right)?;
+    let fails = match quotients.data_type() {
+        DataType::Float32 => divides_by_zero::<Float32Type>(left, right, &quotients),
+        _ => divides_by_zero::<Float64Type>(left, right, &quotients),
+    };
+    match fails {
+        true => Err(ArrowError::DivideByZero),
+        false => Ok(quotients),
+    }
+}
+
+/// NaN by zero is NaN; anything else by zero, which shows in the quotient, has no value.
+fn divides_by_zero<T>(left: &dyn Datum, right: &dyn Datum, quotients: &ArrayRef) -> bool
+where
+    T: ArrowPrimitiveType,
+    T::Native: Into<f64>,
+{
+    let at = |(values, is_scalar): (&dyn Array, bool), row: usize| -> f64 {
+        let row = if is_scalar { 0 } else { row };
+        values.as_primitive::<T>().value(row).into()
+    };
+    let quotients = quotients.as_primitive::<T>();
+    (0..quotients.len()).any(|row| {
+        quotients.is_valid(row)
+            && !quotients.value(row).into().is_finite()
+            && at(right.get(), row) == 0.0
+            && !at(left.get(), row).is_nan()
+    })
 }

@@ -17,15 +17,8 @@ use crate::properties::{self, Lineage, unaliased};
 
 impl Lowering<'_> {
     pub(super) fn aggregate(&mut self, aggregate: &Aggregate) -> Result<Lowered> {
-        if aggregate
-            .group_expr
-            .iter()
-            .any(|expr| matches!(expr, Expr::GroupingSet(_)))
-        {
-            return Err(PlanError::Unsupported {
-                feature: "GROUPING SETS, ROLLUP or CUBE in a materialized view".to_string(),
-                hint: "write one SELECT per grouping and combine them with UNION ALL".to_string(),
-            });
+        if let [Expr::GroupingSet(sets)] = aggregate.group_expr.as_slice() {
+            return self.grouping_sets(aggregate, sets);
         }
         let schema = Arc::new(aggregate.schema.as_arrow().clone());
         self.group(
@@ -46,16 +39,13 @@ impl Lowering<'_> {
     ) -> Result<Lowered> {
         let lowered = self.lower(input)?;
         let from = input.schema();
-        let (known, lineage) = (&lowered.node.properties, &lowered.lineage);
         let names = lowered.node.schema.as_ref();
         let group_by = keys
             .iter()
             .map(|key| bound(key, from, names))
             .collect::<Result<Vec<_>>>()?;
-        let calls = calls
-            .iter()
-            .map(|expr| call(expr, from, names, known.append_only))
-            .collect::<Result<Vec<AggregateCall>>>()?;
+        let calls = calls_of(calls, from, &lowered)?;
+        let (known, lineage) = (&lowered.node.properties, &lowered.lineage);
         let projected =
             properties::of_project(keys, known, lineage, &|expr| column_index(expr, from));
         let grows = growing(keys, &calls, &projected.1);
@@ -63,7 +53,11 @@ impl Lowering<'_> {
             properties::of_aggregate(projected, keys.len(), calls.len());
         properties.grows = grows;
         let schema = renamed(&schema, &group_by, &calls);
-        let op = PlanOp::Aggregate { group_by, calls };
+        let op = PlanOp::Aggregate {
+            group_by,
+            calls,
+            permanent: Vec::new(),
+        };
         Ok(Lowered {
             node: node_of(op, vec![lowered.node], schema, properties),
             lineage,
@@ -71,8 +65,25 @@ impl Lowering<'_> {
     }
 }
 
+/// The aggregates over the rows of `input`, whose columns DataFusion knows as `from`.
+pub(super) fn calls_of(
+    calls: &[Expr],
+    from: &DFSchema,
+    input: &Lowered,
+) -> Result<Vec<AggregateCall>> {
+    let (names, known) = (input.node.schema.as_ref(), &input.node.properties);
+    calls
+        .iter()
+        .map(|expr| call(expr, from, names, known.append_only))
+        .collect()
+}
+
 /// The output's columns, named as EXPLAIN shows what they hold.
-fn renamed(schema: &Schema, group_by: &[BoundExpr], calls: &[AggregateCall]) -> SchemaRef {
+pub(super) fn renamed(
+    schema: &Schema,
+    group_by: &[BoundExpr],
+    calls: &[AggregateCall],
+) -> SchemaRef {
     let keys = group_by.iter().map(|key| describe(&key.logical));
     let names = keys.chain(calls.iter().map(|call| call.display.clone()));
     let fields: Vec<Field> = schema
@@ -139,7 +150,7 @@ fn call(
 }
 
 /// Sentences about state that no window bounds.
-fn growing(keys: &[Expr], calls: &[AggregateCall], lineage: &Lineage) -> Vec<String> {
+pub(super) fn growing(keys: &[Expr], calls: &[AggregateCall], lineage: &Lineage) -> Vec<String> {
     if lineage.unbounded.is_empty() || lineage.windowed.iter().any(|is_windowed| *is_windowed) {
         return Vec::new();
     }

@@ -18,7 +18,8 @@ use crate::plan::{PlanNode, StreamPlan};
 use crate::relations::CatalogRelations;
 use crate::rewrite::fixed_zone::{fix_zone, fixed_zone};
 use crate::rewrite::qualify::Qualified;
-use crate::rewrite::refuse::{refuse_set_operations, refuse_unsupported};
+use crate::rewrite::refuse::{refuse_subqueries, refuse_unsupported};
+use crate::rewrite::scalar_subquery::{Scalars, checked_scalars};
 use crate::rewrite::session_zone::zone_of;
 use crate::rewrite::volatile::refuse_volatile;
 use crate::session::session_state;
@@ -67,8 +68,10 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let state = session_state(view.time_zone);
     let (mut bound, plan) = bind(catalog, view, true)?;
     refuse_volatile(&plan)?;
-    let optimized =
-        optimize(plan, &state).map_err(|error| plan_error(error, SourceText(view.text)))?;
+    let optimized = checked_scalars(plan, Scalars::All)
+        .and_then(|plan| optimize(plan, &state))
+        .map_err(|error| plan_error(error, SourceText(view.text)))?;
+    refuse_subqueries(&optimized)?;
 
     let mut lowering = Lowering {
         catalog,
@@ -117,13 +120,13 @@ fn bind(
         false => qualified.query.to_string(),
     };
 
-    if is_materialized {
-        refuse_set_operations(&qualified.query)?;
-    }
-    let expanded = binder.expand(&qualified.query)?;
-    if is_materialized {
+    let expanded = if is_materialized {
+        let expanded = binder.expand_for_stream(&qualified.query)?;
         refuse_unsupported(&expanded.query)?;
-    }
+        expanded
+    } else {
+        binder.expand(&qualified.query)?
+    };
     let BoundQuery { plan, .. } = binder.bind_expanded(expanded)?;
     let fail = |error| plan_error(error, SourceText(view.text));
     let analyzed = state

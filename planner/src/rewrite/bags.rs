@@ -1,6 +1,6 @@
 //! EXCEPT ALL and INTERSECT ALL with PostgreSQL's bag semantics; DataFusion plans them as anti and semi joins.
 //!
-//! The n-th copy of a row is told apart by a number, so that sets of (row, number) behave as bags of rows.
+//! A view counts rows instead (`set_operation.rs`). In a query the n-th copy of a row is told apart by a number, so that sets of (row, number) behave as bags of rows.
 
 use sqlparser::ast::{SetExpr, SetOperator, SetQuantifier};
 

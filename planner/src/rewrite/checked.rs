@@ -1,7 +1,8 @@
 //! Analyzer rule for evaluation as PostgreSQL evaluates. Runs after coercion, when every type is known.
 //!
-//! Integer arithmetic fails on overflow instead of wrapping; casts to integers round (floats to even, numerics away
-//! from zero) instead of truncating.
+//! Integer arithmetic fails on overflow instead of wrapping, and division of floats by zero fails instead of being
+//! infinite; casts to integers round (floats to even, numerics away from zero) instead of truncating, as does `round`
+//! of a float.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
@@ -46,9 +47,15 @@ impl AnalyzerRule for CheckedEvaluation {
 pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     expr.transform_up(|expr| match expr {
         Expr::BinaryExpr(binary) => {
-            let is_integer = binary.left.get_type(schema).is_ok_and(|t| t.is_integer())
-                && binary.right.get_type(schema).is_ok_and(|t| t.is_integer());
-            match CheckedArithmetic::of(binary.op).filter(|_| is_integer) {
+            let both = |is: fn(&DataType) -> bool| {
+                binary.left.get_type(schema).is_ok_and(|t| is(&t))
+                    && binary.right.get_type(schema).is_ok_and(|t| is(&t))
+            };
+            let is_checked = match binary.op {
+                Operator::Divide => both(DataType::is_floating) && !is_nonzero(&binary.right),
+                _ => both(DataType::is_integer),
+            };
+            match CheckedArithmetic::of(binary.op).filter(|_| is_checked) {
                 Some(function) => Ok(Transformed::yes(call(
                     function,
                     vec![*binary.left, *binary.right],
@@ -65,6 +72,15 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 }
                 None => Ok(Transformed::no(Expr::Negative(inner))),
             }
+        }
+        Expr::ScalarFunction(function)
+            if function.name() == "round"
+                && matches!(function.args.as_slice(), [arg] if arg.get_type(schema).is_ok_and(|t| t.is_floating())) =>
+        {
+            Ok(Transformed::yes(call(
+                ScalarUDF::from(RoundHalfEven::default()).into(),
+                function.args,
+            )))
         }
         Expr::Cast(Cast { expr, field }) if field.data_type().is_integer() => {
             let rounded = match expr.get_type(schema)? {
@@ -87,6 +103,22 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
         }
         other => Ok(Transformed::no(other)),
     })
+}
+
+/// Whether `divisor` is a constant that is not zero.
+fn is_nonzero(divisor: &Expr) -> bool {
+    match divisor {
+        Expr::Literal(ScalarValue::Float64(Some(value)), _) => *value != 0.0,
+        Expr::Literal(ScalarValue::Float32(Some(value)), _) => *value != 0.0,
+        Expr::Cast(cast) => match cast.expr.as_ref() {
+            Expr::Literal(value, _) => {
+                ScalarValue::new_zero(&value.data_type()).is_ok_and(|zero| *value != zero)
+                    && !value.is_null()
+            }
+            _ => false,
+        },
+        _ => false,
+    }
 }
 
 fn call(function: std::sync::Arc<ScalarUDF>, args: Vec<Expr>) -> Expr {

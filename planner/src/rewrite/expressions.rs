@@ -8,6 +8,7 @@ use sqlparser::ast::{
     FunctionArguments, ObjectName, Select, SelectItem, Value, VisitMut, VisitorMut,
 };
 
+use super::any_all::with_nulls;
 use crate::names::ident;
 use crate::rewrite::function_names::rewrite_function;
 use crate::rewrite::output_names::output_name;
@@ -93,6 +94,25 @@ impl VisitorMut for Rewriter {
             Expr::Function(function) => {
                 if let Some(rows) = rewrite_function(function) {
                     *expr = rows;
+                }
+            }
+            Expr::InList {
+                expr: left,
+                list,
+                negated,
+            } => {
+                // `x IN ((SELECT …))`: the outer parentheses mean nothing
+                if let [Expr::Subquery(subquery)] = list.as_mut_slice() {
+                    *expr = Expr::InSubquery {
+                        expr: Box::new(take(left)),
+                        subquery: subquery.clone(),
+                        negated: *negated,
+                    };
+                }
+            }
+            Expr::AnyOp { .. } | Expr::AllOp { .. } => {
+                if let Some(compared) = with_nulls(expr) {
+                    *expr = compared;
                 }
             }
             other => rewrite_syntax(other),

@@ -11,7 +11,7 @@ use datafusion::common::{DFSchema, Result};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, cast, lit, when,
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, lit, when,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
@@ -36,9 +36,14 @@ impl AnalyzerRule for GuardFallible {
 
 fn guard_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&plan)?;
-    if let LogicalPlan::Filter(filter) = plan {
-        return split_filter(filter, &schema);
-    }
+    let plan = match plan {
+        LogicalPlan::Filter(filter) => return split_filter(filter, &schema),
+        LogicalPlan::Join(mut join) => {
+            join.filter = guard_condition(join.filter, &schema)?;
+            return Ok(Transformed::yes(LogicalPlan::Join(join)));
+        }
+        other => other,
+    };
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
@@ -50,7 +55,11 @@ fn guard_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
 fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<LogicalPlan>> {
     let mut input = filter.input;
     let mut waiting = Vec::new();
-    for conjunct in split_conjunction_owned(filter.predicate) {
+    // What refers to the query around a subquery becomes the condition of a join, and must stay one condition.
+    let (correlated, own): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate)
+        .into_iter()
+        .partition(Expr::contains_outer);
+    for conjunct in own {
         if is_fallible(&conjunct, schema) {
             if let Some(before) = conjunction(std::mem::take(&mut waiting)) {
                 input = Arc::new(LogicalPlan::Filter(Filter::try_new(before, input)?));
@@ -61,10 +70,35 @@ fn split_filter(filter: Filter, schema: &DFSchema) -> Result<Transformed<Logical
             waiting.push(conjunct);
         }
     }
-    if let Some(rest) = conjunction(waiting) {
+    let correlated = guard_condition(conjunction(correlated), schema)?;
+    for rest in [conjunction(waiting), correlated].into_iter().flatten() {
         input = Arc::new(LogicalPlan::Filter(Filter::try_new(rest, input)?));
     }
     Ok(Transformed::yes(Arc::unwrap_or_clone(input)))
+}
+
+/// `ON a = b AND c <> 0 AND 1 / c > d`: each conjunct that can fail is guarded by those before it that can not, and
+/// stays a conjunct, so that equalities can still be found.
+fn guard_condition(condition: Option<Expr>, schema: &DFSchema) -> Result<Option<Expr>> {
+    let Some(condition) = condition else {
+        return Ok(None);
+    };
+    let mut before: Vec<Expr> = Vec::new();
+    let mut guarded = Vec::new();
+    for conjunct in split_conjunction_owned(condition) {
+        if !is_fallible(&conjunct, schema) {
+            guarded.push(conjunct.clone());
+            before.push(conjunct);
+            continue;
+        }
+        let is_equality = matches!(&conjunct, Expr::BinaryExpr(b) if b.op == Operator::Eq);
+        let conjunct = match conjunction(before.clone()) {
+            Some(before) if !is_equality => before.and(conjunct),
+            _ => conjunct,
+        };
+        guarded.push(guard_expr(conjunct, schema)?.data);
+    }
+    Ok(conjunction(guarded))
 }
 
 /// Guards every AND and OR of `expr` whose right side can fail.
@@ -75,14 +109,13 @@ pub fn guard_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             op: op @ (Operator::And | Operator::Or),
             right,
         }) if is_fallible(&right, schema) => {
-            // Integers, because DataFusion turns a CASE of booleans back into AND and OR.
             let (decides, outcome) = match op {
-                Operator::And => ((*left).clone().is_false(), 0),
-                _ => ((*left).clone().is_true(), 1),
+                Operator::And => ((*left).clone().is_false(), false),
+                _ => ((*left).clone().is_true(), true),
             };
             let both = Expr::BinaryExpr(BinaryExpr::new(left, op, right));
-            let guarded = when(decides, lit(outcome)).otherwise(cast(both, DataType::Int32))?;
-            Ok(Transformed::yes(guarded.eq(lit(1))))
+            let guarded = when(decides, lit(outcome)).otherwise(both)?;
+            Ok(Transformed::yes(guarded))
         }
         other => Ok(Transformed::no(other)),
     })
@@ -145,16 +178,19 @@ fn is_total_in(data_type: &DataType) -> bool {
     )
 }
 
-fn is_total_cast(from: &DataType, to: &DataType) -> bool {
+/// Whether a cast has a value for every value.
+pub(super) fn is_total_cast(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64,
-        Interval, Null, Timestamp, Utf8,
+        Interval, Null, Timestamp, UInt64, Utf8,
     };
     match (from, to) {
         (from, to) if from == to => true,
         (Null, _) => true,
         (_, Utf8) => !from.is_nested(),
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
+        // the place of a row in its partition
+        (UInt64, Int64) => true,
         (from, Float32 | Float64) => from.is_numeric(),
         (Boolean, to) => to.is_integer(),
         (Int8, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 3,

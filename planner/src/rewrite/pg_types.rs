@@ -4,18 +4,22 @@
 //! - `double precision` with `numeric` is computed in double precision (DataFusion turns doubles into decimals).
 //! - `numeric` division keeps at least 16 digits after the point.
 //! - `sum(bigint)` and `avg` of integers are `numeric`.
+//! - A regular expression's `.` matches a line break too.
+//! - The place of a row (`row_number()`, `rank()`, …) is `bigint`, `ntile()` an `integer`.
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::common::{Column, DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
+
+use crate::properties::unaliased;
 
 /// Digits after the point that the dividend of a numeric division is given; the quotient has four more.
 const DIVIDEND_SCALE: i8 = 12;
@@ -46,8 +50,10 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));
     let names = NamePreserver::new(&plan);
+    let places = places_of(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
+        let expr = signed_places(expr, &places)?;
         let expr = if narrows_literals {
             narrow_literal(expr)
         } else {
@@ -56,6 +62,51 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         type_expr(expr, &schema).map(|typed| typed.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
+}
+
+/// Columns of a window node below `plan` that DataFusion counts without a sign, with PostgreSQL's type.
+fn places_of(plan: &LogicalPlan) -> Vec<(Column, DataType)> {
+    let inputs = plan.inputs();
+    let [LogicalPlan::Window(window)] = inputs.as_slice() else {
+        return Vec::new();
+    };
+    let columns = window.schema.columns();
+    let computed = columns
+        .into_iter()
+        .zip(window.schema.fields())
+        .skip(window.input.schema().fields().len());
+    computed
+        .zip(&window.window_expr)
+        .filter(|((_, field), _)| *field.data_type() == DataType::UInt64)
+        .map(|((column, _), expr)| {
+            let is_narrow =
+                matches!(unaliased(expr), Expr::WindowFunction(f) if f.fun.name() == "ntile");
+            let data_type = if is_narrow {
+                DataType::Int32
+            } else {
+                DataType::Int64
+            };
+            (column, data_type)
+        })
+        .collect()
+}
+
+/// `expr` with these columns cast to their types.
+fn signed_places(expr: Expr, places: &[(Column, DataType)]) -> Result<Expr> {
+    if places.is_empty() {
+        return Ok(expr);
+    }
+    let signed = expr.transform_up(|part| {
+        let known = match &part {
+            Expr::Column(column) => places.iter().find(|(place, _)| place == column),
+            _ => None,
+        };
+        Ok(match known {
+            Some((_, data_type)) => Transformed::yes(cast(part, data_type.clone())),
+            None => Transformed::no(part),
+        })
+    })?;
+    Ok(signed.data)
 }
 
 /// The columns that the expressions of `plan` may refer to.
@@ -163,24 +214,16 @@ fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
         op,
         Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
     );
-    let is_comparison = matches!(
-        op,
-        Operator::Eq
-            | Operator::NotEq
-            | Operator::Lt
-            | Operator::LtEq
-            | Operator::Gt
-            | Operator::GtEq
-            | Operator::IsDistinctFrom
-            | Operator::IsNotDistinctFrom
-    );
-    if is_arithmetic || is_comparison {
+    if is_arithmetic || is_comparison(op) {
         let is_float = is_float(&left, schema) || is_float(&right, schema);
         left = float_if(is_float, left, schema);
         right = float_if(is_float, right, schema);
     }
     if op == Operator::Divide {
         left = widen_dividend(left, &right, schema);
+    }
+    if is_match(op) {
+        right = across_lines(right);
     }
     let is_time_difference =
         op == Operator::Minus && is_timestamp(&left, schema) && is_timestamp(&right, schema);
@@ -189,6 +232,32 @@ fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
         cast(result, DataType::Interval(IntervalUnit::MonthDayNano))
     } else {
         result
+    }
+}
+
+pub(crate) fn is_match(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::RegexMatch
+            | Operator::RegexIMatch
+            | Operator::RegexNotMatch
+            | Operator::RegexNotIMatch
+    )
+}
+
+/// The pattern with the flag that lets `.` match a line break.
+fn across_lines(pattern: Expr) -> Expr {
+    const FLAG: &str = "(?s)";
+    match pattern {
+        Expr::Literal(ScalarValue::Utf8(Some(text)), metadata) if !text.starts_with(FLAG) => {
+            Expr::Literal(ScalarValue::Utf8(Some(format!("{FLAG}{text}"))), metadata)
+        }
+        Expr::Literal(..) => pattern,
+        pattern => Expr::BinaryExpr(BinaryExpr::new(
+            Box::new(lit(FLAG)),
+            Operator::StringConcat,
+            Box::new(pattern),
+        )),
     }
 }
 
@@ -229,6 +298,20 @@ fn widen_dividend(left: Expr, right: &Expr, schema: &DFSchema) -> Expr {
     } else {
         cast(left, DataType::Decimal128(38, DIVIDEND_SCALE))
     }
+}
+
+pub(crate) fn is_comparison(op: Operator) -> bool {
+    matches!(
+        op,
+        Operator::Eq
+            | Operator::NotEq
+            | Operator::Lt
+            | Operator::LtEq
+            | Operator::Gt
+            | Operator::GtEq
+            | Operator::IsDistinctFrom
+            | Operator::IsNotDistinctFrom
+    )
 }
 
 fn is_decimal(data_type: &DataType) -> bool {

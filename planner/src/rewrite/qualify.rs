@@ -22,6 +22,7 @@ use crate::rewrite::aliases::{
 };
 use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::expressions::rewrite_expressions;
+use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::scope::{Scope, constraint};
 use crate::rewrite::select_list::{Names, expand_select_list, strip_schemas};
 use crate::statement::ObjectName;
@@ -33,6 +34,18 @@ pub enum Mode {
     Bind,
     /// Also views, generated columns and windows.
     Expand,
+    /// As [`Mode::Expand`], but EXCEPT ALL and INTERSECT ALL stay, for the streaming operator that counts rows.
+    ExpandForStream,
+}
+
+impl Mode {
+    /// Whether views, generated columns and windows are replaced.
+    pub fn is_expanded(self) -> bool {
+        match self {
+            Mode::Bind => false,
+            Mode::Expand | Mode::ExpandForStream => true,
+        }
+    }
 }
 
 /// A qualified query.
@@ -53,7 +66,7 @@ pub fn qualify(
     text: SourceText<'_>,
 ) -> Result<Qualified> {
     let mut query = query.clone();
-    if mode == Mode::Expand {
+    if mode.is_expanded() {
         rewrite_expressions(&mut query);
     }
     let mut qualifier = Qualifier {
@@ -82,6 +95,9 @@ pub(super) struct Qualifier<'a> {
 
 impl Qualifier<'_> {
     fn query(&mut self, query: &mut Query, outer: &Ctes) -> Result<Names> {
+        if self.mode.is_expanded() {
+            fetch_as_limit(query)?;
+        }
         let mut ctes = outer.clone();
         if let Some(with) = &mut query.with {
             for cte in &mut with.cte_tables {
@@ -284,7 +300,7 @@ impl Qualifier<'_> {
             .clone();
         let scope = scope_of(Some(&mut alias), relation.columns())?;
         set_alias(factor, alias.clone());
-        if self.mode == Mode::Expand {
+        if self.mode.is_expanded() {
             self.expand_relation(factor, &relation, alias)?;
         }
         self.found.insert(relation.name.clone(), relation);

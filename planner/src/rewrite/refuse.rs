@@ -1,12 +1,11 @@
-//! Refuses in a view what can not be kept up to date yet, on the AST, so that the error can name the clause as it was
-//! written and say what to write instead.
+//! Refuses in a view what can not be kept up to date yet, where possible on the AST, so that the error can name the
+//! clause as it was written and say what to write instead.
 
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{
-    Distinct, Expr, GroupByExpr, LimitClause, Query, Select, SetExpr, SetOperator, TableFactor,
-    Visit, Visitor,
-};
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
+use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
+use sqlparser::ast::{Expr, GroupByExpr, Query, Select, TableFactor, Visit, Visitor};
 
 use crate::error::{PlanError, Result};
 
@@ -18,12 +17,33 @@ pub fn refuse_unsupported(query: &Query) -> Result<()> {
     }
 }
 
-/// An error if `query`, not yet expanded, subtracts or intersects.
-pub fn refuse_set_operations(query: &Query) -> Result<()> {
-    match set_operations(&query.body) {
-        ControlFlow::Continue(()) => Ok(()),
-        ControlFlow::Break(refused) => Err(refused.into_error()),
+/// An error if `plan`, which is optimised, still has a subquery that did not become a join.
+pub fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
+    let mut is_left = false;
+    plan.apply(|node| {
+        node.apply_expressions(|expr| {
+            expr.apply(|part| {
+                is_left |= matches!(
+                    part,
+                    PlanExpr::ScalarSubquery(_)
+                        | PlanExpr::InSubquery(_)
+                        | PlanExpr::Exists(_)
+                        | PlanExpr::SetComparison(_)
+                        | PlanExpr::OuterReferenceColumn(..)
+                );
+                Ok(TreeNodeRecursion::Continue)
+            })
+        })
+    })
+    .map_err(|error| PlanError::Internal(error.strip_backtrace()))?;
+    if is_left {
+        return Err(PlanError::unsupported(
+            "this subquery in a materialized view",
+            "write it as a join; a subquery may stand in WHERE, HAVING and the select list, and may refer to the \
+             query around it by equalities (inner.k = outer.k) in its WHERE clause",
+        ));
     }
+    Ok(())
 }
 
 struct Refused {
@@ -49,48 +69,21 @@ impl Visitor for Checker {
         if query.with.as_ref().is_some_and(|with| with.recursive) {
             return refuse(
                 "WITH RECURSIVE",
-                "it is not supported yet; store the closure in a table",
-            );
-        }
-        let is_limited = match &query.limit_clause {
-            Some(LimitClause::LimitOffset { limit, offset, .. }) => {
-                limit.is_some() || offset.is_some()
-            }
-            Some(LimitClause::OffsetCommaLimit { .. }) => true,
-            None => false,
-        };
-        if is_limited || query.fetch.is_some() {
-            return refuse(
-                "LIMIT",
-                "it is not supported yet; put ORDER BY and LIMIT into the query that reads the view",
+                "a view can not read itself; store the closure in a table and extend it by statements",
             );
         }
         if !query.locks.is_empty() {
             return refuse("FOR UPDATE", "views are never locked; leave it out");
         }
-        set_operations(&query.body)
+        ControlFlow::Continue(())
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
-        if matches!(select.distinct, Some(Distinct::On(_))) {
-            return refuse(
-                "DISTINCT ON",
-                "it is not supported yet; use GROUP BY with first_value(x ORDER BY y) for each column",
-            );
-        }
-        if select.from.len() > 1 || select.from.iter().any(|table| !table.joins.is_empty()) {
-            return refuse(
-                "JOIN",
-                "it is not supported yet; make one view of each side and join them in queries",
-            );
-        }
-        if !select.named_window.is_empty() || select.qualify.is_some() {
-            return refuse("WINDOW", OVER_HINT);
-        }
         match &select.group_by {
-            GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => {
-                refuse("GROUP BY ROLLUP or CUBE", GROUPING_HINT)
-            }
+            GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => refuse(
+                "GROUP BY … WITH",
+                "write GROUP BY ROLLUP (…) or GROUP BY CUBE (…)",
+            ),
             GroupByExpr::Expressions(..) | GroupByExpr::All(_) => ControlFlow::Continue(()),
         }
     }
@@ -111,52 +104,16 @@ impl Visitor for Checker {
 
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
         match expr {
-            Expr::Function(function) if function.over.is_some() => refuse("OVER", OVER_HINT),
-            Expr::Subquery(_) | Expr::Exists { .. } | Expr::InSubquery { .. } => {
-                refuse("a subquery", SUBQUERY_HINT)
-            }
             Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
                 if matches!(**right, Expr::Subquery(_)) =>
             {
-                refuse("a subquery", SUBQUERY_HINT)
-            }
-            Expr::GroupingSets(_) | Expr::Cube(_) | Expr::Rollup(_) => {
-                refuse("GROUPING SETS, ROLLUP or CUBE", GROUPING_HINT)
+                refuse(
+                    "ANY or ALL of a subquery",
+                    "it is not supported yet; write IN, or compare with its min() or max()",
+                )
             }
             _ => ControlFlow::Continue(()),
         }
-    }
-}
-
-const OVER_HINT: &str =
-    "window functions are not supported yet; compute them in the query that reads the view";
-const SUBQUERY_HINT: &str = "it is not supported yet in an expression; make it a view and combine the two in the query that reads them";
-const GROUPING_HINT: &str =
-    "it is not supported yet; write one SELECT per grouping and combine them with UNION ALL";
-
-fn set_operations(body: &SetExpr) -> ControlFlow<Box<Refused>> {
-    match body {
-        SetExpr::SetOperation {
-            op: SetOperator::Union,
-            left,
-            right,
-            ..
-        } => {
-            set_operations(left)?;
-            set_operations(right)
-        }
-        SetExpr::SetOperation {
-            op: SetOperator::Intersect,
-            ..
-        } => refuse(
-            "INTERSECT",
-            "it is not supported yet; make one view of each side and intersect them in queries",
-        ),
-        SetExpr::SetOperation { .. } => refuse(
-            "EXCEPT",
-            "it is not supported yet; make one view of each side and subtract them in queries",
-        ),
-        _ => ControlFlow::Continue(()),
     }
 }
 

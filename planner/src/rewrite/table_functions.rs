@@ -12,7 +12,7 @@ use crate::names::fold;
 use crate::parse_query::parse_query;
 use crate::rewrite::aliases::{name_columns, scope_of, table_alias};
 use crate::rewrite::function_names::{array_of_rows, type_of_rows};
-use crate::rewrite::qualify::{Mode, Qualifier, derived, object_name};
+use crate::rewrite::qualify::{Qualifier, derived, object_name};
 use crate::rewrite::scope::Scope;
 use crate::window::{WINDOW_COLUMNS, WindowCall, WindowKind};
 
@@ -35,7 +35,7 @@ impl Qualifier<'_> {
             named => named.iter().map(ToString::to_string).collect(),
         };
         let scope = scope_of(Some(&mut alias), columns)?;
-        if self.mode == Mode::Expand
+        if self.mode.is_expanded()
             && let Some(query) = rows_query(&function, &args)?
         {
             name_columns(&mut alias, &scope);
@@ -89,7 +89,7 @@ impl Qualifier<'_> {
         let inner_sql = without_alias(inner);
 
         let mut alias = alias.unwrap_or_else(|| table_alias(&default_name));
-        if self.mode == Mode::Expand {
+        if self.mode.is_expanded() {
             let query = parse_query(&call.to_sql(&inner_sql, &columns))?;
             columns.extend(WINDOW_COLUMNS.map(str::to_string));
             let scope = scope_of(Some(&mut alias), columns)?;

@@ -164,20 +164,37 @@ pub fn predicate(columns: &[Column], depth: usize, random: &mut Random) -> Strin
             _ => format!("(NOT {x})"),
         };
     }
-    let Some(column) = column(columns, &ORDERED, random) else {
+    comparison(columns, random)
+}
+
+/// A condition on one column, or two.
+fn comparison(columns: &[Column], random: &mut Random) -> String {
+    let Some(found) = column(columns, &ORDERED, random) else {
         return "true".into();
     };
-    let (name, ty) = (&column.name, column.ty);
-    let value = known_literal(ty, random);
-    match random.random_range(0..9) {
+    let (name, ty) = (&found.name, found.ty);
+    let (value, other) = (known_literal(ty, random), known_literal(ty, random));
+    match random.random_range(0..16) {
         0 => format!("{name} IS NULL"),
         1 => format!("{name} IS NOT NULL"),
         2 => format!("{name} <> {value}"),
-        3 => format!("{name} IN ({value}, {})", known_literal(ty, random)),
-        4 => format!("{name} BETWEEN {value} AND {}", known_literal(ty, random)),
-        5 => format!("{name} IS DISTINCT FROM {value}"),
-        6 if ty == Type::Text => format!("{name} LIKE '%a%'"),
-        6 | 7 => format!("{name} > {value}"),
+        3 => format!("{name} IN ({value}, {other})"),
+        4 => format!("{name} NOT IN ({value}, {other})"),
+        5 => format!("{name} IN ({value}, NULL)"),
+        6 => format!("{name} IN ({value}, {})", leaf(ty, columns, random)),
+        7 => format!("{name} BETWEEN {value} AND {other}"),
+        8 => format!("{name} NOT BETWEEN {value} AND {other}"),
+        9 => format!("{name} IS DISTINCT FROM {value}"),
+        10 if ty == Type::Text => format!("{name} LIKE '%a%'"),
+        11 if ty == Type::Text => format!(
+            "{name} ~ '{}'",
+            ["a", ".*", "^b"][random.random_range(0..3)]
+        ),
+        10 if matches!(ty, Type::Int | Type::Big) => format!("{name} = ANY (ARRAY[{value}, NULL])"),
+        11 => format!("({name} > {value}) IS NOT TRUE"),
+        12 => format!("{name} = {}", leaf(ty, columns, random)),
+        13 => format!("{value} < {name}"),
+        10 | 14 => format!("{name} > {value}"),
         _ => format!("{name} <= {value}"),
     }
 }

@@ -1,10 +1,13 @@
-//! Random queries: filters, projections, UNION ALL, DISTINCT, GROUP BY with every aggregate, HAVING, subqueries in
-//! FROM, windows, and all of these over tables or over other views.
+//! Random queries: filters, projections, set operations, DISTINCT, GROUP BY with every aggregate, grouping sets, HAVING,
+//! first rows, window functions, subqueries in FROM, windows, and all of these over tables or over other views.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::expression::{column, expression, predicate};
+use super::first_rows::{distinct_on, limited, ranked, with_ties};
+use super::join::{combined, is_joined};
+use super::over::over;
 use super::{Column, Features, Query, Random, Type};
 
 /// Something that can stand in FROM, as each of the servers writes it.
@@ -31,7 +34,7 @@ impl Relation {
         }
     }
 
-    fn subquery(query: Query) -> Relation {
+    pub(super) fn subquery(query: Query) -> Relation {
         Relation {
             sql: format!("({}) AS q", query.sql),
             oracle_sql: format!("({}) AS q", query.oracle_sql),
@@ -40,7 +43,7 @@ impl Relation {
         }
     }
 
-    fn select(self, list: &str, rest: &str, columns: Vec<Column>) -> Query {
+    pub(super) fn select(self, list: &str, rest: &str, columns: Vec<Column>) -> Query {
         Query {
             sql: format!("SELECT {list} FROM {}{rest}", self.sql),
             oracle_sql: format!("SELECT {list} FROM {}{rest}", self.oracle_sql),
@@ -53,9 +56,15 @@ impl Relation {
 /// A query over one of these relations.
 pub fn query(sources: &[Relation], random: &mut Random) -> Query {
     let relation = relation(sources, 2, random);
-    match random.random_range(0..10) {
+    match random.random_range(0..18) {
+        10 => limited(relation, random),
+        11 => with_ties(relation, random),
+        12 => distinct_on(relation, random),
+        13 | 14 => ranked(relation, random),
+        15 | 16 => over(relation, random),
+        17 => grouping_sets(relation, random),
         0..2 => projection(relation, random),
-        2 => union_all(relation, random),
+        2 => set_operation(relation, random),
         3 => distinct(relation, random),
         _ => grouped(relation, random),
     }
@@ -65,14 +74,23 @@ fn relation(sources: &[Relation], depth: usize, random: &mut Random) -> Relation
     let base = sources.choose(random).expect("there is a table").clone();
     if depth > 0 && random.random_bool(0.3) {
         let inner = relation(sources, depth - 1, random);
-        let mut query = match random.random_range(0..4) {
-            0 => union_all(inner, random),
+        let mut query = match random.random_range(0..7) {
+            0 => set_operation(inner, random),
             1 => grouped(inner, random),
             2 => distinct(inner, random),
+            3 => limited(inner, random),
+            4 => ranked(inner, random),
+            5 => over(inner, random),
             _ => projection(inner, random),
         };
         query.features.insert("subquery in FROM");
         return Relation::subquery(query);
+    }
+    if depth == 2 && random.random_bool(0.4) {
+        let other = sources.choose(random).expect("there is a table").clone();
+        if !is_joined(&base) && !is_joined(&other) {
+            return combined(base, other, random);
+        }
     }
     let has_window = base.columns.iter().any(|c| c.name.starts_with("window_"));
     match base
@@ -125,7 +143,7 @@ fn windowed(mut base: Relation, random: &mut Random) -> Relation {
     Relation::subquery(base.select("*", " WHERE ts IS NOT NULL", columns))
 }
 
-fn condition(relation: &mut Relation, probability: f64, random: &mut Random) -> String {
+pub(super) fn condition(relation: &mut Relation, probability: f64, random: &mut Random) -> String {
     if !random.random_bool(probability) {
         return String::new();
     }
@@ -183,7 +201,17 @@ fn distinct(mut relation: Relation, random: &mut Random) -> Query {
     relation.select(&format!("DISTINCT {}", list.join(", ")), &rest, columns)
 }
 
-fn union_all(relation: Relation, random: &mut Random) -> Query {
+fn set_operation(relation: Relation, random: &mut Random) -> Query {
+    let (operator, feature) = *[
+        ("UNION ALL", "union all"),
+        ("UNION", "union"),
+        ("EXCEPT", "except"),
+        ("EXCEPT ALL", "except all"),
+        ("INTERSECT", "intersect"),
+        ("INTERSECT ALL", "intersect all"),
+    ]
+    .choose(random)
+    .expect("there are some");
     let mut sides = Vec::new();
     let types: Vec<Type> = relation
         .columns
@@ -217,13 +245,22 @@ fn union_all(relation: Relation, random: &mut Random) -> Query {
         sides.pop().expect("two sides"),
     );
     let mut features: Features = first.features.union(&second.features).copied().collect();
-    features.insert("union all");
+    features.insert(feature);
     Query {
-        sql: format!("{} UNION ALL {}", first.sql, second.sql),
-        oracle_sql: format!("{} UNION ALL {}", first.oracle_sql, second.oracle_sql),
+        sql: format!("{} {operator} {}", first.sql, second.sql),
+        oracle_sql: format!("{} {operator} {}", first.oracle_sql, second.oracle_sql),
         columns,
         features,
     }
+}
+
+/// Whether an expression names a column outside of its quoted texts.
+fn uses_any(expression: &str, columns: &[Column]) -> bool {
+    let mut words = expression
+        .split('\'')
+        .step_by(2)
+        .flat_map(|code| code.split(|c: char| !c.is_alphanumeric() && c != '_'));
+    words.any(|word| columns.iter().any(|c| c.name == word))
 }
 
 fn grouped(mut relation: Relation, random: &mut Random) -> Query {
@@ -242,7 +279,7 @@ fn grouped(mut relation: Relation, random: &mut Random) -> Query {
             _ => expression(ty, &relation.columns, 1, &mut relation.features, random),
         };
         // A literal in GROUP BY would be the number of a column.
-        let key = if relation.columns.iter().any(|c| key.contains(&c.name)) {
+        let key = if uses_any(&key, &relation.columns) {
             key
         } else {
             continue;
@@ -274,6 +311,55 @@ fn grouped(mut relation: Relation, random: &mut Random) -> Query {
         relation.features.insert("having");
         rest.push_str(" HAVING count(*) > 1");
     }
+    relation.select(&list.join(", "), &rest, columns)
+}
+
+/// Two columns in several groupings.
+fn grouping_sets(mut relation: Relation, random: &mut Random) -> Query {
+    let rest = condition(&mut relation, 0.3, random);
+    let plain: Vec<Column> = relation
+        .columns
+        .iter()
+        .filter(|c| c.ty != Type::Opaque)
+        .cloned()
+        .collect();
+    let keys: Vec<Column> = plain.choose_multiple(random, 2).cloned().collect();
+    if keys.is_empty() {
+        return grouped(relation, random);
+    }
+    let names: Vec<&str> = keys.iter().map(|key| key.name.as_str()).collect();
+    let (all, first) = (names.join(", "), names[0]);
+    let (sets, feature) = match random.random_range(0..4) {
+        0 => (format!("ROLLUP ({all})"), "rollup"),
+        1 => (format!("CUBE ({all})"), "cube"),
+        2 => (
+            format!("GROUPING SETS (({all}), ({first}), ({first}), ())"),
+            "grouping sets",
+        ),
+        _ => (format!("{first}, ROLLUP ({all})"), "rollup"),
+    };
+    relation.features.insert(feature);
+    let mut list = vec![format!("grouping({all}) AS gr")];
+    let mut columns = vec![Column {
+        name: "gr".into(),
+        ty: Type::Int,
+    }];
+    for (i, key) in keys.iter().enumerate() {
+        list.push(format!("{} AS k{i}", key.name));
+        columns.push(Column {
+            name: format!("k{i}"),
+            ty: key.ty,
+        });
+    }
+    for i in 0..random.random_range(1..=2) {
+        let (aggregate, ty) = aggregate(&mut relation, random);
+        list.push(format!("{aggregate} AS g{i}"));
+        columns.push(Column {
+            name: format!("g{i}"),
+            ty,
+        });
+    }
+    let rest = format!("{rest} GROUP BY {sets}");
     relation.select(&list.join(", "), &rest, columns)
 }
 

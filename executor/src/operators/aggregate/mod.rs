@@ -3,7 +3,7 @@
 //! Semantics: for every group `k` with rows left, `out[k] = (k, f1(rows of k), …, fn(rows of k))`;
 //!   `Δout = Σ −out_before[k] + out_after[k]` over the groups that the epoch touched and whose row changed. NULLs group
 //!   together, −0.0 with 0.0, NaN with NaN. A group is there while its rows' weights sum to more than 0, whatever the
-//!   FILTERs. A global aggregate has its one row from creation. Whatever can not be computed (a sum out of range) takes
+//!   FILTERs. A global aggregate has its one row from creation, as has the grouping set without columns. Whatever can not be computed (a sum out of range) takes
 //!   away the row of that group while it lasts, and is reported. An input row of which an expression fails is left out
 //!   of its group and reported.
 //! State: `groups`: group key → row count and a state per call (`group_row.rs`), one entry per group; `collections`:
@@ -85,13 +85,14 @@ impl Aggregate {
         operator_id: u32,
         group_by: &[BoundExpr],
         calls: &[AggregateCall],
+        permanent: &[i64],
         schema: SchemaRef,
         tables: Vec<StateTable>,
     ) -> Result<Self> {
         let [groups, collections] = <[StateTable; 2]>::try_from(tables).map_err(|tables| {
             ExecutorError::Internal(format!("Aggregate was given {} tables", tables.len()))
         })?;
-        let spec = Arc::new(Spec::new(operator_id, group_by, calls, schema)?);
+        let spec = Arc::new(Spec::new(operator_id, group_by, calls, permanent, schema)?);
         Ok(Aggregate {
             spec,
             groups,
@@ -112,8 +113,13 @@ impl Aggregate {
         Ok((whole.group_count() > 0).then_some(whole))
     }
 
-    /// The columns that a table of groups shows, and which groups it has.
-    fn view(&self, table: &GroupTable, is_stored: impl Fn(usize) -> bool) -> Result<View> {
+    /// The columns that a table of groups shows, and which groups it has. `keys` are the groups'.
+    fn view(
+        &self,
+        table: &GroupTable,
+        keys: &[ArrayRef],
+        is_stored: impl Fn(usize) -> bool,
+    ) -> Result<View> {
         let outputs = table.outputs()?;
         let group_count = table.group_count();
         let mut failures = vec![None; group_count];
@@ -125,7 +131,7 @@ impl Aggregate {
             }
         }
         let exists = (0..group_count)
-            .map(|group| self.spec.is_global() || is_stored(group))
+            .map(|group| self.spec.is_permanent(keys, group) || is_stored(group))
             .collect();
         Ok(View {
             columns,
@@ -215,18 +221,22 @@ impl Operator for Aggregate {
     }
 
     fn initialize(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
-        if !self.spec.is_global() {
+        let keys = self.spec.permanent_keys()?;
+        let count = match keys.first() {
+            Some(key) => key.len(),
+            None => usize::from(self.spec.is_global()),
+        };
+        if count == 0 {
             return Ok(Vec::new());
         }
-        let view = self.view(&GroupTable::empty(&self.spec, 1)?, |_| true)?;
+        let view = self.view(&GroupTable::empty(&self.spec, count)?, &keys, |_| true)?;
+        // Over no rows a call fails in every group or in none.
         if !view.is_shown(0) {
             return Ok(Vec::new());
         }
-        Ok(vec![Delta::insertions(conform(
-            &self.spec.schema,
-            view.columns,
-            1,
-        )?)])
+        let columns = keys.into_iter().chain(view.columns).collect();
+        let batch = conform(&self.spec.schema, columns, count)?;
+        Ok(vec![Delta::insertions(batch)])
     }
 
     fn push(
@@ -290,8 +300,8 @@ impl Operator for Aggregate {
             return Err(ExecutorError::Internal(message));
         }
 
-        let old_view = self.view(&before, |group| readers[group].is_some())?;
-        let new_view = self.view(&after, |group| after.counts()[group] > 0)?;
+        let old_view = self.view(&before, &keys, |group| readers[group].is_some())?;
+        let new_view = self.view(&after, &keys, |group| after.counts()[group] > 0)?;
         let output = self.difference(&keys, &order, &old_view, &new_view)?;
         self.report(
             &keys,

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt32Array};
+use arrow::array::{ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, new_null_array};
 use arrow::compute::{filter_record_batch, take};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::physical_plan::PhysicalExpr;
 use datafusion::physical_plan::aggregates::group_values::{GroupValues, new_group_values};
 use datafusion::physical_plan::aggregates::order::GroupOrdering;
@@ -25,6 +25,8 @@ pub struct Spec {
     key_schema: SchemaRef,
     key_codec: KeyCodec,
     pub calls: Vec<Call>,
+    /// Values of the last key whose group, of otherwise NULL keys, is always there.
+    permanent: Vec<i64>,
     /// Of the output.
     pub schema: SchemaRef,
 }
@@ -48,6 +50,7 @@ impl Spec {
         operator_id: u32,
         group_by: &[BoundExpr],
         calls: &[AggregateCall],
+        permanent: &[i64],
         schema: SchemaRef,
     ) -> Result<Self> {
         let types: Vec<DataType> = group_by.iter().map(|key| key.data_type.clone()).collect();
@@ -63,6 +66,7 @@ impl Spec {
             key_schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
             key_codec: KeyCodec::new(types, None)?,
             calls: calls.iter().map(Call::new).collect::<Result<_>>()?,
+            permanent: permanent.to_vec(),
             schema,
         })
     }
@@ -70,6 +74,30 @@ impl Spec {
     /// Whether there is one group, always.
     pub fn is_global(&self) -> bool {
         self.group_by.is_empty()
+    }
+
+    /// Whether the group is there even without rows.
+    pub fn is_permanent(&self, keys: &[ArrayRef], group: usize) -> bool {
+        if self.permanent.is_empty() {
+            return self.is_global();
+        }
+        keys.last().is_some_and(|id| {
+            let id = id.as_primitive::<Int64Type>();
+            self.permanent.contains(&id.value(group))
+        })
+    }
+
+    /// The keys of the groups that are always there; none for a global aggregate.
+    pub fn permanent_keys(&self) -> Result<Vec<ArrayRef>> {
+        let Some((_, others)) = self.key_codec.types().split_last() else {
+            return Ok(Vec::new());
+        };
+        let mut keys: Vec<ArrayRef> = others
+            .iter()
+            .map(|data_type| new_null_array(data_type, self.permanent.len()))
+            .collect();
+        keys.push(Arc::new(Int64Array::from(self.permanent.clone())));
+        Ok(keys)
     }
 
     /// Gives out group numbers by key; none for a global aggregate.

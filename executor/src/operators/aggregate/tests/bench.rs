@@ -157,7 +157,11 @@ impl Bench {
             .enumerate()
             .map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
-        let op = PlanOp::Aggregate { group_by, calls };
+        let op = PlanOp::Aggregate {
+            group_by,
+            calls,
+            permanent: Vec::new(),
+        };
         let node = PlanNode {
             op,
             inputs: Vec::new(),

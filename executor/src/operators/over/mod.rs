@@ -1,0 +1,245 @@
+//! Window functions: OVER.
+//!
+//! Semantics: `out = { (r, f1(r in P), …, fn(r in P)) : r in P, each partition P }`, with P in the order of the clause,
+//!   which ends with the whole row; a row of weight n is n rows, each with results of its own. What was shown of the
+//!   rows within reach of a change is retracted, and what follows is inserted, as far as it differs. NULLs are one
+//!   partition, as are −0.0 and 0.0. A row of which a key or an argument fails is left out and reported; a partition
+//!   over which a function fails (a sum out of range) is not shown while that lasts, and is reported.
+//! State: (partition, order, row) → weight, one entry per distinct row of the input.
+//! Output: the input's columns, then one per function; stream key: the input's; not append-only.
+//! Watermark: kept on partition columns.
+//! Cost: per epoch and touched partition, reading and evaluating it once as it was and once as it is; if all functions
+//!   look at so many rows before and after only (lag, lead, frames in ROWS), then no more rows than that around each
+//!   change (`segment.rs`); if they look back only, rows before the first change are evaluated, but not compared.
+//!   Aggregates over moving frames that can not subtract (floats, most others) cost rows × frame (`results.rs`).
+
+mod results;
+mod segment;
+
+#[cfg(test)]
+mod tests;
+
+use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{SortOptions, take};
+use arrow::datatypes::SchemaRef;
+use rayon::prelude::*;
+use rivermark_planner::plan::{BoundExpr, Reach, WindowCall};
+
+use self::results::results;
+use self::segment::{Segment, SegmentRow, segments};
+use super::conform::conform;
+use super::ordered_rows::{Pushed, RowOrder, changes, write};
+use crate::consolidate::consolidate;
+use crate::delta::Delta;
+use crate::error::{ExecutorError, Result};
+use crate::evaluate::row_as_json;
+use crate::operator::{EpochContext, Failure, Operator};
+use crate::state::StateTable;
+
+/// Below this many rows a fork costs more than it saves. Tests fork for little, to see that it changes nothing.
+const PARALLEL_ROWS: usize = if cfg!(test) { 16 } else { 4096 };
+
+/// See the module text.
+pub struct Over {
+    evaluation: Evaluation,
+    rows: StateTable,
+    pushed: Vec<Pushed>,
+}
+
+/// What threads may share: all but the state.
+struct Evaluation {
+    operator_id: u32,
+    order: RowOrder,
+    calls: Vec<WindowCall>,
+    reach: Reach,
+    input: SchemaRef,
+    schema: SchemaRef,
+}
+
+/// What part of a partition shows, before or after the epoch.
+enum Side {
+    Rows(RecordBatch),
+    Failed(String),
+}
+
+impl Over {
+    /// `tables`: rows. `input`: the schema of the input.
+    ///
+    /// # Errors
+    /// If a type can not be stored.
+    pub fn new(
+        operator_id: u32,
+        (partition_by, order_by): (&[BoundExpr], &[(BoundExpr, SortOptions)]),
+        checked: &[BoundExpr],
+        calls: &[WindowCall],
+        input: &SchemaRef,
+        schema: SchemaRef,
+        mut tables: Vec<StateTable>,
+    ) -> Result<Self> {
+        let rows = tables
+            .pop()
+            .ok_or_else(|| ExecutorError::Internal("Over without a table".to_string()))?;
+        let reach = calls
+            .iter()
+            .map(|call| call.reach)
+            .reduce(Reach::and)
+            .unwrap_or(Reach::Partition);
+        let evaluation = Evaluation {
+            operator_id,
+            order: RowOrder::new(operator_id, partition_by, order_by, input)?.checking(checked),
+            calls: calls.to_vec(),
+            reach,
+            input: input.clone(),
+            schema,
+        };
+        Ok(Over {
+            evaluation,
+            rows,
+            pushed: Vec::new(),
+        })
+    }
+}
+
+impl Evaluation {
+    /// What changes in the results of a segment of `group`.
+    fn difference(&self, group: &[u8], segment: &Segment) -> Result<(Vec<Delta>, Vec<Failure>)> {
+        let bytes = segment.rows.iter().map(|row| row.row.as_slice());
+        let columns = self.order.decode(bytes)?;
+        let old = self.side(&columns, &segment.rows, |row| row.before)?;
+        let new = self.side(&columns, &segment.rows, |row| row.after)?;
+        let is_partial = matches!((&old, &new), (Side::Rows(_), Side::Rows(_)));
+        let (lead, trail) = match is_partial {
+            true => (segment.lead, segment.trail),
+            false => (0, 0),
+        };
+        let (mut deltas, mut failures) = (Vec::new(), Vec::new());
+        for (side, weight) in [(old, -1), (new, 1)] {
+            match side {
+                Side::Rows(batch) if batch.num_rows() > lead + trail => {
+                    let count = batch.num_rows() - lead - trail;
+                    let weights = Int64Array::from(vec![weight; count]);
+                    deltas.push(Delta::new(batch.slice(lead, count), Some(weights)));
+                }
+                Side::Rows(_) => {}
+                Side::Failed(error) if self.is_local() => {
+                    // Only a part of the partition is looked at: it can not be taken back as a whole.
+                    return Err(ExecutorError::Evaluation(error));
+                }
+                Side::Failed(error) => {
+                    let mut key = self.operator_id.to_be_bytes().to_vec();
+                    key.extend_from_slice(group);
+                    failures.push(Failure {
+                        key,
+                        weight,
+                        payload: row_as_json(self.input.fields(), &columns, 0)?,
+                        error,
+                    });
+                }
+            }
+        }
+        Ok((deltas, failures))
+    }
+
+    fn is_local(&self) -> bool {
+        matches!(self.reach, Reach::Rows { .. })
+    }
+
+    /// The rows, each as often as `weight` says, with the functions' results.
+    fn side(
+        &self,
+        columns: &[ArrayRef],
+        rows: &[SegmentRow],
+        weight: impl Fn(&SegmentRow) -> i64,
+    ) -> Result<Side> {
+        let copies = (0_u32..).zip(rows).flat_map(|(index, row)| {
+            let weight = usize::try_from(weight(row)).unwrap_or(0);
+            std::iter::repeat_n(index, weight)
+        });
+        let indices: UInt32Array = copies.collect::<Vec<_>>().into();
+        let count = indices.len();
+        if count == 0 {
+            return Ok(Side::Rows(RecordBatch::new_empty(self.schema.clone())));
+        }
+        let mut columns = columns
+            .iter()
+            .map(|column| take(column, &indices, None))
+            .collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(count));
+        let input =
+            RecordBatch::try_new_with_options(self.input.clone(), columns.clone(), &options)?;
+        match results(&self.calls, &input) {
+            Ok(results) => {
+                columns.extend(results);
+                Ok(Side::Rows(conform(&self.schema, columns, count)?))
+            }
+            Err(ExecutorError::Evaluation(error)) => Ok(Side::Failed(error)),
+            Err(other) => Err(other),
+        }
+    }
+}
+
+impl Operator for Over {
+    fn name(&self) -> &'static str {
+        "Over"
+    }
+
+    fn push(
+        &mut self,
+        _port: usize,
+        delta: Delta,
+        context: &mut EpochContext,
+    ) -> Result<Vec<Delta>> {
+        if !delta.is_empty() {
+            self.evaluation
+                .order
+                .push(delta, &mut self.pushed, context)?;
+        }
+        Ok(Vec::new())
+    }
+
+    fn finish(&mut self, context: &mut EpochContext) -> Result<Vec<Delta>> {
+        let pushed = std::mem::take(&mut self.pushed);
+        let groups = changes(&pushed, &mut self.rows, |_, _, _| true)?;
+        let mut work: Vec<(&[u8], Segment)> = Vec::new();
+        for changes in &groups {
+            for change in &changes.rows {
+                write(&mut self.rows, &changes.group, change);
+            }
+            let found = segments(changes, self.evaluation.reach, &self.rows)?;
+            work.extend(
+                found
+                    .into_iter()
+                    .map(|segment| (&changes.group[..], segment)),
+            );
+        }
+        let count: usize = work.iter().map(|(_, segment)| segment.rows.len()).sum();
+        let evaluation = &self.evaluation;
+        let evaluate = |(group, segment): &(&[u8], Segment)| evaluation.difference(group, segment);
+        let parts: Vec<Result<(Vec<Delta>, Vec<Failure>)>> =
+            if context.shards > 1 && count >= PARALLEL_ROWS {
+                work.par_iter().map(evaluate).collect()
+            } else {
+                work.iter().map(evaluate).collect()
+            };
+        let mut deltas = Vec::new();
+        for part in parts {
+            let (rows, failures) = part?;
+            deltas.extend(rows);
+            context.failures.extend(failures);
+        }
+        if deltas.is_empty() {
+            return Ok(Vec::new());
+        }
+        let output = consolidate(Delta::concat(evaluation.schema.clone(), &deltas)?)?;
+        Ok(vec![output])
+    }
+
+    fn state_tables(&mut self) -> Vec<&mut StateTable> {
+        vec![&mut self.rows]
+    }
+
+    fn discard(&mut self) {
+        self.pushed.clear();
+        self.rows.discard();
+    }
+}

@@ -1,0 +1,329 @@
+//! Lowers joins: what is compared for equality becomes the key by which rows are found, the rest is checked per pair.
+
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema};
+use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::logical_expr::utils::{conjunction, split_conjunction};
+use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
+
+use super::{Lowered, Lowering, bound, column_index, internal, node_of};
+use crate::error::{PlanError, Result};
+use crate::plan::{BoundExpr, JoinKey, JoinKind, PlanNode, PlanOp};
+use crate::properties::{self, JoinSide, unaliased};
+
+/// One input, lowered.
+struct Side {
+    lowered: Lowered,
+    /// Its columns as expressions name them, as many as the node has.
+    schema: DFSchema,
+    /// Only the number of its rows is wanted: the node has one constant column that no expression knows.
+    is_counted: bool,
+}
+
+impl Lowering<'_> {
+    pub(super) fn join(&mut self, join: &Join) -> Result<Lowered> {
+        let Some(kind) = kind_of(join) else {
+            return self.join(&swapped(join));
+        };
+        let (left, right) = (
+            self.side(&join.left, "rm:left")?,
+            self.side(&join.right, "rm:right")?,
+        );
+        let both = left.schema.join(&right.schema).map_err(internal)?;
+        let pair_names = pair_fields(&left.lowered.node, &right.lowered.node);
+        let mut keys = Vec::new();
+        for (left_expr, right_expr) in &join.on {
+            let matches_null = join.null_equality == NullEquality::NullEqualsNull;
+            keys.push(key(left_expr, right_expr, matches_null, &left, &right)?);
+        }
+        let mut rest = Vec::new();
+        for conjunct in join.filter.iter().flat_map(split_conjunction) {
+            match compared(conjunct, &left.schema, &right.schema) {
+                Some((l, r, matches_null)) => keys.push(key(l, r, matches_null, &left, &right)?),
+                None if *conjunct == datafusion::prelude::lit(true) => {}
+                None => rest.push(conjunct.clone()),
+            }
+        }
+        let residual = conjunction(rest)
+            .map(|expr| bound(&expr, &both, &Schema::new(pair_names.clone())))
+            .transpose()?;
+        refuse_unkeyed(kind, &keys, residual.as_ref(), &left, &right)?;
+        if kind == JoinKind::NotIn && (keys.len() != 1 || residual.is_some()) {
+            return Err(PlanError::unsupported(
+                "this form of NOT IN in a materialized view",
+                "write NOT EXISTS",
+            ));
+        }
+        let (properties, lineage) = properties::of_join(
+            kind,
+            &left.as_input(&keys, true),
+            &right.as_input(&keys, false),
+        );
+        let schema = output_schema(kind, &left.lowered.node, &right.lowered.node, join);
+        let widths = (left.width(), right.width());
+        let hidden = (left.is_counted, right.is_counted && kind.is_pairing());
+        let inputs = vec![left.lowered.node, right.lowered.node];
+        let op = PlanOp::Join {
+            kind,
+            keys,
+            residual,
+        };
+        let joined = Lowered {
+            node: node_of(op, inputs, Arc::new(schema), properties),
+            lineage,
+        };
+        if hidden == (false, false) {
+            return Ok(joined);
+        }
+        without_counted(joined, hidden, widths)
+    }
+
+    fn side(&mut self, plan: &LogicalPlan, hidden: &str) -> Result<Side> {
+        let mut lowered = self.lower(plan)?;
+        if lowered.node.schema.fields().is_empty() {
+            lowered = super::counted(lowered)?;
+        }
+        let is_counted = plan.schema().fields().is_empty();
+        let schema = if is_counted {
+            let hidden = Field::new(hidden, DataType::Int32, false);
+            DFSchema::try_from(Schema::new(vec![hidden])).map_err(internal)?
+        } else {
+            plan.schema().as_ref().clone()
+        };
+        Ok(Side {
+            lowered,
+            schema,
+            is_counted,
+        })
+    }
+}
+
+impl Side {
+    fn width(&self) -> usize {
+        self.lowered.node.schema.fields().len()
+    }
+
+    fn is_single_row(&self) -> bool {
+        self.lowered.node.properties.stream_key.as_deref() == Some(&[])
+    }
+
+    fn as_input(&self, keys: &[JoinKey], is_left: bool) -> JoinSide<'_> {
+        let names = &self.lowered.node.schema;
+        let plain = |key: &JoinKey| {
+            let expr = if is_left { &key.left } else { &key.right };
+            // bound expressions are named as the node's columns are, which may occur twice
+            let index = expr
+                .physical
+                .downcast_ref::<datafusion::physical_expr::expressions::Column>();
+            index
+                .map(|column| column.index())
+                .filter(|index| *index < names.fields().len())
+        };
+        JoinSide {
+            properties: &self.lowered.node.properties,
+            lineage: &self.lowered.lineage,
+            width: self.width(),
+            keys: keys.iter().map(plain).collect(),
+        }
+    }
+}
+
+/// `None`: what the right side keeps, to be swapped.
+fn kind_of(join: &Join) -> Option<JoinKind> {
+    Some(match join.join_type {
+        JoinType::Inner => JoinKind::Inner,
+        JoinType::Left => JoinKind::Left,
+        JoinType::Right => JoinKind::Right,
+        JoinType::Full => JoinKind::Full,
+        JoinType::LeftSemi => JoinKind::Semi,
+        JoinType::LeftAnti if join.null_aware => JoinKind::NotIn,
+        JoinType::LeftAnti => JoinKind::Anti,
+        JoinType::LeftMark => JoinKind::Mark,
+        JoinType::RightSemi | JoinType::RightAnti | JoinType::RightMark => return None,
+    })
+}
+
+fn swapped(join: &Join) -> Join {
+    let mut swapped = join.clone();
+    std::mem::swap(&mut swapped.left, &mut swapped.right);
+    swapped.join_type = join.join_type.swap();
+    for (left, right) in &mut swapped.on {
+        std::mem::swap(left, right);
+    }
+    swapped
+}
+
+fn key(
+    left: &Expr,
+    right: &Expr,
+    matches_null: bool,
+    sides: &Side,
+    others: &Side,
+) -> Result<JoinKey> {
+    let bind = |expr: &Expr, side: &Side| bound(expr, &side.schema, &side.lowered.node.schema);
+    let (left, right) = (bind(left, sides)?, bind(right, others)?);
+    if left.data_type != right.data_type {
+        return Err(PlanError::Internal(format!(
+            "join keys {left} and {right} are of the types {} and {}",
+            left.data_type, right.data_type
+        )));
+    }
+    Ok(JoinKey {
+        left,
+        right,
+        matches_null,
+    })
+}
+
+/// The sides of an equality between a value of the left row and one of the right row, and whether NULLs are equal.
+fn compared<'a>(
+    conjunct: &'a Expr,
+    left: &DFSchema,
+    right: &DFSchema,
+) -> Option<(&'a Expr, &'a Expr, bool)> {
+    let Expr::BinaryExpr(BinaryExpr {
+        left: a,
+        op,
+        right: b,
+    }) = unaliased(conjunct)
+    else {
+        return None;
+    };
+    let matches_null = match op {
+        Operator::Eq => false,
+        Operator::IsNotDistinctFrom => true,
+        _ => return None,
+    };
+    let is_of = |expr: &Expr, schema: &DFSchema| {
+        let columns = expr.column_refs();
+        !columns.is_empty() && columns.iter().all(|column| schema.has_column(column))
+    };
+    if is_of(a, left) && is_of(b, right) {
+        Some((a, b, matches_null))
+    } else if is_of(b, left) && is_of(a, right) {
+        Some((b, a, matches_null))
+    } else {
+        None
+    }
+}
+
+/// Without an equality each change would meet every row of the other side.
+fn refuse_unkeyed(
+    kind: JoinKind,
+    keys: &[JoinKey],
+    residual: Option<&BoundExpr>,
+    left: &Side,
+    right: &Side,
+) -> Result<()> {
+    let has_single_row = left.is_single_row() || right.is_single_row();
+    if !keys.is_empty() || has_single_row || (!kind.is_pairing() && residual.is_none()) {
+        return Ok(());
+    }
+    let (feature, hint) = match (kind.is_pairing(), residual) {
+        (true, None) => (
+            "CROSS JOIN of two relations",
+            "join them ON an equality (a.k = b.k), or make one side a single row (an aggregate without GROUP BY)",
+        ),
+        (true, Some(_)) => (
+            "JOIN without an equality",
+            "add an equality between the two sides (a.k = b.k) to the ON clause; other conditions may follow it",
+        ),
+        (false, _) => (
+            "a subquery that depends on the row without an equality",
+            "add an equality (inner.k = outer.k) to the WHERE clause of the subquery",
+        ),
+    };
+    Err(PlanError::Unsupported {
+        feature: format!("{feature} in a materialized view"),
+        hint: hint.to_string(),
+    })
+}
+
+fn pair_fields(left: &PlanNode, right: &PlanNode) -> Vec<Field> {
+    let fields = left.schema.fields().iter().chain(right.schema.fields());
+    fields.map(|field| field.as_ref().clone()).collect()
+}
+
+/// The output's columns, named as the inputs name them.
+fn output_schema(kind: JoinKind, left: &PlanNode, right: &PlanNode, join: &Join) -> Schema {
+    let width = left.schema.fields().len();
+    let mut fields = match kind.is_pairing() {
+        true => pair_fields(left, right),
+        false => left
+            .schema
+            .fields()
+            .iter()
+            .map(|f| f.as_ref().clone())
+            .collect(),
+    };
+    for (index, field) in fields.iter_mut().enumerate() {
+        let can_lack = match kind {
+            JoinKind::Left => index >= width,
+            JoinKind::Right => index < width,
+            JoinKind::Full => true,
+            _ => false,
+        };
+        if can_lack {
+            *field = field.clone().with_nullable(true);
+        }
+    }
+    if let (JoinKind::Mark, Some(mark)) = (kind, join.schema.fields().last()) {
+        fields.push(mark.as_ref().clone());
+    }
+    Schema::new(fields)
+}
+
+/// Removes the constant columns of inputs of which only the number of rows is wanted.
+fn without_counted(
+    joined: Lowered,
+    (hides_left, hides_right): (bool, bool),
+    (left_width, right_width): (usize, usize),
+) -> Result<Lowered> {
+    let is_hidden = |index: &usize| {
+        (hides_left && *index < left_width)
+            || (hides_right && (left_width..left_width + right_width).contains(index))
+    };
+    let all = joined.node.schema.fields().len();
+    let kept: Vec<usize> = (0..all).filter(|index| !is_hidden(index)).collect();
+    if kept.is_empty() {
+        return super::counted(joined);
+    }
+    let names: Vec<Field> = (0..all)
+        .map(|index| {
+            joined
+                .node
+                .schema
+                .field(index)
+                .clone()
+                .with_name(format!("c{index}"))
+        })
+        .collect();
+    let from = DFSchema::try_from(Schema::new(names)).map_err(internal)?;
+    let columns: Vec<Expr> = from.columns().into_iter().map(Expr::Column).collect();
+    let columns: Vec<Expr> = kept.iter().map(|index| columns[*index].clone()).collect();
+    let exprs = columns
+        .iter()
+        .map(|expr| bound(expr, &from, &joined.node.schema))
+        .collect::<Result<Vec<_>>>()?;
+    let fields: Vec<Field> = kept
+        .iter()
+        .map(|index| joined.node.schema.field(*index).clone())
+        .collect();
+    let (properties, lineage) = properties::of_project(
+        &columns,
+        &joined.node.properties,
+        &joined.lineage,
+        &|expr| column_index(expr, &from),
+    );
+    let op = PlanOp::Project { exprs };
+    Ok(Lowered {
+        node: node_of(
+            op,
+            vec![joined.node],
+            Arc::new(Schema::new(fields)),
+            properties,
+        ),
+        lineage,
+    })
+}
