@@ -334,7 +334,7 @@ fn session_zone() {
         ),
         ("date_trunc('day', ts)", "2026-06-30T22:00:00Z"),
         ("extract(hour from ts)", "14"),
-        ("extract(epoch from ts)", "1782907200.0"),
+        ("extract(epoch from ts)", "1782907200.000000"),
     ] {
         let bound = bind_scalar(sql, &schema, &state, None)
             .unwrap_or_else(|error| panic!("{sql}: {error}"));

@@ -52,7 +52,7 @@ fn broken_text_is_refused_with_its_state() {
             SqlState::InvalidTextRepresentation,
         ),
         (PgType::Json, "{", SqlState::InvalidTextRepresentation),
-        (PgType::Bytea, "\\x0", SqlState::InvalidTextRepresentation),
+        (PgType::Bytea, "\\x0", SqlState::InvalidParameterValue),
         (
             array(PgType::Int4),
             "{1,2",
