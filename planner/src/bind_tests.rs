@@ -68,6 +68,18 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT s.id FROM (SELECT id, b FROM t WHERE b <> 0) s WHERE 10 / s.b = 5 ORDER BY 1",
         "id\n2\n4",
     ),
+    (
+        "SELECT b = 0 OR 1 / b = 1 OR 4 / b = 2 FROM t WHERE id < 4 ORDER BY id",
+        "?column?\ntrue\ntrue\nfalse",
+    ),
+    (
+        "SELECT b IN (0, 1 / b) FROM t WHERE id < 3 ORDER BY id",
+        "?column?\ntrue\nfalse",
+    ),
+    (
+        "SELECT id FROM t WHERE b IN (9, CASE WHEN name = 'x' THEN 9 ELSE b END) ORDER BY 1",
+        "id\n2\n3",
+    ),
     // arithmetic
     (
         "SELECT a % b, a / b FROM t WHERE id = 4",
