@@ -176,6 +176,10 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT k, count(*) FROM log GROUP BY k HAVING count(*) > 1",
         "k|count\na|2",
     ),
+    (
+        "SELECT b, b::text, sum(id), sum(id::float8) FROM t GROUP BY b, b::text ORDER BY b",
+        "b|b|sum|sum\n0|0|1|1.0\n2|2|6|6.0\n3|3|3|3.0",
+    ),
     ("SELECT g FROM generate_series(1, 2) g", "g\n1\n2"),
     ("SELECT * FROM unnest(ARRAY[1, 2]) u", "u\n1\n2"),
     ("TABLE busy", "id|total\n1|1\n2|7"),
