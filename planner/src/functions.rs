@@ -4,6 +4,7 @@ mod bytea;
 mod checked_arithmetic;
 mod half_even;
 mod interval;
+mod named_cast;
 mod single;
 mod timezone;
 mod windows;
@@ -19,6 +20,7 @@ pub use bytea::{Bytea, parse_bytea};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use half_even::RoundHalfEven;
 pub use interval::IntervalOfText;
+pub use named_cast::NamedCast;
 pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
@@ -36,6 +38,7 @@ pub fn scalar_functions() -> Vec<Arc<ScalarUDF>> {
         Arc::new(ScalarUDF::from(IntervalOfText::default())),
         Arc::new(ScalarUDF::from(Single::default())),
         Arc::new(ScalarUDF::from(WithTies::default())),
+        Arc::new(ScalarUDF::from(NamedCast::default())),
     ]);
     all
 }

@@ -1,13 +1,14 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`] ([`any_all`]),
-//! [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
+//! [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`session_zone`],
 //! [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`], [`membership`], [`scalar_subquery`], [`join_keys`],
 //! [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`].
 
 mod aliases;
 mod any_all;
 mod bags;
+pub mod cast_names;
 pub mod checked;
 pub mod expressions;
 pub mod first_rows;

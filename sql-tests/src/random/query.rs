@@ -289,6 +289,16 @@ fn grouped(mut relation: Relation, random: &mut Random) -> Query {
             name: format!("k{i}"),
             ty,
         });
+        // the same key in another type is another key
+        if matches!(ty, Type::Int | Type::Big | Type::Text) && random.random_bool(0.15) {
+            let cast = format!("CAST({key} AS TEXT)");
+            list.push(format!("{cast} AS c{i}"));
+            columns.push(Column {
+                name: format!("c{i}"),
+                ty: Type::Text,
+            });
+            keys.push(cast);
+        }
         keys.push(key);
     }
     for i in 0..random.random_range(1..=4) {
