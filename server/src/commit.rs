@@ -11,6 +11,7 @@ use rivermark_planner::ObjectId;
 
 use crate::dml::{Change, Dml};
 use crate::pg_error::PgError;
+use crate::serve::ServerState;
 use crate::session::{Session, SessionStatement};
 use crate::session_api::Execution;
 use crate::transaction::{OpenTransaction, Step, Transaction};
@@ -22,6 +23,19 @@ const FREE_TRIES: usize = 3;
 fn reduced(writes: &[TableWrite]) -> impl Iterator<Item = ObjectId> {
     let reduced = writes.iter().filter(|write| write.delete.is_some());
     reduced.map(|write| write.table)
+}
+
+/// Gives writes to the engine, as one change.
+async fn write_shared(server: &ServerState, writes: Vec<TableWrite>) -> Result<(), ExecutorError> {
+    if writes.is_empty() {
+        return Ok(());
+    }
+    let _turns = server.turns.shared(reduced(&writes)).await;
+    server.engine.write(writes).await.map(|_| ())
+}
+
+async fn commit(server: &ServerState, open: &OpenTransaction) -> Result<(), ExecutorError> {
+    write_shared(server, open.net_writes()?).await
 }
 
 impl Session {
@@ -62,7 +76,7 @@ impl Session {
                 return Ok(rows);
             }
             let written = if own_turn.is_empty() {
-                self.write(vec![write]).await
+                write_shared(&server, vec![write]).await
             } else {
                 server.engine.write(vec![write]).await.map(|_| ())
             };
@@ -74,15 +88,6 @@ impl Session {
             }
         }
         Err(ExecutorError::Conflict.into())
-    }
-
-    /// Gives writes to the engine, as one change.
-    async fn write(&self, writes: Vec<TableWrite>) -> Result<(), ExecutorError> {
-        if writes.is_empty() {
-            return Ok(());
-        }
-        let _turns = self.server.turns.shared(reduced(&writes)).await;
-        self.server.engine.write(writes).await.map(|_| ())
     }
 
     /// Computes a statement's change and keeps it until the transaction ends; the number of rows.
@@ -100,7 +105,7 @@ impl Session {
 
     /// Commits a block; a conflict is the client's to resolve, who has read what it wrote by.
     pub async fn commit_block(&mut self, open: OpenTransaction) -> Result<(), PgError> {
-        Ok(self.write(open.net_writes()?).await?)
+        Ok(commit(&self.server, &open).await?)
     }
 
     /// Ends an implicit transaction, if there is one.
@@ -112,17 +117,13 @@ impl Session {
                 return Ok(());
             }
         };
-        let result = match self.commit_first(&open).await {
+        let result = match commit(&self.server, &open).await {
             Err(ExecutorError::Conflict) if !open.has_shown => self.commit_again(open).await,
             other => other.map_err(PgError::from),
         };
         self.transaction = Transaction::None;
         self.block_ends(result.is_ok());
         result
-    }
-
-    async fn commit_first(&self, open: &OpenTransaction) -> Result<(), ExecutorError> {
-        self.write(open.net_writes()?).await
     }
 
     /// Runs the statements again with turns of their own; they must change as many rows as the client was told.

@@ -87,10 +87,10 @@ impl Session {
                 Transaction::Block(OpenTransaction::default())
             }
             // As in PostgreSQL, what came before in the same message belongs to the block.
-            Transaction::Implicit(open) => Transaction::Block(OpenTransaction {
-                steps: Vec::new(),
-                ..open
-            }),
+            Transaction::Implicit(mut open) => {
+                open.steps.clear();
+                Transaction::Block(open)
+            }
             open @ (Transaction::Block(_) | Transaction::Failed) => {
                 let message = "there is already a transaction in progress";
                 self.notify(Notice::warning(SqlState::ActiveSqlTransaction, message));
