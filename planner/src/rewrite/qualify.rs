@@ -77,7 +77,7 @@ pub fn qualify(
         found: BTreeMap::new(),
     };
     let names = qualifier.query(&mut query, &Ctes::default())?;
-    if mode == Mode::Expand {
+    if mode.is_expanded() {
         name_casts(&mut query);
     }
     Ok(Qualified {
