@@ -389,7 +389,7 @@ fn clean_up(number: usize, script: &mut Script<'_>, cases: &[Case]) {
 fn views_equal_postgres() {
     let seed = seed();
     let wanted =
-        env_number("RIVERMARK_CASES").map_or(if is_full() { 10_000 } else { 510 }, |n| n as usize);
+        env_number("RIVERMARK_CASES").map_or(if is_full() { 10_000 } else { 720 }, |n| n as usize);
     println!("RIVERMARK_SEED={seed} RIVERMARK_CASES={wanted}");
     let begin = Instant::now();
     let postgres = Postgres::start().expect("PostgreSQL is the oracle");

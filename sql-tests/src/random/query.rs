@@ -86,7 +86,7 @@ fn relation(sources: &[Relation], depth: usize, random: &mut Random) -> Relation
         query.features.insert("subquery in FROM");
         return Relation::subquery(query);
     }
-    if depth == 2 && random.random_bool(0.4) {
+    if depth == 2 && random.random_bool(0.6) {
         let other = sources.choose(random).expect("there is a table").clone();
         if !is_joined(&base) && !is_joined(&other) {
             return combined(base, other, random);
