@@ -36,6 +36,9 @@ pub struct EpochWork {
 /// An answer held back until the epoch is published.
 pub enum Answer {
     Written(oneshot::Sender<Result<u64>>),
+    /// A refused statement may have met a change of this very epoch: once that is published, running it again or
+    /// looking for the reason makes sense.
+    Refused(oneshot::Sender<Result<u64>>, ExecutorError),
     Changed(oneshot::Sender<Result<Option<ObjectId>>>, Option<ObjectId>),
 }
 
@@ -108,7 +111,7 @@ impl Writer {
             match command {
                 Command::Write { writes, reply } => match self.apply_writes(&writes, work) {
                     Ok(()) => work.answers.push(Answer::Written(reply)),
-                    Err(error) => drop(reply.send(Err(error))),
+                    Err(error) => work.answers.push(Answer::Refused(reply, error)),
                 },
                 Command::ChangeCatalog {
                     catalog_version,
@@ -374,6 +377,7 @@ impl Answer {
         // A session that has gone away needs no answer.
         match self {
             Answer::Written(reply) => drop(reply.send(Ok(epoch))),
+            Answer::Refused(reply, error) => drop(reply.send(Err(error))),
             Answer::Changed(reply, id) => drop(reply.send(Ok(id))),
         }
     }

@@ -217,7 +217,7 @@ impl RowStore {
                     deletes += 1;
                 } else {
                     if current.is_some() {
-                        return Err(self.unique_violation(parts[n].batch(), i, name));
+                        return Err(self.format.unique_violation(parts[n].batch(), i, name));
                     }
                     after.insert(keys.get(i), Some(values.get(i)));
                     inserts += 1;
@@ -262,31 +262,6 @@ impl RowStore {
             RowLayout::Log => Err(ExecutorError::Internal(
                 "appended rows are never taken back".into(),
             )),
-        }
-    }
-
-    fn unique_violation(&self, batch: &RecordBatch, row: usize, name: &str) -> ExecutorError {
-        let RowLayout::Keyed(key) = &self.format.layout else {
-            return ExecutorError::Conflict;
-        };
-        let options = arrow::util::display::FormatOptions::default().with_null("null");
-        let text = |c: &usize| {
-            arrow::util::display::ArrayFormatter::try_new(batch.column(*c), &options)
-                .map(|f| f.value(row).to_string())
-                .unwrap_or_default()
-        };
-        let names: Vec<&str> = key
-            .iter()
-            .map(|&c| self.format.schema.field(c).name().as_str())
-            .collect();
-        let values: Vec<String> = key.iter().map(text).collect();
-        ExecutorError::UniqueViolation {
-            constraint: format!("{name}_pkey"),
-            detail: format!(
-                "Key ({})=({}) already exists.",
-                names.join(", "),
-                values.join(", ")
-            ),
         }
     }
 

@@ -95,6 +95,37 @@ impl RowFormat {
         }
     }
 
+    /// The error for a row whose key is taken.
+    pub(crate) fn unique_violation(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        name: &str,
+    ) -> ExecutorError {
+        let RowLayout::Keyed(key) = &self.layout else {
+            return ExecutorError::Conflict;
+        };
+        let options = arrow::util::display::FormatOptions::default().with_null("null");
+        let text = |c: &usize| {
+            arrow::util::display::ArrayFormatter::try_new(batch.column(*c), &options)
+                .map(|f| f.value(row).to_string())
+                .unwrap_or_default()
+        };
+        let names: Vec<&str> = key
+            .iter()
+            .map(|&c| self.schema.field(c).name().as_str())
+            .collect();
+        let values: Vec<String> = key.iter().map(text).collect();
+        ExecutorError::UniqueViolation {
+            constraint: format!("{name}_pkey"),
+            detail: format!(
+                "Key ({})=({}) already exists.",
+                names.join(", "),
+                values.join(", ")
+            ),
+        }
+    }
+
     fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         let options = arrow::array::RecordBatchOptions::new()
             .with_row_count(columns.first().map(|c| c.len()));

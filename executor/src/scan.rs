@@ -14,10 +14,12 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
+use futures::{Stream, StreamExt, TryStreamExt};
 use rivermark_planner::catalog::SourceDef;
 use tokio::sync::Notify;
 
 use crate::error::{ExecutorError, Result};
+use crate::own_writes::OwnWrites;
 use crate::progress::has_reached;
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source::{ReadRequest, ReaderState, Source, SourceReader};
@@ -36,6 +38,8 @@ const SOURCE_TIMEOUT_MS: u64 = 10_000;
 pub struct StoredScan {
     pub format: Arc<RowFormat>,
     pub store: StoreSnapshot,
+    /// What the reading transaction itself has changed.
+    pub own: Option<Arc<OwnWrites>>,
 }
 
 /// A source, from its start to where it ends now.
@@ -77,6 +81,7 @@ impl TableProvider for StoredScan {
         let rows = Arc::new(StoredRows {
             format: self.format.clone(),
             store: self.store.clone(),
+            own: self.own.clone(),
         });
         let schema = self.schema();
         Ok(Arc::new(StreamingTableExec::try_new(
@@ -95,6 +100,7 @@ impl TableProvider for StoredScan {
 struct StoredRows {
     format: Arc<RowFormat>,
     store: StoreSnapshot,
+    own: Option<Arc<OwnWrites>>,
 }
 
 impl fmt::Debug for StoredRows {
@@ -109,34 +115,53 @@ impl PartitionStream for StoredRows {
     }
 
     fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let this = self.clone();
         let schema = self.format.schema.clone();
-        if this.format.layout == RowLayout::Log {
-            let place = (ROWS_FAMILY, this.format.table);
-            let scan = scan_blocks(&this.store, place, schema.clone(), 0, None, None);
-            let stream = futures::stream::try_unfold(scan, |mut scan| async move {
-                let block = scan.next_block().map_err(|e| external(e.into()))?;
-                Ok(block.map(|block| (block.batch, scan)))
-            });
-            return Box::pin(RecordBatchStreamAdapter::new(schema, stream));
-        }
+        let stored = if self.format.layout == RowLayout::Log {
+            self.blocks().boxed()
+        } else {
+            self.entries().boxed()
+        };
+        let Some(own) = self.own.clone() else {
+            return Box::pin(RecordBatchStreamAdapter::new(schema, stored));
+        };
+        let added = futures::stream::once(async move { own.added().map_err(external) });
+        let added = added.map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)));
+        let rows = stored.chain(added.try_flatten());
+        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
+    }
+}
+
+impl StoredRows {
+    fn blocks(&self) -> impl Stream<Item = DataFusionResult<RecordBatch>> + Send + use<> {
+        let place = (ROWS_FAMILY, self.format.table);
+        let schema = self.format.schema.clone();
+        let scan = scan_blocks(&self.store, place, schema, 0, None, None);
+        futures::stream::try_unfold(scan, |mut scan| async move {
+            let block = scan.next_block().map_err(|e| external(e.into()))?;
+            Ok(block.map(|block| (block.batch, scan)))
+        })
+    }
+
+    fn entries(&self) -> impl Stream<Item = DataFusionResult<RecordBatch>> + Send + use<> {
         let scan = self
             .store
             .scan(ROWS_FAMILY, self.format.table, &KeyRange::all());
-        let stream = futures::stream::try_unfold((this, scan), |(this, mut scan)| async move {
+        let start = (self.clone(), scan);
+        futures::stream::try_unfold(start, |(this, mut scan)| async move {
             let Some(chunk) = scan
                 .next_chunk(BATCH_ENTRIES, BATCH_BYTES)
                 .map_err(|e| external(e.into()))?
             else {
                 return Ok(None);
             };
-            let batch = this
-                .format
-                .decode(chunk.keys.iter().zip(chunk.values.iter()))
-                .map_err(external)?;
-            Ok(Some((batch, (this, scan))))
-        });
-        Box::pin(RecordBatchStreamAdapter::new(schema, stream))
+            let batch = match &this.own {
+                Some(own) => own.left_of(&chunk),
+                None => this
+                    .format
+                    .decode(chunk.keys.iter().zip(chunk.values.iter())),
+            };
+            Ok(Some((batch.map_err(external)?, (this, scan))))
+        })
     }
 }
 

@@ -10,6 +10,7 @@ use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
 use crate::api::{DeadLetter, ViewState};
 use crate::dead_letters::{LETTERS_TABLE, ORDER_TABLE, read_letter};
 use crate::error::{ExecutorError, Result};
+use crate::own_writes::OwnWrites;
 use crate::rows::RowFormat;
 use crate::scan::{SourceScan, StoredScan};
 use crate::source::Source;
@@ -52,6 +53,7 @@ impl Snapshot {
                 Ok(Arc::new(StoredScan {
                     format: format.clone(),
                     store: self.store.clone(),
+                    own: None,
                 }))
             }
             Some(Readable::Source { source, name, def }) => Ok(Arc::new(SourceScan {
@@ -59,9 +61,33 @@ impl Snapshot {
                 name: name.to_string(),
                 def: def.clone(),
             })),
-            None => Err(ExecutorError::NotReadable {
-                message: format!("relation {object} does not exist any more"),
-            }),
+            None => Err(missing(object)),
+        }
+    }
+
+    /// A table's rows as a transaction sees them that has written it.
+    pub fn table_provider_with(
+        &self,
+        table: ObjectId,
+        own: Arc<OwnWrites>,
+    ) -> Result<Arc<dyn TableProvider>> {
+        Ok(Arc::new(StoredScan {
+            format: self.row_format(table)?.0.clone(),
+            store: self.store.clone(),
+            own: Some(own),
+        }))
+    }
+
+    /// For a transaction that writes the table; empty.
+    pub fn own_writes(&self, table: ObjectId) -> Result<OwnWrites> {
+        let (format, name) = self.row_format(table)?;
+        Ok(OwnWrites::new(table, name.name.clone(), format.clone()))
+    }
+
+    fn row_format(&self, table: ObjectId) -> Result<(&Arc<RowFormat>, &QualifiedName)> {
+        match self.relations.get(&table) {
+            Some(Readable::Rows { format, name, .. }) => Ok((format, name)),
+            Some(Readable::Source { .. }) | None => Err(missing(table)),
         }
     }
 
@@ -79,6 +105,12 @@ impl Snapshot {
             }
         }
         Ok(letters)
+    }
+}
+
+fn missing(object: ObjectId) -> ExecutorError {
+    ExecutorError::NotReadable {
+        message: format!("relation {object} does not exist any more"),
     }
 }
 

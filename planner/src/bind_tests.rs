@@ -68,6 +68,18 @@ const QUERIES: &[(&str, &str)] = &[
         "SELECT s.id FROM (SELECT id, b FROM t WHERE b <> 0) s WHERE 10 / s.b = 5 ORDER BY 1",
         "id\n2\n4",
     ),
+    (
+        "SELECT b = 0 OR 1 / b = 1 OR 4 / b = 2 FROM t WHERE id < 4 ORDER BY id",
+        "?column?\ntrue\ntrue\nfalse",
+    ),
+    (
+        "SELECT b IN (0, 1 / b) FROM t WHERE id < 3 ORDER BY id",
+        "?column?\ntrue\nfalse",
+    ),
+    (
+        "SELECT id FROM t WHERE b IN (9, CASE WHEN name = 'x' THEN 9 ELSE b END) ORDER BY 1",
+        "id\n2\n3",
+    ),
     // arithmetic
     (
         "SELECT a % b, a / b FROM t WHERE id = 4",
@@ -163,6 +175,10 @@ const QUERIES: &[(&str, &str)] = &[
     (
         "SELECT k, count(*) FROM log GROUP BY k HAVING count(*) > 1",
         "k|count\na|2",
+    ),
+    (
+        "SELECT b, b::text, sum(id), sum(id::float8) FROM t GROUP BY b, b::text ORDER BY b",
+        "b|b|sum|sum\n0|0|1|1.0\n2|2|6|6.0\n3|3|3|3.0",
     ),
     ("SELECT g FROM generate_series(1, 2) g", "g\n1\n2"),
     ("SELECT * FROM unnest(ARRAY[1, 2]) u", "u\n1\n2"),

@@ -13,6 +13,7 @@ mod json_access;
 mod json_change;
 mod json_form;
 mod math;
+mod named_cast;
 mod regex;
 mod single;
 mod sql_function;
@@ -34,6 +35,7 @@ pub use cast_text::{CastArray, Read, Written};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use datetime::has_fraction;
 pub use half_even::RoundHalfEven;
+pub use named_cast::NamedCast;
 pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
@@ -52,6 +54,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(RoundHalfEven::default())),
             Arc::new(ScalarUDF::from(Single::default())),
             Arc::new(ScalarUDF::from(WithTies::default())),
+            Arc::new(ScalarUDF::from(NamedCast::default())),
         ]);
         for family in [
             arrays::functions,

@@ -1,7 +1,7 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
-//! ([`any_all`], [`syntax`], [`function_names`]), [`refuse`]. On the logical plan, as analyzer and optimizer rules:
+//! ([`any_all`], [`syntax`], [`function_names`]), [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`],
 //! [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`],
 //! [`set_operation`].
@@ -10,6 +10,7 @@ mod aliases;
 mod any_all;
 mod bags;
 pub mod casts;
+pub mod cast_names;
 pub mod checked;
 pub mod expressions;
 pub mod first_rows;

@@ -13,6 +13,7 @@ use datafusion::prelude::SessionConfig;
 use crate::functions;
 use crate::operators::PostgresOperators;
 use crate::rewrite::casts::PostgresCasts;
+use crate::rewrite::cast_names::UnnameCasts;
 use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
 use crate::rewrite::grouping_columns::GroupingColumns;
@@ -79,6 +80,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
     vec![
         Arc::new(LimitWithTies),
         Arc::new(GroupingColumns),
+        Arc::new(UnnameCasts),
         Arc::new(PostgresTyping),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),

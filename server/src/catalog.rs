@@ -1,12 +1,10 @@
 //! What names mean to a statement: relations of its snapshot, system views and PostgreSQL's catalogs, in one place.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
 use rivermark_executor::snapshot::Snapshot;
-use rivermark_planner::ObjectId;
 use rivermark_planner::catalog::{Object, QualifiedName};
 use rivermark_planner::statement::ObjectName;
 
@@ -15,7 +13,7 @@ use crate::rows::Rows;
 use crate::serve::ServerState;
 use crate::sessions::SessionShared;
 use crate::sqlstate::SqlState;
-use crate::transaction::own_writes;
+use crate::transaction::WrittenTables;
 use crate::{information_schema, pg_catalog, system_views};
 
 /// The one database.
@@ -37,10 +35,8 @@ pub struct Namespace {
     pub snapshot: Arc<Snapshot>,
     pub session: Arc<SessionShared>,
     pub server: Arc<ServerState>,
-    /// Tables that the transaction has written.
-    pub unreadable: Arc<BTreeSet<ObjectId>>,
-    /// Rows to read in place of a table's own: those that a statement is about to write.
-    pub replaced: Option<(ObjectId, Arc<dyn TableProvider>)>,
+    /// What the transaction has written.
+    pub written: WrittenTables,
 }
 
 impl Namespace {
@@ -65,15 +61,10 @@ impl Namespace {
 
     /// The rows of a table, materialized view or source.
     pub fn object_table(&self, object: &Object) -> Result<Arc<dyn TableProvider>, PgError> {
-        if let Some((id, rows)) = &self.replaced
-            && *id == object.id
-        {
-            return Ok(rows.clone());
-        }
-        if self.unreadable.contains(&object.id) {
-            return Err(own_writes(&object.name.name));
-        }
-        Ok(self.snapshot.table_provider(object.id)?)
+        Ok(match self.written.get(&object.id) {
+            Some(own) => self.snapshot.table_provider_with(object.id, own.clone())?,
+            None => self.snapshot.table_provider(object.id)?,
+        })
     }
 
     /// The rows of a relation that the server itself provides; `None` if it is none.

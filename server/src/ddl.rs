@@ -43,6 +43,25 @@ impl Session {
         }
     }
 
+    /// Takes a turn, plans a change and applies it; again if the catalog has changed meanwhile without a turn of ours.
+    /// A plan that finds nothing to do is `None`.
+    pub async fn change_catalog(
+        &mut self,
+        mut plan: impl FnMut(&mut Session, &Catalog) -> Result<Option<CatalogChange>, PgError>,
+    ) -> Result<(), PgError> {
+        for attempt in 1.. {
+            let turn = self.turn().await;
+            let Some(change) = plan(self, &turn.catalog)? else {
+                break;
+            };
+            match self.apply(&turn, change).await {
+                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
+                other => return other.map(|_| ()).map_err(PgError::from),
+            }
+        }
+        Ok(())
+    }
+
     pub async fn apply(
         &mut self,
         turn: &Turn,
@@ -97,22 +116,15 @@ impl Session {
     ) -> Result<(), PgError> {
         let name = creation_name(name, &self.shared)?;
         self.check_generated(def)?;
-        for attempt in 1.. {
-            let turn = self.turn().await;
-            if !self.may_create(&turn.catalog, &name, if_not_exists)? {
-                return Ok(());
-            }
-            let change = CatalogChange::CreateSource {
+        self.change_catalog(|session, catalog| {
+            let is_new = session.may_create(catalog, &name, if_not_exists)?;
+            Ok(is_new.then(|| CatalogChange::CreateSource {
                 name: name.clone(),
                 sql: sql.to_string(),
                 def: def.clone(),
-            };
-            match self.apply(&turn, change).await {
-                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
-                other => return other.map(|_| ()).map_err(PgError::from),
-            }
-        }
-        Ok(())
+            }))
+        })
+        .await
     }
 
     pub async fn create_table(
@@ -124,22 +136,15 @@ impl Session {
     ) -> Result<(), PgError> {
         let name = creation_name(name, &self.shared)?;
         self.check_expressions(def)?;
-        for attempt in 1.. {
-            let turn = self.turn().await;
-            if !self.may_create(&turn.catalog, &name, if_not_exists)? {
-                return Ok(());
-            }
-            let change = CatalogChange::CreateTable {
+        self.change_catalog(|session, catalog| {
+            let is_new = session.may_create(catalog, &name, if_not_exists)?;
+            Ok(is_new.then(|| CatalogChange::CreateTable {
                 name: name.clone(),
                 sql: sql.to_string(),
                 def: def.clone(),
-            };
-            match self.apply(&turn, change).await {
-                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
-                other => return other.map(|_| ()).map_err(PgError::from),
-            }
-        }
-        Ok(())
+            }))
+        })
+        .await
     }
 
     fn view_query<'a>(
@@ -181,9 +186,8 @@ impl Session {
         let name = creation_name(name, &self.shared)?;
         let query = self.resolved(query, sql)?;
         let zone = self.zone();
-        for attempt in 1.. {
-            let turn = self.turn().await;
-            let old = turn.catalog.find(&name).cloned();
+        self.change_catalog(|session, catalog| {
+            let old = catalog.find(&name).cloned();
             match &old {
                 Some(old) if or_replace && !matches!(old.kind, ObjectKind::View(_)) => {
                     let message = format!("\"{}\" is not a view", name.name);
@@ -191,19 +195,19 @@ impl Session {
                 }
                 Some(_) if or_replace => {}
                 _ => {
-                    self.may_create(&turn.catalog, &name, false)?;
+                    session.may_create(catalog, &name, false)?;
                 }
             }
-            let view = bind_view(&turn.catalog, self.view_query(&query, columns, &zone, sql))?;
+            let view = bind_view(catalog, session.view_query(&query, columns, &zone, sql))?;
             if let Some(old) = &old {
-                check_replacement(old, &view, &turn.catalog)?;
+                check_replacement(old, &view, catalog)?;
             }
             let BoundView {
                 columns,
                 bound_sql,
                 depends_on,
             } = view;
-            let change = CatalogChange::CreateView {
+            Ok(Some(CatalogChange::CreateView {
                 name: name.clone(),
                 sql: sql.to_string(),
                 def: ViewDef {
@@ -212,13 +216,9 @@ impl Session {
                 },
                 depends_on,
                 replace: old.is_some(),
-            };
-            match self.apply(&turn, change).await {
-                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
-                other => return other.map(|_| ()).map_err(PgError::from),
-            }
-        }
-        Ok(())
+            }))
+        })
+        .await
     }
 
     pub async fn create_materialized_view(
@@ -329,30 +329,19 @@ impl Session {
                 PgError::new(SqlState::InvalidName, message).with_detail("The name is reserved.")
             );
         }
-        for attempt in 1.. {
-            let turn = self.turn().await;
-            if turn.catalog.schemas().iter().any(|s| s == name) {
-                let message = format!("schema \"{name}\" already exists");
-                if !if_not_exists {
-                    return Err(PgError::new(SqlState::DuplicateSchema, message));
-                }
-                self.notify(Notice::new(format!("{message}, skipping")));
-                return Ok(());
+        self.change_catalog(|session, catalog| {
+            if !catalog.schemas().iter().any(|s| s == name) {
+                let name = name.to_string();
+                return Ok(Some(CatalogChange::CreateSchema { name }));
             }
-            match self
-                .apply(
-                    &turn,
-                    CatalogChange::CreateSchema {
-                        name: name.to_string(),
-                    },
-                )
-                .await
-            {
-                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
-                other => return other.map(|_| ()).map_err(PgError::from),
+            let message = format!("schema \"{name}\" already exists");
+            if !if_not_exists {
+                return Err(PgError::new(SqlState::DuplicateSchema, message));
             }
-        }
-        Ok(())
+            session.notify(Notice::new(format!("{message}, skipping")));
+            Ok(None)
+        })
+        .await
     }
 
     pub async fn comment(
@@ -361,9 +350,8 @@ impl Session {
         column: Option<&str>,
         comment: Option<&str>,
     ) -> Result<(), PgError> {
-        for attempt in 1.. {
-            let turn = self.turn().await;
-            let object = self
+        self.change_catalog(|session, _| {
+            let object = session
                 .namespace()
                 .object(name)
                 .ok_or_else(|| crate::catalog::undefined_relation(name))?;
@@ -376,17 +364,13 @@ impl Session {
                 );
                 return Err(PgError::new(SqlState::UndefinedColumn, message));
             }
-            let change = CatalogChange::Comment {
+            Ok(Some(CatalogChange::Comment {
                 object: object.id,
                 column: column.map(str::to_string),
                 comment: comment.map(str::to_string),
-            };
-            match self.apply(&turn, change).await {
-                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
-                other => return other.map(|_| ()).map_err(PgError::from),
-            }
-        }
-        Ok(())
+            }))
+        })
+        .await
     }
 }
 

@@ -7,7 +7,6 @@ use crate::pg_error::{Notice, PgError};
 use crate::session::{Session, SessionStatement};
 use crate::session_api::{Deallocated, Execution, StatementShape};
 use crate::sqlstate::SqlState;
-use crate::transaction::{OpenTransaction, Transaction, refused_in_block};
 use crate::{cursors, parameters, query};
 
 /// A statement without rows.
@@ -17,6 +16,12 @@ fn done(tag: &str) -> Execution {
     }
 }
 
+/// The error for a statement that was sent to the wrong place.
+fn misplaced(place: &str, statement: &Statement) -> PgError {
+    let message = format!("not a {place}: {statement:?}");
+    PgError::new(SqlState::InternalError, message)
+}
+
 impl Session {
     /// Runs a statement.
     pub async fn run(
@@ -24,12 +29,58 @@ impl Session {
         statement: &SessionStatement,
         parameters: &[ScalarValue],
     ) -> Result<Execution, PgError> {
-        self.refuse_in_block(&statement.statement)?;
+        self.prepare_transaction(&statement.statement).await?;
+        match &statement.statement {
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                self.change_rows(statement, parameters).await
+            }
+            Statement::Query(_)
+            | Statement::Explain { .. }
+            | Statement::CopyOut { .. }
+            | Statement::Show(_)
+            | Statement::Describe { .. }
+            | Statement::DeclareCursor { .. }
+            | Statement::Fetch { .. } => self.read(statement, parameters).await,
+            Statement::Execute {
+                name,
+                parameters: values,
+            } => Box::pin(self.execute_prepared(name, values)).await,
+            Statement::Begin | Statement::Commit | Statement::Rollback => self
+                .control_transaction(&statement.statement)
+                .await
+                .map(done),
+            Statement::Flush => {
+                self.server.engine.flush().await?;
+                Ok(done("FLUSH"))
+            }
+            Statement::Set { .. }
+            | Statement::Reset { .. }
+            | Statement::Prepare { .. }
+            | Statement::Deallocate { .. }
+            | Statement::CloseCursor { .. }
+            | Statement::Discard => self.change_session(statement).await,
+            Statement::CreateSource { .. }
+            | Statement::CreateTable { .. }
+            | Statement::CreateView { .. }
+            | Statement::CreateMaterializedView { .. }
+            | Statement::CreateSchema { .. }
+            | Statement::Drop { .. }
+            | Statement::DropSchema { .. }
+            | Statement::Comment { .. } => self
+                .define(&statement.statement, &statement.text)
+                .await
+                .map(done),
+        }
+    }
+
+    /// Runs a statement that reads.
+    async fn read(
+        &mut self,
+        statement: &SessionStatement,
+        parameters: &[ScalarValue],
+    ) -> Result<Execution, PgError> {
         let text = statement.text.as_str();
         match &statement.statement {
-            Statement::Insert(insert) => self.insert(insert, parameters).await,
-            Statement::Update(update) => self.update(update, parameters).await,
-            Statement::Delete(delete) => self.delete(delete, parameters).await,
             Statement::Query(query) => self.select(query, text, parameters).await,
             Statement::Explain {
                 analyze,
@@ -42,39 +93,31 @@ impl Session {
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
-            Statement::Flush => {
-                self.server.engine.flush().await?;
-                Ok(done("FLUSH"))
-            }
-            Statement::Set { name, value, local } => self.set(name, value, *local),
-            Statement::Reset { name } => self.reset(name.as_deref()),
-            Statement::Begin => Ok(self.begin()),
-            Statement::Commit => self.commit().await,
-            Statement::Rollback => Ok(self.rollback()),
-            Statement::Prepare {
-                name,
-                parameter_types,
-                statement: inner,
-            } => self.prepare(name, parameter_types, inner, text).await,
-            Statement::Execute {
-                name,
-                parameters: values,
-            } => Box::pin(self.execute_prepared(name, values)).await,
-            Statement::Deallocate { name } => self.deallocate(name.as_deref()),
             Statement::DeclareCursor { name, query } => {
                 self.declare_cursor(name, query, text).await
             }
             Statement::Fetch { name, count } => self.fetch(name, *count).await,
+            other => Err(misplaced("reading statement", other)),
+        }
+    }
+
+    /// Runs a statement that changes nothing but the session.
+    async fn change_session(&mut self, statement: &SessionStatement) -> Result<Execution, PgError> {
+        match &statement.statement {
+            Statement::Set { name, value, local } => self.set(name, value, *local),
+            Statement::Reset { name } => self.reset(name.as_deref()),
+            Statement::Prepare {
+                name,
+                parameter_types,
+                statement: inner,
+            } => {
+                self.prepare(name, parameter_types, inner, &statement.text)
+                    .await
+            }
+            Statement::Deallocate { name } => self.deallocate(name.as_deref()),
             Statement::CloseCursor { name } => self.close_cursor(name.as_deref()),
             Statement::Discard => self.discard(),
-            definition @ (Statement::CreateSource { .. }
-            | Statement::CreateTable { .. }
-            | Statement::CreateView { .. }
-            | Statement::CreateMaterializedView { .. }
-            | Statement::CreateSchema { .. }
-            | Statement::Drop { .. }
-            | Statement::DropSchema { .. }
-            | Statement::Comment { .. }) => self.define(definition, text).await.map(done),
+            other => Err(misplaced("statement about the session", other)),
         }
     }
 
@@ -143,10 +186,7 @@ impl Session {
                 .comment(name, column.as_deref(), comment.as_deref())
                 .await
                 .map(|()| "COMMENT"),
-            other => {
-                let message = format!("not a definition: {other:?}");
-                Err(PgError::new(SqlState::InternalError, message))
-            }
+            other => Err(misplaced("definition", other)),
         }
     }
 
@@ -164,22 +204,8 @@ impl Session {
         };
         match &statement.statement {
             Statement::Query(query) => self.query_shape(query, &statement.text, declared).await,
-            Statement::Insert(insert) => {
-                let parameters = self.insert_parameters(insert, declared).await?;
-                Ok(StatementShape {
-                    parameters,
-                    result: None,
-                })
-            }
-            Statement::Update(update) => {
-                let parameters = self.update_parameters(update, declared).await?;
-                Ok(StatementShape {
-                    parameters,
-                    result: None,
-                })
-            }
-            Statement::Delete(delete) => {
-                let parameters = self.delete_parameters(delete, declared).await?;
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
+                let parameters = self.dml_parameters(&statement.statement, declared).await?;
                 Ok(StatementShape {
                     parameters,
                     result: None,
@@ -239,25 +265,6 @@ impl Session {
         }
     }
 
-    fn refuse_in_block(&self, statement: &Statement) -> Result<(), PgError> {
-        if !self.transaction.is_open() {
-            return Ok(());
-        }
-        let what = match statement {
-            Statement::CreateSource { .. } => "CREATE SOURCE",
-            Statement::CreateTable { .. } => "CREATE TABLE",
-            Statement::CreateView { .. } => "CREATE VIEW",
-            Statement::CreateMaterializedView { .. } => "CREATE MATERIALIZED VIEW",
-            Statement::CreateSchema { .. } => "CREATE SCHEMA",
-            Statement::Drop { .. } | Statement::DropSchema { .. } => "DROP",
-            Statement::Comment { .. } => "COMMENT",
-            Statement::Flush => "FLUSH",
-            Statement::Discard => "DISCARD ALL",
-            _ => return Ok(()),
-        };
-        Err(refused_in_block(what))
-    }
-
     fn set(&mut self, name: &str, value: &SetValue, is_local: bool) -> Result<Execution, PgError> {
         if is_local && !self.transaction.is_open() {
             let message = "SET LOCAL can only be used in transaction blocks";
@@ -281,39 +288,6 @@ impl Session {
             None => settings.reset_all(),
         }
         Ok(done("RESET"))
-    }
-
-    fn begin(&mut self) -> Execution {
-        if self.transaction.is_open() {
-            let message = "there is already a transaction in progress";
-            self.notify(Notice::warning(SqlState::ActiveSqlTransaction, message));
-        } else {
-            self.transaction = Transaction::Open(OpenTransaction::default());
-            self.shared.settings.lock().begin();
-        }
-        done("BEGIN")
-    }
-
-    fn warn_without_block(&mut self) {
-        if matches!(self.transaction, Transaction::None) {
-            let message = "there is no transaction in progress";
-            self.notify(Notice::warning(SqlState::NoActiveSqlTransaction, message));
-        }
-    }
-
-    async fn commit(&mut self) -> Result<Execution, PgError> {
-        self.warn_without_block();
-        let engine = self.server.engine.clone();
-        let result = self.transaction.commit(&engine).await;
-        self.block_ends(matches!(result, Ok(true)));
-        Ok(done(if result? { "COMMIT" } else { "ROLLBACK" }))
-    }
-
-    fn rollback(&mut self) -> Execution {
-        self.warn_without_block();
-        self.transaction = Transaction::None;
-        self.block_ends(false);
-        done("ROLLBACK")
     }
 
     fn deallocate(&mut self, name: Option<&str>) -> Result<Execution, PgError> {

@@ -1,7 +1,4 @@
-//! INSERT, UPDATE and DELETE: rows are computed on a snapshot, checked, and given to the engine as one change.
-//!
-//! The engine refuses a change whose old rows are gone; the statement then runs again on a newer snapshot, a bounded
-//! number of times.
+//! INSERT, UPDATE and DELETE: old and new rows are computed on a snapshot and checked.
 
 use std::sync::Arc;
 
@@ -9,27 +6,22 @@ use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions};
 use arrow::compute::concat_batches;
 use arrow::datatypes::{FieldRef, Schema, SchemaRef};
 use datafusion::scalar::ScalarValue;
-use datafusion::sql::sqlparser::ast;
-use rivermark_executor::ExecutorError;
 use rivermark_executor::api::TableWrite;
+use rivermark_planner::ObjectId;
 use rivermark_planner::catalog::{ColumnDef, Object, ObjectKind, TableDef};
-use rivermark_planner::statement::ObjectName;
+use rivermark_planner::statement::{ObjectName, Statement};
 
 use crate::assignment::{assign, check_not_null, row_schema};
 use crate::catalog::undefined_relation;
 use crate::constraints::{RowRules, bind_rules};
 use crate::dml_query::{self, Changed};
-use crate::parameters::{self, Found};
+use crate::parameters;
 use crate::pg_error::PgError;
 use crate::planning::StatementPlanner;
 use crate::query::{collect, described};
 use crate::session::Session;
-use crate::session_api::Execution;
 use crate::sqlstate::SqlState;
 use crate::wire::time_zone::SessionTimeZone;
-
-/// How often a statement is run again because rows changed under it.
-const ATTEMPTS: usize = 10;
 
 /// A table that a statement changes.
 #[derive(Clone)]
@@ -59,10 +51,86 @@ impl Target {
     }
 }
 
-/// What a statement's writes are.
-struct Writes {
-    delete: Option<RecordBatch>,
-    insert: Option<RecordBatch>,
+/// What a statement does with rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verb {
+    Insert,
+    Update,
+    Delete,
+}
+
+/// An INSERT, UPDATE or DELETE and the table it changes.
+#[derive(Clone)]
+pub struct Dml {
+    target: Target,
+    statement: Changed,
+    verb: Verb,
+}
+
+/// What a statement changes, and how many rows that are.
+pub struct Change {
+    pub write: TableWrite,
+    pub rows: usize,
+}
+
+impl Dml {
+    pub fn table(&self) -> ObjectId {
+        self.target.object.id
+    }
+
+    /// The command tag after a change of so many rows.
+    pub fn tag(&self, rows: usize) -> String {
+        match self.verb {
+            Verb::Insert => format!("INSERT 0 {rows}"),
+            Verb::Update => format!("UPDATE {rows}"),
+            Verb::Delete => format!("DELETE {rows}"),
+        }
+    }
+
+    /// Old and new rows, of what the statement's query gave.
+    fn change(
+        self,
+        planner: &StatementPlanner,
+        batches: Vec<RecordBatch>,
+        zone: &SessionTimeZone,
+    ) -> Result<Change, PgError> {
+        let table = self.table();
+        let Dml {
+            target, statement, ..
+        } = self;
+        let mut columns = statement.columns;
+        let (delete, insert) = match self.verb {
+            Verb::Insert => {
+                if let Some(first) = batches.first().filter(|_| !columns.is_empty()) {
+                    // the width of `SELECT *` is known only now
+                    let width = first.num_columns();
+                    dml_query::fit_columns(&mut columns, width, statement.are_listed)?;
+                }
+                if statement.is_width_open {
+                    dml_query::refuse_generated(&target, &columns, dml_query::INSERTED)?;
+                }
+                let new = inserted(planner, &target, &columns, batches, zone)?;
+                (None, Some(new))
+            }
+            Verb::Update => {
+                let old = old_rows(&target, &batches)?;
+                let new = updated(planner, &target, &columns, &batches, &old, zone)?;
+                (Some(old), Some(new))
+            }
+            Verb::Delete => (Some(old_rows(&target, &batches)?), None),
+        };
+        let rows = insert
+            .as_ref()
+            .or(delete.as_ref())
+            .map_or(0, RecordBatch::num_rows);
+        let some = |rows: &RecordBatch| rows.num_rows() > 0;
+        let write = TableWrite {
+            table,
+            delete: delete.filter(some),
+            insert: insert.filter(some),
+        };
+        Ok(Change { write, rows })
+    }
 }
 
 impl Session {
@@ -97,184 +165,61 @@ impl Session {
         Err(PgError::new(SqlState::WrongObjectType, message).with_hint(hint))
     }
 
-    /// Gives the writes to the engine, or keeps them until the transaction ends.
-    async fn write(&mut self, target: &Target, writes: Writes) -> Result<(), ExecutorError> {
-        if writes.delete.is_none() && writes.insert.is_none() {
-            return Ok(());
-        }
-        let write = TableWrite {
-            table: target.object.id,
-            delete: writes.delete,
-            insert: writes.insert,
+    /// The statement, if it is one that changes rows.
+    pub fn dml(&mut self, statement: &Statement) -> Result<Dml, PgError> {
+        let (target, statement, verb) = match statement {
+            Statement::Insert(insert) => {
+                let target = self.target(&dml_query::insert_table(insert)?, "insert into")?;
+                let statement = dml_query::insert_query(insert, &target)?;
+                (target, statement, Verb::Insert)
+            }
+            Statement::Update(update) => {
+                let target = self.target(&dml_query::update_table(update)?, "update")?;
+                let statement = dml_query::update_query(update, &target)?;
+                (target, statement, Verb::Update)
+            }
+            Statement::Delete(delete) => {
+                let target = self.target(&dml_query::delete_table(delete)?, "delete from")?;
+                let statement = dml_query::delete_query(delete, &target)?;
+                (target, statement, Verb::Delete)
+            }
+            other => {
+                let message = format!("not a change of rows: {other:?}");
+                return Err(PgError::new(SqlState::InternalError, message));
+            }
         };
-        if self.transaction.is_open() {
-            self.transaction.defer(write);
-            return Ok(());
-        }
-        self.server.engine.write(vec![write]).await.map(|_| ())
+        Ok(Dml {
+            target,
+            statement,
+            verb,
+        })
     }
 
-    pub async fn insert(
-        &mut self,
-        insert: &ast::Insert,
-        values: &[ScalarValue],
-    ) -> Result<Execution, PgError> {
-        let target = self.target(&dml_query::insert_table(insert)?, "insert into")?;
-        let statement = dml_query::insert_query(insert, &target)?;
-        for attempt in 1.. {
-            let planner = self.planner("");
-            let zone = self.shared.settings.lock().time_zone();
-            let (work, values) = ((target.clone(), statement.clone()), values.to_vec());
-            let computed = async move {
-                let (target, statement) = work;
-                let batches = collect(&planner, &statement.query, &values).await?;
-                let mut columns = statement.columns;
-                if let Some(first) = batches.first().filter(|_| !columns.is_empty()) {
-                    // the width of `SELECT *` is known only now
-                    dml_query::fit_columns(
-                        &mut columns,
-                        first.num_columns(),
-                        statement.are_listed,
-                    )?;
-                }
-                inserted(&planner, &target, &columns, batches, &zone)
-            };
-            let rows = self.server.queries.clone().run(computed).await?;
-            let count = rows.num_rows();
-            let insert = (count > 0).then_some(rows);
-            match self
-                .write(
-                    &target,
-                    Writes {
-                        delete: None,
-                        insert,
-                    },
-                )
-                .await
-            {
-                Err(ExecutorError::Conflict) if attempt < ATTEMPTS => {}
-                Err(error) => return Err(error.into()),
-                Ok(()) => {
-                    return Ok(Execution::Command {
-                        tag: format!("INSERT 0 {count}"),
-                    });
-                }
-            }
-        }
-        Err(conflict())
+    /// What the statement changes of the rows that it sees now.
+    pub async fn compute(&mut self, dml: &Dml, values: &[ScalarValue]) -> Result<Change, PgError> {
+        let planner = self.planner("");
+        let zone = self.shared.settings.lock().time_zone();
+        let (dml, values) = (dml.clone(), values.to_vec());
+        let computed = async move {
+            let batches = collect(&planner, &dml.statement.query, &values).await?;
+            dml.change(&planner, batches, &zone)
+        };
+        self.server.queries.clone().run(computed).await
     }
 
-    pub async fn update(
+    /// The parameters of a statement that changes rows.
+    pub async fn dml_parameters(
         &mut self,
-        update: &ast::Statement,
-        values: &[ScalarValue],
-    ) -> Result<Execution, PgError> {
-        let target = self.target(&dml_query::update_table(update)?, "update")?;
-        let statement = dml_query::update_query(update, &target)?;
-        self.change(target, statement, values, "UPDATE").await
-    }
-
-    pub async fn delete(
-        &mut self,
-        delete: &ast::Delete,
-        values: &[ScalarValue],
-    ) -> Result<Execution, PgError> {
-        let target = self.target(&dml_query::delete_table(delete)?, "delete from")?;
-        let statement = dml_query::delete_query(delete, &target)?;
-        self.change(target, statement, values, "DELETE").await
-    }
-
-    /// Runs an UPDATE or DELETE, again if rows changed meanwhile.
-    async fn change(
-        &mut self,
-        target: Target,
-        statement: Changed,
-        values: &[ScalarValue],
-        tag: &str,
-    ) -> Result<Execution, PgError> {
-        for attempt in 1.. {
-            let planner = self.planner("");
-            let zone = self.shared.settings.lock().time_zone();
-            let (work, values) = ((target.clone(), statement.clone()), values.to_vec());
-            let is_delete = tag == "DELETE";
-            let computed = async move {
-                let (target, statement) = work;
-                let batches = collect(&planner, &statement.query, &values).await?;
-                let old = old_rows(&target, &batches)?;
-                let new = match is_delete {
-                    true => None,
-                    false => Some(updated(
-                        &planner,
-                        &target,
-                        &statement.columns,
-                        &batches,
-                        &old,
-                        &zone,
-                    )?),
-                };
-                Ok((old, new))
-            };
-            let (old, new) = self.server.queries.clone().run(computed).await?;
-            let count = old.num_rows();
-            let some = |rows: RecordBatch| (rows.num_rows() > 0).then_some(rows);
-            let writes = Writes {
-                delete: some(old),
-                insert: new.and_then(some),
-            };
-            match self.write(&target, writes).await {
-                Err(ExecutorError::Conflict) if attempt < ATTEMPTS => {}
-                Err(error) => return Err(error.into()),
-                Ok(()) => {
-                    return Ok(Execution::Command {
-                        tag: format!("{tag} {count}"),
-                    });
-                }
-            }
-        }
-        Err(conflict())
-    }
-
-    pub async fn insert_parameters(
-        &mut self,
-        insert: &ast::Insert,
+        statement: &Statement,
         declared: &[Option<u32>],
     ) -> Result<Vec<FieldRef>, PgError> {
-        let target = self.target(&dml_query::insert_table(insert)?, "insert into")?;
-        let statement = dml_query::insert_query(insert, &target)?;
-        let known = statement.parameter_types(&target);
-        self.dml_parameters(statement, declared, known).await
-    }
-
-    pub async fn update_parameters(
-        &mut self,
-        update: &ast::Statement,
-        declared: &[Option<u32>],
-    ) -> Result<Vec<FieldRef>, PgError> {
-        let target = self.target(&dml_query::update_table(update)?, "update")?;
-        let statement = dml_query::update_query(update, &target)?;
-        let known = statement.parameter_types(&target);
-        self.dml_parameters(statement, declared, known).await
-    }
-
-    pub async fn delete_parameters(
-        &mut self,
-        delete: &ast::Delete,
-        declared: &[Option<u32>],
-    ) -> Result<Vec<FieldRef>, PgError> {
-        let target = self.target(&dml_query::delete_table(delete)?, "delete from")?;
-        let statement = dml_query::delete_query(delete, &target)?;
-        self.dml_parameters(statement, declared, Found::new()).await
-    }
-
-    async fn dml_parameters(
-        &mut self,
-        statement: Changed,
-        declared: &[Option<u32>],
-        known: Found,
-    ) -> Result<Vec<FieldRef>, PgError> {
+        let Dml {
+            target, statement, ..
+        } = self.dml(statement)?;
         if parameters::scan(&statement.query).0 == 0 {
             return Ok(Vec::new());
         }
+        let known = statement.parameter_types(&target);
         let planner = self.planner("");
         let declared = declared.to_vec();
         let fields = async move {
@@ -289,10 +234,6 @@ impl Session {
         let planner = self.planner("");
         bind_rules(&planner, table).map(|_| ())
     }
-}
-
-fn conflict() -> PgError {
-    PgError::from(ExecutorError::Conflict)
 }
 
 /// One batch of all rows.

@@ -21,6 +21,8 @@ pub struct Changed {
     pub columns: Vec<usize>,
     /// Whether an INSERT names its columns.
     pub are_listed: bool,
+    /// Whether only the rows say how many columns an INSERT fills (`SELECT *`).
+    pub is_width_open: bool,
     /// Parameters that are assigned to a column as they are: number and position in the table.
     assigned: Vec<(usize, usize)>,
 }
@@ -124,11 +126,7 @@ fn default_of(target: &Target, column: usize) -> Result<Expr, PgError> {
 /// Where an INSERT's values go.
 fn insert_columns(insert: &ast::Insert, target: &Target) -> Result<Vec<usize>, PgError> {
     if insert.columns.is_empty() {
-        let stored = target.table.columns.iter().enumerate();
-        return Ok(stored
-            .filter(|(_, c)| c.generated.is_none())
-            .map(|(i, _)| i)
-            .collect());
+        return Ok((0..target.table.columns.len()).collect());
     }
     let mut columns = Vec::new();
     for name in &insert.columns {
@@ -149,7 +147,11 @@ fn insert_columns(insert: &ast::Insert, target: &Target) -> Result<Vec<usize>, P
     Ok(columns)
 }
 
-fn refuse_generated(target: &Target, columns: &[usize], verb: &str) -> Result<(), PgError> {
+/// What an INSERT would do to a generated column.
+pub const INSERTED: &str = "insert a non-DEFAULT value into";
+
+/// Generated columns take no values.
+pub fn refuse_generated(target: &Target, columns: &[usize], verb: &str) -> Result<(), PgError> {
     let generated = columns
         .iter()
         .map(|c| &target.table.columns[*c])
@@ -158,7 +160,7 @@ fn refuse_generated(target: &Target, columns: &[usize], verb: &str) -> Result<()
         Some(column) => {
             let message = format!("cannot {verb} column \"{}\"", column.name);
             let detail = format!("Column \"{}\" is a generated column.", column.name);
-            Err(PgError::new(SqlState::SyntaxError, message).with_detail(detail))
+            Err(PgError::new(SqlState::GeneratedAlways, message).with_detail(detail))
         }
         None => Ok(()),
     }
@@ -172,6 +174,7 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
             query: *parse_query("SELECT 1")?,
             columns: Vec::new(),
             are_listed: false,
+            is_width_open: false,
             assigned: Vec::new(),
         });
     };
@@ -197,7 +200,7 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
                     if is_default(cell) {
                         *cell = default_of(target, *column)?;
                     } else if generated.contains(column) {
-                        refuse_generated(target, &[*column], "insert a non-DEFAULT value into")?;
+                        refuse_generated(target, &[*column], INSERTED)?;
                     } else if let Some(number) = parameters::number(cell) {
                         assigned.push((number, *column));
                         *cell = typed(cell.clone(), target, *column)?;
@@ -208,7 +211,6 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
             Some(width)
         }
         SetExpr::Select(select) => {
-            refuse_generated(target, &columns, "insert a non-DEFAULT value into")?;
             let is_plain = |item: &ast::SelectItem| {
                 matches!(
                     item,
@@ -218,19 +220,21 @@ pub fn insert_query(insert: &ast::Insert, target: &Target) -> Result<Changed, Pg
             let width = select.projection.len();
             select.projection.iter().all(is_plain).then_some(width)
         }
-        _ => {
-            refuse_generated(target, &columns, "insert a non-DEFAULT value into")?;
-            None
-        }
+        _ => None,
     };
     let are_listed = !insert.columns.is_empty();
     if let Some(width) = width {
         fit_columns(&mut columns, width, are_listed)?;
     }
+    let is_width_open = width.is_none() && !are_listed;
+    if !is_width_open && !matches!(*query.body, SetExpr::Values(_)) {
+        refuse_generated(target, &columns, INSERTED)?;
+    }
     Ok(Changed {
         query,
         columns,
         are_listed,
+        is_width_open,
         assigned,
     })
 }
@@ -435,6 +439,7 @@ pub fn update_query(statement: &ast::Statement, target: &Target) -> Result<Chang
         query,
         columns,
         are_listed: true,
+        is_width_open: false,
         assigned,
     })
 }
@@ -472,6 +477,7 @@ pub fn delete_query(delete: &ast::Delete, target: &Target) -> Result<Changed, Pg
         query,
         columns: Vec::new(),
         are_listed: false,
+        is_width_open: false,
         assigned: Vec::new(),
     })
 }

@@ -22,24 +22,15 @@ impl Session {
         if_exists: bool,
         cascade: bool,
     ) -> Result<&'static str, PgError> {
-        for attempt in 1.. {
-            let turn = self.turn().await;
+        self.change_catalog(|session, catalog| {
             let mut targets = BTreeSet::new();
             for name in names {
-                targets.extend(self.drop_target(&turn.catalog, kind, name, if_exists)?);
+                targets.extend(session.drop_target(catalog, kind, name, if_exists)?);
             }
-            let objects = self.with_dependents(&turn.catalog, targets, cascade)?;
-            if objects.is_empty() {
-                break;
-            }
-            match self.apply(&turn, CatalogChange::Drop { objects }).await {
-                Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
-                other => {
-                    other?;
-                    break;
-                }
-            }
-        }
+            let objects = session.with_dependents(catalog, targets, cascade)?;
+            Ok((!objects.is_empty()).then_some(CatalogChange::Drop { objects }))
+        })
+        .await?;
         Ok(drop_tag(kind))
     }
 

@@ -2,6 +2,7 @@
 
 mod assignment;
 mod catalog;
+mod commit;
 mod config;
 mod constraints;
 mod cursors;
@@ -34,7 +35,9 @@ mod settings;
 mod show;
 mod sqlstate;
 mod system_views;
+mod table_turns;
 mod transaction;
+mod transaction_control;
 mod wire;
 
 use std::process::ExitCode;

@@ -14,6 +14,7 @@ use crate::config::{MemoryPlan, ServerConfig};
 use crate::query_runtime::QueryRuntime;
 use crate::session::Connector;
 use crate::sessions::Sessions;
+use crate::table_turns::TableTurns;
 use crate::wire::{AuthMethod, Listener, ListenerConfig};
 
 /// What every session uses.
@@ -22,6 +23,8 @@ pub struct ServerState {
     pub sessions: Sessions,
     /// Statements that change the catalog take turns.
     pub ddl: Arc<tokio::sync::Mutex<()>>,
+    /// Statements that take rows away take turns when they meet too often.
+    pub turns: TableTurns,
     pub queries: QueryRuntime,
 }
 
@@ -85,6 +88,7 @@ impl Server {
             engine,
             sessions: Sessions::default(),
             ddl: Arc::default(),
+            turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
         });

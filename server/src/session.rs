@@ -21,7 +21,7 @@ use crate::session_api::{
 use crate::sessions::{SessionShared, SessionState};
 use crate::settings::Settings;
 use crate::sqlstate::SqlState;
-use crate::transaction::{Transaction, in_failed_transaction};
+use crate::transaction::{OpenTransaction, Transaction, in_failed_transaction};
 use crate::wire::time_zone::SessionTimeZone;
 
 /// A parsed statement, cheap to clone.
@@ -80,8 +80,7 @@ impl Session {
             snapshot,
             session: self.shared.clone(),
             server: self.server.clone(),
-            unreadable: Arc::new(self.transaction.written()),
-            replaced: None,
+            written: self.transaction.written(),
         }
     }
 
@@ -184,18 +183,29 @@ impl SqlSession for Session {
         result
     }
 
-    /// Statements outside of a block commit by themselves: nothing is left to do.
+    fn begin_implicit(&mut self) {
+        if matches!(self.transaction, Transaction::None) {
+            self.transaction = Transaction::Implicit(OpenTransaction::default());
+            self.shared.settings.lock().begin();
+        }
+    }
+
     async fn sync(&mut self) -> Result<(), PgError> {
-        Ok(())
+        self.commit_implicit().await
     }
 
     fn statement_failed(&mut self, _error: &PgError) {
-        if self.transaction.is_open() {
-            self.transaction.fail();
-            self.cursors.clear();
-            self.shared.rests(SessionState::IdleInFailedTransaction);
-        } else {
-            self.shared.rests(SessionState::Idle);
+        match self.transaction {
+            Transaction::Block(_) | Transaction::Failed => {
+                self.transaction = Transaction::Failed;
+                self.cursors.clear();
+                self.shared.rests(SessionState::IdleInFailedTransaction);
+            }
+            Transaction::None | Transaction::Implicit(_) => {
+                self.transaction = Transaction::None;
+                self.block_ends(false);
+                self.shared.rests(SessionState::Idle);
+            }
         }
     }
 

@@ -112,6 +112,9 @@ pub trait SqlSession: Send {
         declared: &[Option<u32>],
     ) -> Result<StatementShape, PgError>;
 
+    /// The next statement is not the only one up to `sync`: outside of a block, they are one implicit transaction.
+    fn begin_implicit(&mut self) {}
+
     /// Runs a statement. `parameters` have the types of the shape that `describe` gave (an empty slice for the simple
     /// protocol). Rows are pulled from the returned stream as fast as the client takes them.
     async fn execute(

@@ -16,15 +16,16 @@ use crate::session::Session;
 use crate::session_api::{Execution, SqlSession, TransactionStatus};
 use crate::sessions::{SessionShared, Sessions};
 use crate::settings::Settings;
+use crate::table_turns::TableTurns;
 
-struct Bed {
+pub struct Bed {
     session: Session,
-    state: Arc<ServerState>,
+    pub state: Arc<ServerState>,
     _directory: tempfile::TempDir,
 }
 
 impl Bed {
-    fn new() -> Bed {
+    pub fn new() -> Bed {
         let directory = tempfile::tempdir().unwrap();
         let config = ServerConfig::resolve(ServeArgs {
             data_dir: Some(directory.path().display().to_string()),
@@ -37,6 +38,7 @@ impl Bed {
             engine,
             sessions: Sessions::default(),
             ddl: Arc::default(),
+            turns: TableTurns::default(),
             queries: QueryRuntime::new(handle, 32 << 20).unwrap(),
         });
         let session = Bed::connect(&state);
@@ -55,7 +57,7 @@ impl Bed {
     }
 
     /// Runs statements; the last one's tag or rows, or the error as "SQLSTATE: message".
-    async fn run(&mut self, sql: &str) -> String {
+    pub async fn run(&mut self, sql: &str) -> String {
         match run(&mut self.session, sql).await {
             Ok(result) => result,
             Err(error) => {
@@ -66,7 +68,7 @@ impl Bed {
     }
 
     /// Checks results, one statement text and its expected result each.
-    async fn check(&mut self, cases: &[(&str, &str)]) {
+    pub async fn check(&mut self, cases: &[(&str, &str)]) {
         for (sql, expected) in cases {
             assert_eq!(self.run(sql).await, *expected, "{sql}");
         }
@@ -129,7 +131,7 @@ async fn rows_are_checked_and_stored() {
         ),
         (
             "INSERT INTO t (id, twice) VALUES (9, 1)",
-            "42601: cannot insert a non-DEFAULT value into column \"twice\"",
+            "428C9: cannot insert a non-DEFAULT value into column \"twice\"",
         ),
     ])
     .await;
@@ -187,6 +189,105 @@ async fn transactions_commit_at_once_or_not_at_all() {
         ("SELECT 1", "1"),
     ])
     .await;
+    bed.state.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_transaction_reads_what_it_has_written() {
+    let mut bed = Bed::new();
+    bed.check(&[
+        ("CREATE TABLE t (id INT PRIMARY KEY, n INT)", "CREATE TABLE"),
+        ("CREATE TABLE b (n INT)", "CREATE TABLE"),
+        (
+            "CREATE TABLE l (n INT) WITH (append_only = 'true')",
+            "CREATE TABLE",
+        ),
+        (
+            "CREATE MATERIALIZED VIEW m AS SELECT count(*) AS n FROM t",
+            "CREATE MATERIALIZED VIEW",
+        ),
+        ("INSERT INTO t VALUES (1, 1), (2, 2), (3, 3)", "INSERT 0 3"),
+        ("INSERT INTO b VALUES (1), (1), (2)", "INSERT 0 3"),
+        ("INSERT INTO l VALUES (1)", "INSERT 0 1"),
+        (
+            "BEGIN; INSERT INTO t VALUES (4, 4); UPDATE t SET n = n * 10 WHERE id <> 2",
+            "UPDATE 3",
+        ),
+        ("SELECT id, n FROM t ORDER BY id", "1 10; 2 2; 3 30; 4 40"),
+        ("DELETE FROM t WHERE id IN (1, 4)", "DELETE 2"),
+        ("UPDATE t SET id = id - 1", "UPDATE 2"),
+        ("SELECT id, n FROM t ORDER BY id", "1 2; 2 30"),
+        ("SELECT n FROM m", "3"),
+        (
+            "DECLARE c CURSOR FOR SELECT n FROM b ORDER BY n",
+            "DECLARE CURSOR",
+        ),
+        ("DELETE FROM b WHERE n = 1", "DELETE 2"),
+        ("INSERT INTO b VALUES (1), (3), (3)", "INSERT 0 3"),
+        ("UPDATE b SET n = n + 1 WHERE n < 3", "UPDATE 2"),
+        ("SELECT n FROM b ORDER BY n", "2; 3; 3; 3"),
+        ("FETCH ALL FROM c", "1; 1; 2"),
+        ("INSERT INTO l SELECT n + 1 FROM l", "INSERT 0 1"),
+        ("INSERT INTO l SELECT n + 2 FROM l", "INSERT 0 2"),
+        ("SELECT n FROM l ORDER BY n", "1; 2; 3; 4"),
+    ])
+    .await;
+    let mut other = Bed::connect(&bed.state);
+    for (sql, expected) in [
+        ("SELECT sum(id) FROM t", "6"),
+        ("SELECT sum(n) FROM b", "4"),
+        ("SELECT count(*) FROM l", "1"),
+    ] {
+        assert_eq!(run(&mut other, sql).await.unwrap(), expected, "{sql}");
+    }
+    let epoch = bed.state.engine.snapshot().epoch;
+    bed.check(&[
+        ("COMMIT", "COMMIT"),
+        ("SELECT id, n FROM t ORDER BY id", "1 2; 2 30"),
+        ("SELECT n FROM b ORDER BY n", "2; 3; 3; 3"),
+        ("SELECT n FROM l ORDER BY n", "1; 2; 3; 4"),
+        ("SELECT n FROM m", "2"),
+        (
+            "BEGIN; DELETE FROM t; INSERT INTO t VALUES (1, 1); INSERT INTO t VALUES (1, 2)",
+            "23505: duplicate key value violates unique constraint \"t_pkey\"",
+        ),
+        ("ROLLBACK", "ROLLBACK"),
+        ("SELECT count(*) FROM t", "2"),
+        // no change in the end, no commit
+        (
+            "BEGIN; INSERT INTO t VALUES (9, 9); DELETE FROM t WHERE id = 9; COMMIT",
+            "COMMIT",
+        ),
+    ])
+    .await;
+    assert_eq!(bed.state.engine.snapshot().epoch, epoch + 1);
+    bed.state.engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_update_is_lost_or_refused_under_contention() {
+    const SESSIONS: usize = 16;
+    const UPDATES: usize = 50;
+    let mut bed = Bed::new();
+    bed.check(&[
+        ("CREATE TABLE counter (n INT)", "CREATE TABLE"),
+        ("INSERT INTO counter VALUES (0)", "INSERT 0 1"),
+    ])
+    .await;
+    let tasks = (0..SESSIONS).map(|_| {
+        let mut session = Bed::connect(&bed.state);
+        tokio::spawn(async move {
+            for _ in 0..UPDATES {
+                let tag = run(&mut session, "UPDATE counter SET n = n + 1").await;
+                assert_eq!(tag.unwrap(), "UPDATE 1");
+            }
+        })
+    });
+    for task in tasks.collect::<Vec<_>>() {
+        task.await.unwrap();
+    }
+    let total = (SESSIONS * UPDATES).to_string();
+    bed.check(&[("SELECT n FROM counter", &total)]).await;
     bed.state.engine.shutdown().await;
 }
 

@@ -2,15 +2,17 @@
 //!
 //! Integer arithmetic fails on overflow instead of wrapping, and division of floats by zero fails instead of being
 //! infinite; casts to integers round (floats to even, numerics away from zero) instead of truncating, as does `round`
-//! of a float.
+//! of a float; `x IN (1, y)` is `x IN (1) OR x = y`.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::ScalarFunction;
+use datafusion::logical_expr::expr::{InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast};
+use datafusion::logical_expr::{
+    Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast, lit,
+};
 use datafusion::optimizer::AnalyzerRule;
 
 use crate::functions::{CheckedArithmetic, RoundHalfEven};
@@ -101,8 +103,53 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 field,
             })))
         }
+        Expr::InList(list) if !list.list.iter().all(is_fixed) => Ok(Transformed::yes(unlisted(list))),
         other => Ok(Transformed::no(other)),
     })
+}
+
+/// Values that differ from row to row taken out of the list, as PostgreSQL does. DataFusion looks for such values by
+/// evaluating them over no rows, and takes `CASE WHEN b THEN 6 ELSE c END` for a constant.
+fn unlisted(list: InList) -> Expr {
+    let InList {
+        expr,
+        list,
+        negated,
+    } = list;
+    let (fixed, others): (Vec<Expr>, Vec<Expr>) = list.into_iter().partition(is_fixed);
+    let listed = (!fixed.is_empty()).then(|| (*expr).clone().in_list(fixed, negated));
+    let compared = others.into_iter().map(|other| match negated {
+        true => (*expr).clone().not_eq(other),
+        false => (*expr).clone().eq(other),
+    });
+    let all = listed.into_iter().chain(compared);
+    match negated {
+        true => all.reduce(Expr::and),
+        false => all.reduce(Expr::or),
+    }
+    .unwrap_or(lit(negated))
+}
+
+/// Whether `expr` reads nothing of a row.
+fn is_fixed(expr: &Expr) -> bool {
+    let mut is_fixed = true;
+    let visited = expr.apply(|part| {
+        is_fixed = !matches!(
+            part,
+            Expr::Column(_)
+                | Expr::OuterReferenceColumn(..)
+                | Expr::ScalarSubquery(_)
+                | Expr::InSubquery(_)
+                | Expr::Exists(_)
+                | Expr::SetComparison(_)
+                | Expr::LambdaVariable(_)
+        );
+        Ok(match is_fixed {
+            true => TreeNodeRecursion::Continue,
+            false => TreeNodeRecursion::Stop,
+        })
+    });
+    is_fixed && visited.is_ok()
 }
 
 /// Whether `divisor` is a constant that is not zero.

@@ -1,4 +1,5 @@
-//! Analyzer rule: expressions in GROUPING SETS, ROLLUP and CUBE become columns of a projection below. Runs first.
+//! Analyzer rule: expressions in GROUPING SETS, ROLLUP and CUBE become columns of a projection below. Runs first, while
+//! casts have names.
 //!
 //! Later rules give such an expression other types and functions, and so another name, under which the nodes above do not
 //! find it. (For plain GROUP BY the rules keep names.)

@@ -7,11 +7,12 @@
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
-use datafusion::common::{DFSchema, Result};
+use datafusion::common::{DFSchema, Result, internal_datafusion_err};
+use datafusion::logical_expr::expr::Case;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
-use datafusion::logical_expr::utils::{conjunction, split_conjunction_owned};
+use datafusion::logical_expr::utils::{conjunction, split_binary_owned, split_conjunction_owned};
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, lit, when,
+    BinaryExpr, Expr, ExprSchemable, Filter, LogicalPlan, Operator, lit,
 };
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::push_down_filter::PushDownFilter;
@@ -101,23 +102,55 @@ fn guard_condition(condition: Option<Expr>, schema: &DFSchema) -> Result<Option<
     Ok(conjunction(guarded))
 }
 
-/// Guards every AND and OR of `expr` whose right side can fail.
+/// Guards every AND and OR of `expr` of which a later part can fail.
 pub fn guard_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
-    expr.transform_up(|expr| match expr {
+    expr.transform_down(|expr| match expr {
         Expr::BinaryExpr(BinaryExpr {
-            left,
             op: op @ (Operator::And | Operator::Or),
-            right,
-        }) if is_fallible(&right, schema) => {
-            let (decides, outcome) = match op {
-                Operator::And => ((*left).clone().is_false(), false),
-                _ => ((*left).clone().is_true(), true),
-            };
-            let both = Expr::BinaryExpr(BinaryExpr::new(left, op, right));
-            let guarded = when(decides, lit(outcome)).otherwise(both)?;
-            Ok(Transformed::yes(guarded))
+            ..
+        }) => {
+            let parts = split_binary_owned(expr, op);
+            let guarded = guard_parts(parts, op, schema)?;
+            Ok(Transformed::new(guarded, true, TreeNodeRecursion::Jump))
         }
         other => Ok(Transformed::no(other)),
+    })
+}
+
+/// `a OR f(b) OR g(c)` as `CASE WHEN a IS TRUE THEN true WHEN f(b) IS TRUE THEN true ELSE a OR f(b) OR g(c) END`: the
+/// ELSE repeats what has not failed for its rows, so the size is linear.
+fn guard_parts(parts: Vec<Expr>, op: Operator, schema: &DFSchema) -> Result<Expr> {
+    let join = |left: Expr, right: Expr| {
+        Expr::BinaryExpr(BinaryExpr::new(Box::new(left), op, Box::new(right)))
+    };
+    // every run but the first starts with what can fail
+    let mut runs: Vec<Expr> = Vec::new();
+    for part in parts {
+        let can_fail = is_fallible(&part, schema);
+        let part = guard_expr(part, schema)?.data;
+        match runs.pop() {
+            Some(run) if !can_fail => runs.push(join(run, part)),
+            before => {
+                runs.extend(before);
+                runs.push(part);
+            }
+        }
+    }
+    let all = runs.iter().cloned().reduce(join);
+    let all = all.ok_or_else(|| internal_datafusion_err!("{op} of nothing"))?;
+    runs.pop();
+    let is_or = op == Operator::Or;
+    let branches: Vec<_> = runs
+        .into_iter()
+        .map(|run| match is_or {
+            true => run.is_true(),
+            false => run.is_false(),
+        })
+        .map(|decides| (Box::new(decides), Box::new(lit(is_or))))
+        .collect();
+    Ok(match branches.is_empty() {
+        true => all,
+        false => Expr::Case(Case::new(None, branches, Some(Box::new(all)))),
     })
 }
 

@@ -21,6 +21,7 @@ use crate::rewrite::aliases::{
     aliased, column_alias, name_columns, numbered, scope_of, table_alias,
 };
 use crate::rewrite::bags::{bag_operation, is_bag_difference};
+use crate::rewrite::cast_names::name_casts;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::scope::{Scope, constraint};
@@ -76,6 +77,9 @@ pub fn qualify(
         found: BTreeMap::new(),
     };
     let names = qualifier.query(&mut query, &Ctes::default())?;
+    if mode.is_expanded() {
+        name_casts(&mut query);
+    }
     Ok(Qualified {
         query,
         columns: names.shown,

@@ -177,6 +177,8 @@ pub struct Connection<S: SqlSession> {
     pub session: S,
     pub statements: HashMap<String, Arc<Prepared<S::Statement>>>,
     pub portals: HashMap<String, Portal<S::Statement>>,
+    /// A statement of the extended protocol has run since the last ReadyForQuery.
+    pub has_executed: bool,
     /// After an error in the extended protocol nothing is done until Sync.
     is_skipping_to_sync: bool,
 }
@@ -188,6 +190,7 @@ impl<S: SqlSession> Connection<S> {
             session,
             statements: HashMap::new(),
             portals: HashMap::new(),
+            has_executed: false,
             is_skipping_to_sync: false,
         }
     }
@@ -331,6 +334,7 @@ impl<S: SqlSession> Connection<S> {
     }
 
     fn put_ready(&mut self) {
+        self.has_executed = false;
         self.put_notices();
         let status = match self.session.transaction_status() {
             TransactionStatus::Idle => WireStatus::Idle,

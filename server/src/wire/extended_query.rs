@@ -24,6 +24,8 @@ use crate::sqlstate::SqlState;
 
 /// OID of `unknown`: a parameter whose type is to be inferred, as is 0.
 const UNKNOWN_OID: u32 = 705;
+/// The type byte of Sync.
+const SYNC: u8 = b'S';
 
 /// A prepared statement.
 pub struct Prepared<T> {
@@ -235,6 +237,11 @@ impl<S: SqlSession> Connection<S> {
             self.put(&EmptyQueryResponse::new());
             return Ok(PortalState::Ready);
         };
+        let is_alone = !self.has_executed && self.link.next_tag().await? == Some(SYNC);
+        self.has_executed = true;
+        if !is_alone {
+            self.session.begin_implicit();
+        }
         let execution = self
             .link
             .guard(self.session.execute(statement, &portal.parameters))

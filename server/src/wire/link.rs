@@ -25,6 +25,8 @@ use crate::sqlstate::SqlState;
 
 /// Rows wait in the output buffer no longer than this.
 pub const FLUSH_INTERVAL: Duration = Duration::from_millis(10);
+/// How long a statement waits to see whether it is alone in its pipeline; drivers send both in one packet.
+const NEXT_MESSAGE_WAIT: Duration = Duration::from_millis(5);
 /// Above this the socket is awaited before more rows are made.
 pub const OUTPUT_HIGH_WATER: usize = 64 * 1024;
 /// Room for input before each read.
@@ -187,25 +189,47 @@ impl Link {
             if let Some(frame) = take_frame(&mut self.input, self.max_message_bytes)? {
                 return Ok(frame);
             }
-            match self.flush().await {
-                Ok(()) => {}
-                // Nothing runs that could be cancelled.
-                Err(Interrupt::Cancelled) => continue,
-                Err(other) => return Err(other.into()),
-            }
-            self.input.reserve(READ_CHUNK);
-            tokio::select! {
-                () = self.shutdown.cancelled() => return Err(Interrupt::Shutdown.into()),
-                read = self.reader.read_buf(&mut self.input) => {
-                    if !matches!(read, Ok(n) if n > 0) {
-                        return Err(Fault::Ended);
-                    }
-                }
-                Some(message) = self.messages.recv() => self.put_server_message(message),
-            }
-            // A cancel request that came while nothing ran was meant for a statement that is over.
-            self.cancel.clear();
+            self.receive().await?;
         }
+    }
+
+    /// The type of the client's next message; `None` if it does not come within [`NEXT_MESSAGE_WAIT`].
+    pub async fn next_tag(&mut self) -> Result<Option<u8>, Fault> {
+        if self.input.is_empty() {
+            let arrival = async {
+                while self.input.is_empty() {
+                    self.receive().await?;
+                }
+                Ok(())
+            };
+            timeout(NEXT_MESSAGE_WAIT, arrival)
+                .await
+                .unwrap_or(Ok::<(), Fault>(()))?;
+        }
+        Ok(self.input.first().copied())
+    }
+
+    /// Sends all output, then waits for input or a message from elsewhere, while nothing runs.
+    async fn receive(&mut self) -> Result<(), Fault> {
+        match self.flush().await {
+            Ok(()) => {}
+            // Nothing runs that could be cancelled.
+            Err(Interrupt::Cancelled) => return Ok(()),
+            Err(other) => return Err(other.into()),
+        }
+        self.input.reserve(READ_CHUNK);
+        tokio::select! {
+            () = self.shutdown.cancelled() => return Err(Interrupt::Shutdown.into()),
+            read = self.reader.read_buf(&mut self.input) => {
+                if !matches!(read, Ok(n) if n > 0) {
+                    return Err(Fault::Ended);
+                }
+            }
+            Some(message) = self.messages.recv() => self.put_server_message(message),
+        }
+        // A cancel request that came while nothing ran was meant for a statement that is over.
+        self.cancel.clear();
+        Ok(())
     }
 
     /// Runs `work`, and gives it up when something more important happens.

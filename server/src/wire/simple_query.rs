@@ -22,6 +22,9 @@ impl<S: SqlSession> Connection<S> {
             return self.sync_session().await;
         };
         for (i, statement) in statements.iter().enumerate() {
+            if last > 0 {
+                self.session.begin_implicit();
+            }
             let execution = self
                 .link
                 .guard(self.session.execute(statement, &[]))

@@ -46,9 +46,9 @@ pub fn combined(left: Relation, right: Relation, random: &mut Random) -> Relatio
         return left;
     };
     match random.random_range(0..10) {
-        0..5 => pairs(left, right, keys, random),
-        5..7 => chosen(left, right, keys, random),
-        7 => marked(left, right, keys, random),
+        0..4 => pairs(left, right, keys, random),
+        4..7 => chosen(left, right, keys, random),
+        7..9 => marked(left, right, keys, random),
         _ => with_value(left, right, keys, random),
     }
 }
@@ -151,7 +151,7 @@ fn pairs(
     columns.extend(right.columns.iter().cloned());
     let mut on = equal(&keys);
     // PostgreSQL has no FULL JOIN on a condition that it can not merge or hash.
-    if word != "FULL JOIN" && random.random_bool(0.15) {
+    if word != "FULL JOIN" && random.random_bool(0.3) {
         left.features.insert("join of NULLs");
         on = on.replacen(" = ", " IS NOT DISTINCT FROM ", 1);
     }

@@ -16,8 +16,13 @@ pub(super) fn over(relation: Relation, random: &mut Random) -> Query {
     let mut relation = comparable(relation, random);
     let mut columns = relation.columns.clone();
     let mut list = names(&columns);
+    // Equal rows are told apart by the places they get: which goes with which is only certain within one order.
+    let window = Window {
+        by: partition(&columns, random),
+        total: total_order(&columns, random),
+    };
     for _ in 0..random.random_range(1..=3) {
-        let (call, ty) = window_function(&mut relation, random);
+        let (call, ty) = window_function(&mut relation, &window, random);
         let name = free_name(&columns, "w");
         list.push(format!("{call} AS {name}"));
         columns.push(Column { name, ty });
@@ -25,15 +30,23 @@ pub(super) fn over(relation: Relation, random: &mut Random) -> Query {
     relation.select(&list.join(", "), "", columns)
 }
 
-fn window_function(relation: &mut Relation, random: &mut Random) -> (String, Type) {
+/// Where functions that depend on the order of equal rows look.
+struct Window {
+    by: String,
+    total: String,
+}
+
+fn window_function(
+    relation: &mut Relation,
+    Window { by, total }: &Window,
+    random: &mut Random,
+) -> (String, Type) {
     let columns = relation.columns.clone();
-    let by = partition(&columns, random);
     let any = columns.choose(random).expect("there is a column").clone();
-    let total = total_order(&columns, random);
     match random.random_range(0..4) {
         0 => {
             relation.features.insert("over place");
-            place(&by, &any.name, &total, random)
+            place(by, &any.name, total, random)
         }
         1 => {
             relation.features.insert("over neighbour");
@@ -59,7 +72,7 @@ fn window_function(relation: &mut Relation, random: &mut Random) -> (String, Typ
         }
         _ => {
             let (call, ty) = aggregate(&columns, random);
-            let frame = frame(relation, &any.name, &total, random);
+            let frame = frame(relation, &any.name, total, random);
             typed(format!("{call} OVER ({by}{frame})"), ty)
         }
     }

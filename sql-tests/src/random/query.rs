@@ -86,7 +86,7 @@ fn relation(sources: &[Relation], depth: usize, random: &mut Random) -> Relation
         query.features.insert("subquery in FROM");
         return Relation::subquery(query);
     }
-    if depth == 2 && random.random_bool(0.4) {
+    if depth == 2 && random.random_bool(0.6) {
         let other = sources.choose(random).expect("there is a table").clone();
         if !is_joined(&base) && !is_joined(&other) {
             return combined(base, other, random);
@@ -289,6 +289,16 @@ fn grouped(mut relation: Relation, random: &mut Random) -> Query {
             name: format!("k{i}"),
             ty,
         });
+        // the same key in another type is another key
+        if matches!(ty, Type::Int | Type::Big | Type::Text) && random.random_bool(0.15) {
+            let cast = format!("CAST({key} AS TEXT)");
+            list.push(format!("{cast} AS c{i}"));
+            columns.push(Column {
+                name: format!("c{i}"),
+                ty: Type::Text,
+            });
+            keys.push(cast);
+        }
         keys.push(key);
     }
     for i in 0..random.random_range(1..=4) {

@@ -4,8 +4,10 @@
 mod broken_values;
 mod flow;
 mod nested_values;
+mod pipeline;
 mod protocol;
 mod raw;
+mod raw_client;
 mod session;
 mod value_check;
 mod values;

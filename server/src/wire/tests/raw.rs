@@ -1,117 +1,13 @@
 //! What no driver does: the protocol byte by byte.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use pgwire::api::auth::sasl::scram::{ScramSecret, gen_salted_password};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::io::AsyncReadExt;
 
+use super::raw_client::{RawClient, USER, V3, bind, execute, message, parse, query, startup, sync};
 use super::session::TestServer;
 use crate::wire::{AuthMethod, ListenerConfig, ScramCredentials};
-
-/// A message with its type byte and length.
-fn message(tag: u8, body: &[u8]) -> Vec<u8> {
-    let mut bytes = vec![tag];
-    bytes.extend((body.len() as u32 + 4).to_be_bytes());
-    bytes.extend(body);
-    bytes
-}
-
-fn startup(version: u32, parameters: &str) -> Vec<u8> {
-    let mut bytes = (parameters.len() as u32 + 9).to_be_bytes().to_vec();
-    bytes.extend(version.to_be_bytes());
-    bytes.extend(parameters.as_bytes());
-    bytes.push(0);
-    bytes
-}
-
-const V3: u32 = 196_608;
-const USER: &str = "user\0u\0";
-
-fn query(sql: &str) -> Vec<u8> {
-    message(b'Q', format!("{sql}\0").as_bytes())
-}
-
-fn parse(name: &str, sql: &str) -> Vec<u8> {
-    message(b'P', format!("{name}\0{sql}\0\0\0").as_bytes())
-}
-
-fn bind(portal: &str, statement: &str) -> Vec<u8> {
-    message(
-        b'B',
-        format!("{portal}\0{statement}\0\0\0\0\0\0\0").as_bytes(),
-    )
-}
-
-fn execute(portal: &str, limit: u32) -> Vec<u8> {
-    let mut body = format!("{portal}\0").into_bytes();
-    body.extend(limit.to_be_bytes());
-    message(b'E', &body)
-}
-
-fn sync() -> Vec<u8> {
-    message(b'S', b"")
-}
-
-struct RawClient(TcpStream);
-
-impl RawClient {
-    async fn connect(server: &TestServer) -> RawClient {
-        let mut client = RawClient(server.socket().await);
-        client.send(&[startup(V3, USER)]).await;
-        client.until_ready().await;
-        client
-    }
-
-    async fn send(&mut self, messages: &[Vec<u8>]) {
-        self.0.write_all(&messages.concat()).await.unwrap();
-    }
-
-    /// The next message; `None` when the server has closed the connection.
-    async fn receive(&mut self) -> Option<(char, Vec<u8>)> {
-        let receive = async {
-            let tag = self.0.read_u8().await.ok()?;
-            let length = self.0.read_u32().await.ok()?;
-            let mut body = vec![0; length as usize - 4];
-            self.0.read_exact(&mut body).await.ok()?;
-            Some((tag as char, body))
-        };
-        timeout(Duration::from_secs(10), receive)
-            .await
-            .expect("no message within 10 s")
-    }
-
-    /// Type bytes up to and including ReadyForQuery with its status; errors with their SQLSTATE.
-    async fn until_ready(&mut self) -> String {
-        let mut seen = Vec::new();
-        loop {
-            match self.receive().await {
-                None => {
-                    seen.push("closed".to_string());
-                    break;
-                }
-                Some(('E', body)) => seen.push(format!("E:{}", field(&body, b'C'))),
-                Some(('Z', body)) => {
-                    seen.push(format!("Z{}", body[0] as char));
-                    break;
-                }
-                Some((tag, _)) => seen.push(tag.to_string()),
-            }
-        }
-        seen.join(" ")
-    }
-}
-
-/// A field of an ErrorResponse or NoticeResponse.
-fn field(body: &[u8], name: u8) -> String {
-    body.split(|b| *b == 0)
-        .find(|field| field.first() == Some(&name))
-        .map_or(String::new(), |field| {
-            String::from_utf8_lossy(&field[1..]).into_owned()
-        })
-}
 
 #[tokio::test]
 async fn start_up_reports_what_drivers_need() {
@@ -186,7 +82,7 @@ async fn newer_minor_versions_are_negotiated_and_broken_start_ups_refused() {
 #[tokio::test]
 async fn errors_skip_to_sync() {
     let server = TestServer::start().await;
-    let mut client = RawClient::connect(&server).await;
+    let mut client = RawClient::connect(server.socket().await).await;
     client
         .send(&[
             parse("", "select SYNTAX"),
@@ -209,7 +105,7 @@ async fn errors_skip_to_sync() {
 #[tokio::test]
 async fn names_formats_and_counts_are_checked() {
     let server = TestServer::start().await;
-    let mut client = RawClient::connect(&server).await;
+    let mut client = RawClient::connect(server.socket().await).await;
     let select = || parse("s", "select 1");
     let two_formats = message(b'B', b"\0s\0\0\0\0\0\0\x02\0\0\0\0");
     let bad_format = message(b'B', b"\0s\0\0\0\0\0\0\x01\0\x07");
@@ -256,7 +152,7 @@ async fn names_formats_and_counts_are_checked() {
 #[tokio::test]
 async fn portals_suspend_resume_and_end_with_their_transaction() {
     let server = TestServer::start().await;
-    let mut client = RawClient::connect(&server).await;
+    let mut client = RawClient::connect(server.socket().await).await;
     client.send(&[query("BEGIN")]).await;
     assert_eq!(client.until_ready().await, "C ZT");
     let rows = "select value from generate_series(1, 3)";
@@ -298,7 +194,7 @@ async fn portals_suspend_resume_and_end_with_their_transaction() {
 #[tokio::test]
 async fn flush_sends_what_is_pending_and_notifications_come_unasked() {
     let server = TestServer::start().await;
-    let mut client = RawClient::connect(&server).await;
+    let mut client = RawClient::connect(server.socket().await).await;
     client
         .send(&[parse("", "select 1"), message(b'H', b"")])
         .await;
@@ -330,11 +226,11 @@ async fn violations_end_the_connection() {
         (message(b'p', b"secret\0"), "E:08P01 closed"),
         (vec![b'Q', 0, 0, 0, 1], "E:08P01 closed"),
     ] {
-        let mut client = RawClient::connect(&server).await;
+        let mut client = RawClient::connect(server.socket().await).await;
         client.send(&[bytes]).await;
         assert_eq!(client.until_ready().await, expected);
     }
-    let mut client = RawClient::connect(&server).await;
+    let mut client = RawClient::connect(server.socket().await).await;
     client.send(&[message(b'Q', b"select '\xff'\0")]).await;
     assert_eq!(client.until_ready().await, "E:22021 ZI");
     client.send(&[message(b'X', b"")]).await;

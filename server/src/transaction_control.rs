@@ -1,0 +1,140 @@
+//! BEGIN, COMMIT and ROLLBACK, and what a transaction makes of other statements.
+
+use rivermark_planner::statement::Statement;
+
+use crate::pg_error::{Notice, PgError};
+use crate::session::Session;
+use crate::sqlstate::SqlState;
+use crate::transaction::{OpenTransaction, Transaction, refused_in_block};
+
+/// The name of a statement that can not be undone: it is a transaction of its own, or waits for what others do.
+fn stands_alone(statement: &Statement) -> Option<&'static str> {
+    match statement {
+        Statement::CreateSource { .. } => Some("CREATE SOURCE"),
+        Statement::CreateTable { .. } => Some("CREATE TABLE"),
+        Statement::CreateView { .. } => Some("CREATE VIEW"),
+        Statement::CreateMaterializedView { .. } => Some("CREATE MATERIALIZED VIEW"),
+        Statement::CreateSchema { .. } => Some("CREATE SCHEMA"),
+        Statement::Drop { .. } | Statement::DropSchema { .. } => Some("DROP"),
+        Statement::Comment { .. } => Some("COMMENT"),
+        Statement::Flush => Some("FLUSH"),
+        Statement::Discard => Some("DISCARD ALL"),
+        Statement::Insert(_)
+        | Statement::Update(_)
+        | Statement::Delete(_)
+        | Statement::Query(_)
+        | Statement::Explain { .. }
+        | Statement::CopyOut { .. }
+        | Statement::Show(_)
+        | Statement::Describe { .. }
+        | Statement::Set { .. }
+        | Statement::Reset { .. }
+        | Statement::Begin
+        | Statement::Commit
+        | Statement::Rollback
+        | Statement::Prepare { .. }
+        | Statement::Execute { .. }
+        | Statement::Deallocate { .. }
+        | Statement::DeclareCursor { .. }
+        | Statement::Fetch { .. }
+        | Statement::CloseCursor { .. } => None,
+    }
+}
+
+impl Session {
+    /// A block refuses a statement that can not be undone; an implicit transaction ends before it.
+    pub async fn prepare_transaction(&mut self, statement: &Statement) -> Result<(), PgError> {
+        if let Some(name) = stands_alone(statement) {
+            if self.transaction.is_block() {
+                return Err(refused_in_block(name));
+            }
+            return self.commit_implicit().await;
+        }
+        let changes_rows = matches!(
+            statement,
+            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+        );
+        if !changes_rows
+            // EXECUTE comes by here again with the statement it stands for
+            && !matches!(statement, Statement::Execute { .. })
+            && let Some(open) = self.transaction.open()
+        {
+            open.has_shown |= !open.steps.is_empty();
+        }
+        Ok(())
+    }
+
+    /// Runs BEGIN, COMMIT or ROLLBACK; the tag.
+    pub async fn control_transaction(
+        &mut self,
+        statement: &Statement,
+    ) -> Result<&'static str, PgError> {
+        match statement {
+            Statement::Begin => Ok(self.begin()),
+            Statement::Commit => self.commit().await,
+            Statement::Rollback => Ok(self.rollback()),
+            other => {
+                let message = format!("not about transactions: {other:?}");
+                Err(PgError::new(SqlState::InternalError, message))
+            }
+        }
+    }
+
+    fn begin(&mut self) -> &'static str {
+        self.transaction = match std::mem::take(&mut self.transaction) {
+            Transaction::None => {
+                self.shared.settings.lock().begin();
+                Transaction::Block(OpenTransaction::default())
+            }
+            // As in PostgreSQL, what came before in the same message belongs to the block.
+            Transaction::Implicit(mut open) => {
+                open.steps.clear();
+                Transaction::Block(open)
+            }
+            open @ (Transaction::Block(_) | Transaction::Failed) => {
+                let message = "there is already a transaction in progress";
+                self.notify(Notice::warning(SqlState::ActiveSqlTransaction, message));
+                open
+            }
+        };
+        "BEGIN"
+    }
+
+    fn warn_without_block(&mut self) {
+        if matches!(
+            self.transaction,
+            Transaction::None | Transaction::Implicit(_)
+        ) {
+            let message = "there is no transaction in progress";
+            self.notify(Notice::warning(SqlState::NoActiveSqlTransaction, message));
+        }
+    }
+
+    async fn commit(&mut self) -> Result<&'static str, PgError> {
+        self.warn_without_block();
+        match std::mem::take(&mut self.transaction) {
+            Transaction::None => Ok("COMMIT"),
+            implicit @ Transaction::Implicit(_) => {
+                self.transaction = implicit;
+                self.commit_implicit().await?;
+                Ok("COMMIT")
+            }
+            Transaction::Block(open) => {
+                let result = self.commit_block(open).await;
+                self.block_ends(result.is_ok());
+                result.map(|()| "COMMIT")
+            }
+            Transaction::Failed => {
+                self.block_ends(false);
+                Ok("ROLLBACK")
+            }
+        }
+    }
+
+    fn rollback(&mut self) -> &'static str {
+        self.warn_without_block();
+        self.transaction = Transaction::None;
+        self.block_ends(false);
+        "ROLLBACK"
+    }
+}
