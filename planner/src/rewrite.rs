@@ -9,8 +9,8 @@
 mod aliases;
 mod any_all;
 mod bags;
-pub mod casts;
 pub mod cast_names;
+pub mod casts;
 pub mod checked;
 pub mod expressions;
 pub mod first_rows;

@@ -12,8 +12,8 @@ use datafusion::prelude::SessionConfig;
 
 use crate::functions;
 use crate::operators::PostgresOperators;
-use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::cast_names::UnnameCasts;
+use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
 use crate::rewrite::grouping_columns::GroupingColumns;
