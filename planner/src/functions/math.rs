@@ -1,4 +1,5 @@
 //! Mathematical functions that DataFusion lacks, or that answer NaN or infinity where PostgreSQL has an error.
+#![allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must not pass either")]
 
 use std::sync::Arc;
 

@@ -1,4 +1,5 @@
 //! Values made of their parts.
+#![allow(clippy::neg_cmp_op_on_partial_ord, reason = "NaN must not pass either")]
 
 use std::sync::Arc;
 

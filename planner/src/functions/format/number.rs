@@ -150,7 +150,7 @@ fn parse(template: &str) -> Result<Template> {
 pub fn write(value: Decimal, template: &str) -> Result<String> {
     let parsed = parse(template)?;
     if parsed.is_roman {
-        return Ok(roman(value, parsed.is_tight)?);
+        return roman(value, parsed.is_tight);
     }
     if parsed.has_exponent {
         return exponential(value, &parsed);

@@ -235,7 +235,7 @@ fn of_zone(moment: &Moment, field: Field) -> String {
         }
         Field::OffsetHours => format!("{sign}{:02}", minutes / 60),
         Field::OffsetMinutes => format!("{:02}", minutes % 60),
-        _ if minutes % 60 == 0 => format!("{sign}{:02}", minutes / 60),
+        _ if minutes.is_multiple_of(60) => format!("{sign}{:02}", minutes / 60),
         _ => format!("{sign}{:02}:{:02}", minutes / 60, minutes % 60),
     }
 }
