@@ -12,13 +12,15 @@ use std::sync::Arc;
 
 use rivermark_planner::catalog::{ObjectId, Positions};
 
-use crate::delta::Delta;
+use crate::dataflow::ViewInput;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
 use crate::progress::{ScanProgress, distance, has_reached};
 use crate::row_store::RowStore;
+use crate::rows::RowLayout;
 use crate::source::{ReadRequest, ReaderState};
 use crate::source_input::{decoded, record_letters};
+use crate::spool::RelationChange;
 use crate::view::{PrivateReader, View};
 use crate::writer::Writer;
 
@@ -38,18 +40,28 @@ impl Writer {
         cursor: Option<Vec<u8>>,
         columns: &[usize],
         work: &mut EpochWork,
-    ) -> Result<Vec<Delta>> {
+    ) -> Result<Vec<ViewInput>> {
         let rows = self.stored_rows(object)?;
-        let mut deltas = Vec::new();
-        for delta in work.changes.get(&object).into_iter().flatten() {
-            deltas.push(project(
-                &rows.before_cursor(delta, cursor.as_deref())?,
-                columns,
-            )?);
+        let mut inputs = Vec::new();
+        for change in work.changes.get(&object).into_iter().flatten() {
+            match change {
+                RelationChange::Delta(delta) => inputs.push(ViewInput::Delta(project(
+                    &rows.before_cursor(delta, cursor.as_deref())?,
+                    columns,
+                )?)),
+                // Nothing was read so far, or rows are only ever appended behind the cursor.
+                RelationChange::Spooled(_)
+                    if cursor.is_none() || rows.format.layout == RowLayout::Log => {}
+                RelationChange::Spooled(change) => inputs.push(ViewInput::Spooled {
+                    change: change.clone(),
+                    columns: columns.to_vec(),
+                    up_to: cursor.clone(),
+                }),
+            }
         }
         let (chunk, next) = rows.chunk(cursor.as_deref(), self.backfill_share(CHUNK_ROWS))?;
         work.rows_in += chunk.num_rows() as u64;
-        deltas.push(project(&chunk, columns)?);
+        inputs.push(ViewInput::Delta(project(&chunk, columns)?));
         let progress = match next {
             Some(cursor) => ScanProgress::Rows {
                 cursor: Some(cursor),
@@ -58,7 +70,7 @@ impl Writer {
         };
         view.progress.scans.insert(object, progress);
         view.is_dirty = true;
-        Ok(deltas)
+        Ok(inputs)
     }
 
     fn stored_rows(&self, object: ObjectId) -> Result<&RowStore> {
@@ -77,7 +89,7 @@ impl Writer {
         mut positions: Positions,
         columns: &[usize],
         work: &mut EpochWork,
-    ) -> Result<Vec<Delta>> {
+    ) -> Result<Vec<ViewInput>> {
         let context = self.readers.clone();
         let mut budget = self.backfill_share(self.config.max_epoch_rows);
         let Some(source) = self.sources.get_mut(&object) else {
@@ -139,7 +151,8 @@ impl Writer {
                 &mut self.letters,
                 now_us(),
             )?;
-            deltas.push(decoded(own.columns.clone(), batch).for_columns(columns)?);
+            let delta = decoded(own.columns.clone(), batch).for_columns(columns)?;
+            deltas.push(ViewInput::Delta(delta));
             view.is_dirty = true;
         }
         let status = own.reader.status();

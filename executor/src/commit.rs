@@ -103,6 +103,7 @@ impl Writer {
         self.sources.values_mut().for_each(|s| s.is_dirty = false);
         self.letters.committed();
         self.dropped.clear();
+        self.store.release_spill();
     }
 }
 

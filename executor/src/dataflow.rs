@@ -1,26 +1,66 @@
 //! One view's operators, wired as its plan says.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use arrow::datatypes::SchemaRef;
 use rivermark_planner::TableId;
 use rivermark_planner::catalog::ObjectId;
 use rivermark_planner::plan::{PlanNode, PlanOp};
 
-use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::operators::build_operator;
+use crate::spool::SpooledDelta;
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
 
 /// What a view reads in an epoch, by scanned object. Columns are those of [`Dataflow::scan_columns`].
-pub type ViewInputs = BTreeMap<ObjectId, Vec<Delta>>;
+pub type ViewInputs = BTreeMap<ObjectId, Vec<ViewInput>>;
+
+/// A part of what a view reads.
+pub enum ViewInput {
+    Delta(Delta),
+    /// Columns of a change that is too large to be in memory; with `up_to` only rows with storage keys up to that one.
+    Spooled {
+        change: Arc<SpooledDelta>,
+        columns: Vec<usize>,
+        up_to: Option<Vec<u8>>,
+    },
+}
+
+impl ViewInput {
+    fn is_empty(&self) -> bool {
+        match self {
+            ViewInput::Delta(delta) => delta.is_empty(),
+            ViewInput::Spooled { .. } => false,
+        }
+    }
+
+    /// Hands over the given ones of its columns.
+    fn for_each(
+        &self,
+        columns: &[usize],
+        take: &mut dyn FnMut(Delta) -> Result<()>,
+    ) -> Result<()> {
+        match self {
+            ViewInput::Delta(delta) => take(delta.with_batch(delta.batch().project(columns)?)),
+            ViewInput::Spooled {
+                change,
+                columns: available,
+                up_to,
+            } => {
+                let columns: Vec<usize> = columns.iter().map(|c| available[*c]).collect();
+                change.for_each(up_to.as_deref(), &mut |delta| {
+                    take(delta.with_batch(delta.batch().project(&columns)?))
+                })
+            }
+        }
+    }
+}
 
 /// A tree of running operators.
 pub struct Dataflow {
     root: Node,
-    schema: SchemaRef,
     /// Columns of each scanned object that any scan uses, ascending.
     scan_columns: BTreeMap<ObjectId, Vec<usize>>,
 }
@@ -57,7 +97,6 @@ impl Dataflow {
         let root = builder.build(plan)?;
         Ok(Dataflow {
             root,
-            schema: plan.schema.clone(),
             scan_columns,
         })
     }
@@ -66,31 +105,17 @@ impl Dataflow {
         &self.scan_columns
     }
 
-    /// Pushes an epoch's input through all operators. `is_first`: the epoch that creates the view. The output is
-    /// consolidated.
+    /// Pushes an epoch's input through all operators. `is_first`: the epoch that creates the view. The output, piece
+    /// by piece, goes to `take`; it is not consolidated.
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
         is_first: bool,
         context: &mut EpochContext,
-    ) -> Result<Delta> {
-        let mut deltas = Vec::new();
-        self.root.run(inputs, is_first, context, &mut |delta, _| {
-            if !delta.is_empty() {
-                deltas.push(delta);
-            }
-            Ok(())
-        })?;
-        if deltas.is_empty() {
-            return Ok(Delta::empty(self.schema.clone()));
-        }
-        let whole = Delta::concat(self.schema.clone(), &deltas)?;
-        // Without weights nothing can cancel.
-        if whole.weights().is_none() {
-            Ok(whole)
-        } else {
-            consolidate(whole)
-        }
+        take: &mut dyn FnMut(Delta) -> Result<()>,
+    ) -> Result<()> {
+        self.root
+            .run(inputs, is_first, context, &mut |delta, _| take(delta))
     }
 
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
@@ -171,9 +196,9 @@ impl Node {
     ) -> Result<()> {
         match self {
             Node::Scan { object, columns } => {
-                let deltas = view_inputs.get(object).into_iter().flatten();
-                for delta in deltas.filter(|d| !d.is_empty()) {
-                    emit(delta.with_batch(delta.batch().project(columns)?), context)?;
+                let inputs = view_inputs.get(object).into_iter().flatten();
+                for input in inputs.filter(|input| !input.is_empty()) {
+                    input.for_each(columns, &mut |delta| emit(delta, context))?;
                 }
                 Ok(())
             }
@@ -198,6 +223,10 @@ impl Node {
                         *is_dirty = true;
                         for delta in operator.push(port, delta, context)? {
                             emit(delta, context)?;
+                        }
+                        // An operator is right for any split of its input, so for one into several ends.
+                        if operator.held_bytes() > context.held_limit {
+                            operator.finish_into(context, emit)?;
                         }
                         Ok(())
                     })?;

@@ -118,6 +118,17 @@ impl Delta {
         }
     }
 
+    /// Bytes of its rows, about: of a slice only its part.
+    pub fn memory(&self) -> usize {
+        let of = |array: &ArrayRef| {
+            let data = array.to_data();
+            data.get_slice_memory_size()
+                .unwrap_or_else(|_| array.get_array_memory_size())
+        };
+        let weights = self.weights.as_ref().map_or(0, |weights| weights.len() * 8);
+        self.columns().iter().map(of).sum::<usize>() + weights
+    }
+
     /// All rows of `deltas`, in order.
     pub fn concat(schema: SchemaRef, deltas: &[Delta]) -> Result<Self, ArrowError> {
         if let [only] = deltas {

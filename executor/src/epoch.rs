@@ -9,19 +9,24 @@ use tracing::{error, warn};
 
 use crate::api::{EpochStatus, TableWrite};
 use crate::command::Command;
-use crate::dataflow::ViewInputs;
+use crate::dataflow::{ViewInput, ViewInputs};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
+use crate::memory::EpochShares;
 use crate::progress::ScanProgress;
 use crate::rows::RowLayout;
 use crate::source_input::DecodedBatch;
+use crate::spool::RelationChange;
+use crate::view::EpochLimits;
 use crate::writer::{PositionWaiter, Writer};
 
 /// What an epoch has computed so far.
 #[derive(Default)]
 pub struct EpochWork {
     /// Changes of tables and views.
-    pub changes: BTreeMap<ObjectId, Vec<Delta>>,
+    pub changes: BTreeMap<ObjectId, Vec<RelationChange>>,
+    /// Bytes of them in memory, about.
+    pub changes_bytes: usize,
     /// What shared readers delivered.
     pub decoded: BTreeMap<ObjectId, Vec<DecodedBatch>>,
     /// Views that have to run.
@@ -68,6 +73,7 @@ impl Writer {
             for answer in work.answers {
                 answer.send(self.epoch);
             }
+            self.store.release_spill();
             self.pause_idle_backfill(work.rows_in);
             return Ok(());
         }
@@ -180,7 +186,7 @@ impl Writer {
         }
         for (table, delta) in deltas {
             work.rows_in += delta.num_rows() as u64;
-            self.forward(table, delta, work);
+            self.forward(table, RelationChange::Delta(delta), work);
         }
         work.needs_sync = true;
         Ok(())
@@ -212,13 +218,14 @@ impl Writer {
     }
 
     /// Hands a change of a stored relation to the views that scan it.
-    fn forward(&mut self, object: ObjectId, delta: Delta, work: &mut EpochWork) {
-        if delta.is_empty() {
+    fn forward(&mut self, object: ObjectId, change: RelationChange, work: &mut EpochWork) {
+        if change.is_empty() {
             return;
         }
         if let Some(views) = self.scanned_by.get(&object) {
             work.dirty.extend(views.iter().copied());
-            work.changes.entry(object).or_default().push(delta);
+            work.changes_bytes += change.memory();
+            work.changes.entry(object).or_default().push(change);
         }
     }
 
@@ -255,15 +262,23 @@ impl Writer {
         let outcome = self
             .retry_storage(|writer| writer.view_inputs(&mut view, work))
             .and_then(|inputs| {
-                let shards = self.config.shards;
+                let shares = EpochShares::of(self.config.memory_limit);
+                let store = self.store.clone();
+                let limits = EpochLimits {
+                    epoch,
+                    shards: self.config.shards,
+                    held_bytes: shares.held,
+                    output_bytes: shares.output_left(work.changes_bytes),
+                    store: &store,
+                };
                 self.retry_storage(|writer| {
-                    view.run(&inputs, epoch, shards, &mut writer.letters, now_us())
+                    view.run(&inputs, limits, &mut writer.letters, now_us())
                 })
             });
         match outcome {
-            Ok(delta) => {
+            Ok(change) => {
                 self.views.insert(id, view);
-                self.forward(id, delta, work);
+                self.forward(id, change, work);
             }
             Err(error) => {
                 error!(%error, view = %view.name, "the view has failed");
@@ -384,17 +399,26 @@ impl Answer {
 }
 
 /// The epoch's changes of an object that the view is live on.
-fn live_input(object: ObjectId, columns: &[usize], work: &EpochWork) -> Result<Vec<Delta>> {
+fn live_input(
+    object: ObjectId,
+    columns: &[usize],
+    work: &EpochWork,
+) -> Result<Vec<ViewInput>> {
     if let Some(batches) = work.decoded.get(&object) {
-        return batches
-            .iter()
-            .map(|batch| batch.for_columns(columns))
-            .collect();
+        let deltas = batches.iter().map(|batch| batch.for_columns(columns));
+        return deltas.map(|delta| Ok(ViewInput::Delta(delta?))).collect();
     }
-    let Some(deltas) = work.changes.get(&object) else {
-        return Ok(Vec::new());
-    };
-    deltas.iter().map(|delta| project(delta, columns)).collect()
+    let changes = work.changes.get(&object).into_iter().flatten();
+    changes
+        .map(|change| match change {
+            RelationChange::Delta(delta) => Ok(ViewInput::Delta(project(delta, columns)?)),
+            RelationChange::Spooled(change) => Ok(ViewInput::Spooled {
+                change: change.clone(),
+                columns: columns.to_vec(),
+                up_to: None,
+            }),
+        })
+        .collect()
 }
 
 /// A stored relation's delta with only the columns that the view uses.

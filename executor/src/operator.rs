@@ -28,7 +28,8 @@ pub trait Operator: Send {
     -> Result<Vec<Delta>>;
 
     /// The end of the epoch's input. Stateful operators touch state once per distinct group here and emit the difference.
-    /// Called only if the operator had input in this epoch, or is to run for another reason.
+    /// Called only if the operator had input in this epoch, or is to run for another reason; and called before the end,
+    /// then again, where the input is too much to be held at once.
     fn finish(&mut self, _context: &mut EpochContext) -> Result<Vec<Delta>> {
         Ok(Vec::new())
     }
@@ -40,6 +41,11 @@ pub trait Operator: Send {
             emit(delta, context)?;
         }
         Ok(())
+    }
+
+    /// Bytes, about, of what was pushed and is kept for [`Self::finish`].
+    fn held_bytes(&self) -> usize {
+        0
     }
 
     /// The state tables the operator owns (for commit, discard and metrics).
@@ -74,6 +80,8 @@ pub struct EpochContext {
     pub epoch: u64,
     /// How many threads may share the work of one operator (1: run inline).
     pub shards: usize,
+    /// Bytes that one operator may hold of an epoch's input before it has to work on them.
+    pub held_limit: usize,
     /// Rows and groups that failed or recovered in this epoch; they become dead letters with the commit.
     pub failures: Vec<Failure>,
 }

@@ -21,6 +21,7 @@ use crate::command::Command;
 use crate::dataflow::Dataflow;
 use crate::dead_letters::{DeadLetters, LETTERS_TABLE, ORDER_TABLE};
 use crate::error::{ExecutorError, Result};
+use crate::memory::{EpochShares, MemoryShares};
 use crate::meta;
 use crate::prefetch::PrefetchBudget;
 use crate::progress::{SourceProgress, TableProgress, ViewProgress};
@@ -46,6 +47,7 @@ pub fn recover(
     };
     let options = StoreOptions {
         ingest_threshold_bytes: config.ingest_threshold,
+        overlay_bytes: EpochShares::of(config.memory_limit).overlays,
         ..StoreOptions::new(&config.data_dir, memory)
     };
     let store = Store::open(&options)?;
@@ -107,25 +109,6 @@ pub fn recover(
         "recovered"
     );
     Ok(writer)
-}
-
-/// How the one memory limit is divided. What is left is for queries and decoding.
-struct MemoryShares {
-    block_cache: usize,
-    write_buffers: usize,
-    operator_caches: usize,
-    source_queues: usize,
-}
-
-impl MemoryShares {
-    fn of(limit: usize) -> Self {
-        MemoryShares {
-            block_cache: limit / 100 * 25,
-            write_buffers: limit / 100 * 15,
-            operator_caches: limit / 100 * 15,
-            source_queues: limit / 100 * 10,
-        }
-    }
 }
 
 fn dead_letters(store: &Store, cache: &CacheHandle, max_bytes: u64) -> Result<DeadLetters> {

@@ -13,6 +13,7 @@ use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
+use crate::spool::{EncodedPiece, RelationChange, SpooledDelta};
 use crate::state::{
     BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge,
 };
@@ -68,13 +69,52 @@ impl RowStore {
         self.rows
     }
 
-    /// Adds a view's changes. The delta must be consolidated. A retraction of a row that is not stored is a bug of
-    /// an operator and fails the view.
-    pub fn apply(&mut self, delta: &Delta) -> Result<()> {
+    /// Adds a view's changes. A retraction of a row that is not stored is a bug of an operator and fails the view.
+    pub fn apply(&mut self, change: &RelationChange) -> Result<()> {
+        match change {
+            RelationChange::Delta(delta) => self.apply_delta(delta),
+            RelationChange::Spooled(spooled) => {
+                let mut pieces = spooled.pieces();
+                while let Some(piece) = pieces.next_piece()? {
+                    self.apply_piece(spooled, piece)?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    fn apply_delta(&mut self, delta: &Delta) -> Result<()> {
         match self.format.layout {
-            RowLayout::Keyed(_) => self.apply_keyed(delta),
-            RowLayout::Bag => self.apply_bag(delta).map(|_| ()),
+            RowLayout::Keyed(_) => {
+                let keys = self.format.storage_keys(delta.columns())?;
+                let values = self.format.rows.encode(delta.columns())?;
+                let bad_row = self.apply_keyed(&keys, &values, delta.weights().map(|w| &w.values()[..]))?;
+                bad_row.map_or(Ok(()), |row| Err(self.mismatch(delta, row)))
+            }
+            RowLayout::Bag if self.apply_bag(delta)? => Ok(()),
+            RowLayout::Bag => Err(ExecutorError::Internal(format!(
+                "rows are retracted that table {:?} does not have",
+                self.format.table
+            ))),
             RowLayout::Log => self.append(delta),
+        }
+    }
+
+    fn apply_piece(&mut self, spooled: &SpooledDelta, piece: EncodedPiece) -> Result<()> {
+        match self.format.layout {
+            RowLayout::Keyed(_) => {
+                let EncodedPiece {
+                    storage_keys,
+                    rows,
+                    weights,
+                } = &piece;
+                let bad_row = self.apply_keyed(storage_keys, rows, Some(weights))?;
+                match bad_row {
+                    None => Ok(()),
+                    Some(row) => Err(self.mismatch(&spooled.decode(&piece)?, row)),
+                }
+            }
+            RowLayout::Bag | RowLayout::Log => self.apply_delta(&spooled.decode(&piece)?),
         }
     }
 
@@ -121,35 +161,40 @@ impl RowStore {
         }
     }
 
-    fn apply_keyed(&mut self, delta: &Delta) -> Result<()> {
-        let keys = self.format.storage_keys(delta.columns())?;
-        let values = self.format.rows.encode(delta.columns())?;
-        if delta.weights().is_none() {
-            for i in 0..keys.len() {
-                self.state.put(keys.get(i), values.get(i));
+    /// Retractions first, then insertions; `weights`: `None` for insertions only. The first row that does not fit what
+    /// is stored, if there is one; then part of the change is applied.
+    fn apply_keyed(
+        &mut self,
+        keys: &Keys,
+        values: &Keys,
+        weights: Option<&[i64]>,
+    ) -> Result<Option<usize>> {
+        let Some(weights) = weights else {
+            for (key, value) in keys.iter().zip(values.iter()) {
+                self.state.put(key, value);
             }
             self.rows += keys.len() as u64;
-            return Ok(());
-        }
-        let retracted: Vec<usize> = (0..keys.len()).filter(|&i| delta.weight(i) < 0).collect();
+            return Ok(None);
+        };
+        let retracted: Vec<usize> = (0..keys.len()).filter(|&i| weights[i] < 0).collect();
         let stored = self
             .state
             .get_many(&retracted.iter().map(|&i| keys.get(i)).collect::<Keys>())?;
         for (n, &i) in retracted.iter().enumerate() {
             if stored.get(n) != Some(values.get(i)) {
-                return Err(self.mismatch(delta, i));
+                return Ok(Some(i));
             }
             self.state.delete(keys.get(i));
         }
         self.rows -= retracted.len() as u64;
-        for i in (0..keys.len()).filter(|&i| delta.weight(i) > 0) {
-            if delta.weight(i) != 1 {
-                return Err(self.mismatch(delta, i));
+        for i in (0..keys.len()).filter(|&i| weights[i] > 0) {
+            if weights[i] != 1 {
+                return Ok(Some(i));
             }
             self.state.put(keys.get(i), values.get(i));
             self.rows += 1;
         }
-        Ok(())
+        Ok(None)
     }
 
     fn mismatch(&self, delta: &Delta, row: usize) -> ExecutorError {

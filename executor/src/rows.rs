@@ -126,7 +126,7 @@ impl RowFormat {
         }
     }
 
-    fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
+    pub(crate) fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
         let options = arrow::array::RecordBatchOptions::new()
             .with_row_count(columns.first().map(|c| c.len()));
         Ok(RecordBatch::try_new_with_options(

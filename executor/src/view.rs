@@ -10,14 +10,14 @@ use tokio::sync::oneshot;
 use crate::api::ViewState;
 use crate::dataflow::{Dataflow, ViewInputs};
 use crate::dead_letters::DeadLetters;
-use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
 use crate::prefetch::PrefetchLease;
 use crate::progress::{ScanProgress, ViewProgress};
 use crate::row_store::RowStore;
 use crate::source::SourceReader;
-use crate::state::WriteSet;
+use crate::spool::{ChangeBuilder, RelationChange};
+use crate::state::{Store, WriteSet};
 
 /// A running (or stopped) view.
 pub struct View {
@@ -33,6 +33,19 @@ pub struct View {
     pub waiters: Vec<oneshot::Sender<Result<()>>>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
+}
+
+/// What one run of a view may use.
+#[derive(Clone, Copy)]
+pub struct EpochLimits<'a> {
+    pub epoch: u64,
+    /// Threads that may share the work of one operator.
+    pub shards: usize,
+    /// Bytes that one operator may hold of its input.
+    pub held_bytes: usize,
+    /// Bytes of output beyond which it is spooled.
+    pub output_bytes: usize,
+    pub store: &'a Store,
 }
 
 /// A reader that brings one view up to the shared reader of a source.
@@ -83,11 +96,10 @@ impl View {
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
-        epoch: u64,
-        shards: usize,
+        limits: EpochLimits<'_>,
         letters: &mut DeadLetters,
         now_us: i64,
-    ) -> Result<Delta> {
+    ) -> Result<RelationChange> {
         let is_first = !self.progress.is_initialized;
         let Some(dataflow) = &mut self.dataflow else {
             return Err(ExecutorError::Internal(
@@ -95,19 +107,25 @@ impl View {
             ));
         };
         let mut context = EpochContext {
-            epoch,
-            shards,
+            epoch: limits.epoch,
+            shards: limits.shards,
+            held_limit: limits.held_bytes,
             failures: Vec::new(),
         };
         let rows = &mut self.rows;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let delta = dataflow.run(inputs, is_first, &mut context)?;
-            rows.apply(&delta)?;
-            Ok(delta)
+            let format = rows.format.clone();
+            let mut output = ChangeBuilder::new(limits.store, format, limits.output_bytes);
+            dataflow.run(inputs, is_first, &mut context, &mut |delta| {
+                output.push(delta)
+            })?;
+            let change = output.finish()?;
+            rows.apply(&change)?;
+            Ok(change)
         }))
         .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));
-        let delta = match result {
-            Ok(delta) => delta,
+        let change = match result {
+            Ok(change) => change,
             Err(error) => {
                 self.discard();
                 return Err(error);
@@ -119,10 +137,10 @@ impl View {
         self.is_dirty = true;
         self.progress.is_initialized = true;
         self.progress.rows = self.rows.rows();
-        if !delta.is_empty() {
-            self.progress.epoch = epoch;
+        if !change.is_empty() {
+            self.progress.epoch = limits.epoch;
         }
-        Ok(delta)
+        Ok(change)
     }
 
     /// Marks it as failed; what it has committed stays.

@@ -24,6 +24,11 @@ pub struct EpochEntries {
 }
 
 impl EpochEntries {
+    /// Bytes in memory, about.
+    pub fn memory(&self) -> usize {
+        self.keys.data_len() + self.values.data_len() + self.weights.len() * 48
+    }
+
     /// Adds the elements that a batch's rows are.
     pub fn update(&mut self, entries: &EntryCodec, rows: &GroupedRows<'_>) -> Result<()> {
         let batch = entries.encode(rows.args)?;

@@ -63,6 +63,11 @@ pub struct GroupChanges {
 }
 
 impl Pushed {
+    /// Bytes in memory, about.
+    pub fn memory(&self) -> usize {
+        self.keys.data_len() + self.weights.len() * 24
+    }
+
     /// The group of each row.
     pub fn groups(&self) -> impl Iterator<Item = &[u8]> {
         let keys = self.keys.iter().zip(&self.parts);

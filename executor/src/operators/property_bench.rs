@@ -245,6 +245,7 @@ impl Bench {
         let mut context = EpochContext {
             epoch: self.epoch,
             shards: self.shards,
+            held_limit: usize::MAX,
             failures: Vec::new(),
         };
         for (port, delta) in deltas {

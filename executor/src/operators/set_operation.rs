@@ -166,6 +166,11 @@ impl Operator for SetOperation {
         Ok(vec![Delta::new(batch, weights)])
     }
 
+    fn held_bytes(&self) -> usize {
+        let of = |pushed: &Pushed| pushed.keys.data_len() + pushed.weights.len() * 16;
+        self.pushed.iter().map(of).sum()
+    }
+
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         vec![&mut self.counts]
     }

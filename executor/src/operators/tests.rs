@@ -57,6 +57,7 @@ fn context(shards: usize) -> EpochContext {
     EpochContext {
         epoch: 1,
         shards,
+        held_limit: usize::MAX,
         failures: Vec::new(),
     }
 }

@@ -209,6 +209,7 @@ mod tests {
         let mut context = EpochContext {
             epoch: 1,
             shards: 1,
+            held_limit: usize::MAX,
             failures: Vec::new(),
         };
         let output = operator

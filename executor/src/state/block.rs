@@ -154,7 +154,7 @@ impl BlockTable {
         drop(scan);
         let to = if is_whole { end } else { last };
         self.table
-            .delete_range(&KeyRange::new([], Some(to.to_be_bytes().to_vec())));
+            .delete_range(&KeyRange::new([], Some(to.to_be_bytes().to_vec())))?;
         if to >= self.next_ordinal {
             // Nothing is left: an empty block, which the next rows replace, keeps ordinals from starting again.
             let empty = encode_block(&RecordBatch::new_empty(self.schema.clone()))?;

@@ -182,6 +182,11 @@ impl CacheGuard<'_> {
         }
     }
 
+    /// Forgets one key.
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        self.entries.forget(key);
+    }
+
     /// Forgets the keys for which `keep` is false.
     pub(super) fn retain(&mut self, keep: impl Fn(&[u8]) -> bool) {
         self.entries.retain(keep);

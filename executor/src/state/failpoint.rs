@@ -10,10 +10,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub const BEFORE_COMMIT: &str = "before_commit";
 /// The write batch of a commit is written, the epoch is not yet published.
 pub const AFTER_WAL_WRITE: &str = "after_wal_write";
+/// A run of an epoch that does not fit in memory is written to its temporary database.
+pub const SPILL_WRITTEN: &str = "spill_written";
 /// The files of a large commit are complete, nothing refers to them yet.
 pub const INGEST_FILES_WRITTEN: &str = "ingest_files_written";
 /// The record that names the files of a large commit is durable.
 pub const INGEST_RECORDED: &str = "ingest_recorded";
+/// One of the files of a large commit is in the database.
+pub const INGEST_FILE_TAKEN: &str = "ingest_file_taken";
 /// The files of a large commit are in the database, its record is still there.
 pub const INGEST_INGESTED: &str = "ingest_ingested";
 /// The record of a large commit is gone, the epoch is not yet published.

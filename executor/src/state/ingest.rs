@@ -1,6 +1,9 @@
 //! Large commits: sorted files that RocksDB takes over as they are, instead of a write batch that would be copied
 //! twice in memory and once into the log.
 //!
+//! What an epoch has spilled (`spill.rs`) is merged with what it has in memory as the files are written, so that they
+//! never overlap and a commit of any size needs little memory.
+//!
 //! 1. Write one or more sorted files per family into `ingest/`, fsynced.
 //! 2. Write the record `INGEST` (synced): the names of the files, and the meta entries of the epoch.
 //! 3. Ingest the files one after the other.
@@ -76,6 +79,7 @@ fn complete(db: &OpenDb, options: &StoreOptions, record: &IngestRecord) -> Resul
         if path.exists() {
             db.db()
                 .ingest_external_file_cf_opts(db.family(*family), &ingest, vec![&path])?;
+            failpoint::hit(failpoint::INGEST_FILE_TAKEN);
         }
     }
     failpoint::hit(failpoint::INGEST_INGESTED);
@@ -147,31 +151,32 @@ fn write_points(
     family: Family,
     mut next_path: impl FnMut() -> PathBuf,
 ) -> Result<(), StateError> {
-    let mut key = Vec::new();
-    let sorted = writes.sorted(family);
-    let mut rest = sorted.as_slice();
-    while !rest.is_empty() {
-        let mut writer = SstFileWriter::create(file_options);
-        writer.open(next_path())?;
-        let mut written = 0u64;
-        while let Some((write, tail)) = rest.split_first() {
-            if written >= TARGET_FILE_BYTES {
-                break;
-            }
-            key.clear();
-            key.extend_from_slice(&write.key.prefix);
-            key.extend_from_slice(write.key.key);
-            match write.value {
-                Some(value) => writer.put(&key, value)?,
-                None => writer.delete(&key)?,
-            }
-            written += (key.len() + write.value.map_or(0, <[u8]>::len)) as u64;
-            rest = tail;
+    let mut file: Option<SstFileWriter<'_>> = None;
+    let mut written = 0u64;
+    writes.for_each(family, &mut |key, value| {
+        if written >= TARGET_FILE_BYTES
+            && let Some(mut full) = file.take()
+        {
+            // Finishing fsyncs the file.
+            full.finish()?;
         }
-        // Finishing fsyncs the file.
-        writer.finish()?;
-    }
-    Ok(())
+        let writer = match &mut file {
+            Some(writer) => writer,
+            None => {
+                let new = SstFileWriter::create(file_options);
+                new.open(next_path())?;
+                written = 0;
+                file.insert(new)
+            }
+        };
+        match value {
+            Some(value) => writer.put(key, value)?,
+            None => writer.delete(key)?,
+        }
+        written += (key.len() + value.map_or(0, <[u8]>::len)) as u64;
+        Ok(())
+    })?;
+    file.map_or(Ok(()), |mut last| Ok(last.finish()?))
 }
 
 fn sync_directory(path: &Path) -> Result<(), StateError> {

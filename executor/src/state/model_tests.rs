@@ -1,5 +1,5 @@
 //! A state table agrees with a `BTreeMap` under random epochs: puts, deletes, range deletes, reads, scans both ways,
-//! commits through the log and through files, discards, restarts, and a cache that is always too small.
+//! commits through the log and through files, spilling, discards, restarts, and a cache that is always too small.
 
 use std::collections::BTreeMap;
 
@@ -34,7 +34,7 @@ fn change(table: &mut StateTable, model: &mut Model, rng: &mut StdRng) {
     match rng.random_range(0..20) {
         0 => {
             let range = random_range(rng);
-            table.delete_range(&range);
+            table.delete_range(&range).unwrap();
             model.retain(|key, _| !is_in(&range, key));
         }
         1..6 => {
@@ -99,7 +99,12 @@ fn snapshot_model(store: &Store, id: TableId, family: Family) -> Model {
 #[test]
 fn a_table_agrees_with_a_map() {
     let mut rng = rng();
-    for family in [Family::State, Family::Windowed] {
+    // The last spills what a few keys need.
+    for (family, overlay_bytes) in [
+        (Family::State, usize::MAX),
+        (Family::Windowed, usize::MAX),
+        (Family::State, 600),
+    ] {
         let directory = tempfile::tempdir().unwrap();
         let memory = MemoryPlan {
             block_cache_bytes: 1 << 20,
@@ -107,6 +112,7 @@ fn a_table_agrees_with_a_map() {
         };
         let options = StoreOptions {
             ingest_threshold_bytes: 350,
+            overlay_bytes,
             ..StoreOptions::new(directory.path(), memory)
         };
         let mut store = Store::open(&options).unwrap();
@@ -117,7 +123,7 @@ fn a_table_agrees_with_a_map() {
             |store: &Store| ids.map(|id| StateTable::new(id, family, store.clone(), cache.clone()));
         let mut tables = open(&store);
         let mut committed: [Model; 3] = Default::default();
-        let mut ingested = 0;
+        let (mut ingested, mut spilled) = (0, 0);
         for _ in 0..150 {
             let mut models = committed.clone();
             for _ in 0..rng.random_range(0..40) {
@@ -131,6 +137,14 @@ fn a_table_agrees_with_a_map() {
                 .iter_mut()
                 .zip(&models)
                 .for_each(|(table, model)| check(table, model, &mut rng));
+            if rng.random_bool(0.1) {
+                // A view that failed and is run again in the same epoch.
+                let n = rng.random_range(0..3);
+                tables[n].discard();
+                models[n] = committed[n].clone();
+                change(&mut tables[n], &mut models[n], &mut rng);
+                check(&mut tables[n], &models[n], &mut rng);
+            }
             let mut writes = WriteSet::new();
             tables
                 .iter_mut()
@@ -142,6 +156,8 @@ fn a_table_agrees_with_a_map() {
             } else {
                 tables.iter_mut().for_each(StateTable::discard);
             }
+            spilled += u32::from(directory.path().join("spill/").exists());
+            store.release_spill();
             for (id, model) in ids.iter().zip(&committed) {
                 assert_eq!(&snapshot_model(&store, *id, family), model);
             }
@@ -152,6 +168,7 @@ fn a_table_agrees_with_a_map() {
             }
         }
         assert!(ingested > 0, "no commit was large enough for files");
+        assert_eq!(spilled > 0, overlay_bytes < usize::MAX);
     }
 }
 

@@ -11,9 +11,11 @@ use rocksdb::{
 
 use super::error::StateError;
 use super::layout::{FORMAT_VERSION, Family};
+use super::spill::add_up;
 use super::store::StoreOptions;
 
 /// The caches that outlive a reopening.
+#[derive(Clone)]
 pub(super) struct SharedMemory {
     pub(super) cache: Cache,
     pub(super) write_buffers: WriteBufferManager,
@@ -69,6 +71,31 @@ impl OpenDb {
             &[("memtable_max_range_deletions", "100")],
         )?;
         Ok(open)
+    }
+
+    /// A database for one epoch's spilled changes (`spill.rs`): never compacted, and the weights in its meta family
+    /// are added up.
+    pub(super) fn open_temporary(
+        path: &Path,
+        options: &StoreOptions,
+        memory: &SharedMemory,
+    ) -> Result<Self, StateError> {
+        let db_options = database_options(options, memory);
+        let unused = (rocksdb::DEFAULT_COLUMN_FAMILY_NAME, Family::Log);
+        let families = Family::ALL
+            .map(|family| (family.name(), family))
+            .into_iter()
+            .chain([unused]);
+        let families = families.map(|(name, family)| {
+            let mut family_options = family_options(family, options, memory);
+            family_options.set_disable_auto_compactions(true);
+            if family == Family::Meta {
+                family_options.set_merge_operator_associative("add", add_up);
+            }
+            ColumnFamilyDescriptor::new(name, family_options)
+        });
+        let db = DB::open_cf_descriptors(&db_options, path, families)?;
+        Ok(Self { db })
     }
 
     pub(super) fn db(&self) -> &DB {

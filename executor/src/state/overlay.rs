@@ -76,6 +76,25 @@ impl Overlay {
         self.entries.len()
     }
 
+    /// Bytes in memory, about, bookkeeping included.
+    pub(super) fn memory(&self) -> usize {
+        self.bytes + self.entries.len() * (size_of::<Entry>() + 16)
+    }
+
+    /// What is known of keys goes to the overlay returned, range deletes stay.
+    pub(super) fn take_entries(&mut self) -> Self {
+        let deleted_ranges = std::mem::take(&mut self.deleted_ranges);
+        let next = Self {
+            bytes: deleted_ranges
+                .iter()
+                .map(|(from, to)| from.len() + to.as_ref().map_or(0, Vec::len))
+                .sum(),
+            deleted_ranges,
+            ..Self::default()
+        };
+        std::mem::replace(self, next)
+    }
+
     /// Bytes of keys and values, without bookkeeping.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
@@ -90,10 +109,10 @@ impl Overlay {
         self.index.find(hash, |&id| self.key(id) == key).copied()
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Change<'_> {
+    /// What the overlay's entries say of a key. It may be range deleted all the same.
+    pub(super) fn entry(&self, key: &[u8]) -> Change<'_> {
         match self.find(key) {
             Some(id) => self.change(id),
-            None if self.is_range_deleted(key) => Change::Deleted,
             None => Change::Untouched,
         }
     }
@@ -364,21 +383,28 @@ impl KeyOrder {
 mod tests {
     use super::*;
 
+    fn get<'a>(overlay: &'a Overlay, key: &[u8]) -> Change<'a> {
+        match overlay.entry(key) {
+            Change::Untouched if overlay.is_range_deleted(key) => Change::Deleted,
+            change => change,
+        }
+    }
+
     #[test]
     fn last_change_wins_and_ranges_hide() {
         let mut overlay = Overlay::default();
         assert_eq!(overlay.put(b"b", b"1"), Some(0));
         assert_eq!(overlay.put(b"b", b"longer"), None);
-        assert_eq!(overlay.get(b"b"), Change::Put(b"longer"));
+        assert_eq!(get(&overlay, b"b"), Change::Put(b"longer"));
         overlay.put(b"b", b"x");
         overlay.delete(b"c");
-        assert_eq!(overlay.get(b"c"), Change::Deleted);
+        assert_eq!(get(&overlay, b"c"), Change::Deleted);
         overlay.delete_range(b"a", Some(b"c"));
-        assert_eq!(overlay.get(b"b"), Change::Deleted);
-        assert_eq!(overlay.get(b"bb"), Change::Deleted);
-        assert_eq!(overlay.get(b"d"), Change::Untouched);
+        assert_eq!(get(&overlay, b"b"), Change::Deleted);
+        assert_eq!(get(&overlay, b"bb"), Change::Deleted);
+        assert_eq!(get(&overlay, b"d"), Change::Untouched);
         overlay.put(b"b", b"again");
-        assert_eq!(overlay.get(b"b"), Change::Put(b"again"));
+        assert_eq!(get(&overlay, b"b"), Change::Put(b"again"));
         let mut changes: Vec<_> = overlay.changes().collect();
         changes.sort();
         assert_eq!(changes, [(&b"b"[..], Some(&b"again"[..])), (b"c", None)]);
@@ -390,8 +416,8 @@ mod tests {
         let large = vec![7u8; 3 << 20];
         overlay.put(b"k", &large);
         overlay.put(b"s", b"small");
-        assert_eq!(overlay.get(b"k"), Change::Put(&large));
-        assert_eq!(overlay.get(b"s"), Change::Put(b"small"));
+        assert_eq!(get(&overlay, b"k"), Change::Put(&large));
+        assert_eq!(get(&overlay, b"s"), Change::Put(b"small"));
     }
 
     #[test]

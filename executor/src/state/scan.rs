@@ -1,4 +1,5 @@
-//! Ordered reads of one table: the epoch's overlay merged over the committed database, forwards or backwards.
+//! Ordered reads of one table: the epoch's overlay over what it spilled, over the committed database, forwards or
+//! backwards.
 
 use std::cell::{Ref, RefCell};
 
@@ -6,6 +7,7 @@ use super::error::StateError;
 use super::layout::{PREFIX_LEN, prefix_end};
 use super::open_db::OwnedIterator;
 use super::overlay::{Change, KeyOrder, Overlay, Place};
+use super::spill::spilled_value;
 
 /// A range of keys of a table, without table prefix.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -52,7 +54,22 @@ impl KeyRange {
 enum Current {
     Nothing,
     Overlay(u32),
+    Spilled,
     Database,
+}
+
+/// Iterators of an epoch for its next scan: neither the database nor what was spilled changes between two scans, or
+/// the pool is emptied.
+#[derive(Default)]
+pub(super) struct IteratorPool {
+    pub(super) database: RefCell<Option<OwnedIterator>>,
+    pub(super) spilled: RefCell<Option<OwnedIterator>>,
+}
+
+/// What a scan reads besides the overlay.
+pub(super) struct Layers {
+    pub(super) database: OwnedIterator,
+    pub(super) spilled: Option<OwnedIterator>,
 }
 
 /// An ordered read in progress. Either call [`Self::advance`] and look at [`Self::key`] and [`Self::value`], which
@@ -60,9 +77,11 @@ enum Current {
 pub struct TableScan<'a> {
     overlay: &'a Overlay,
     order: Ref<'a, KeyOrder>,
-    /// Where the scan's iterator goes when it is done, for the next scan.
-    pool: &'a RefCell<Option<OwnedIterator>>,
-    iterator: Option<OwnedIterator>,
+    /// Where the scan's iterators go when it is done, for the next scan.
+    pool: &'a IteratorPool,
+    database: Option<OwnedIterator>,
+    /// Changes of this epoch that are no longer in the overlay.
+    spilled: Option<OwnedIterator>,
     range: KeyRange,
     is_reverse: bool,
     /// Forwards: the next entry. Backwards: the entry after the next.
@@ -74,8 +93,8 @@ impl<'a> TableScan<'a> {
     pub(super) fn new(
         overlay: &'a Overlay,
         order: Ref<'a, KeyOrder>,
-        pool: &'a RefCell<Option<OwnedIterator>>,
-        mut iterator: OwnedIterator,
+        pool: &'a IteratorPool,
+        layers: Layers,
         prefix: &[u8; PREFIX_LEN],
         range: &KeyRange,
         is_reverse: bool,
@@ -85,68 +104,79 @@ impl<'a> TableScan<'a> {
             (true, Some(to)) => order.seek(overlay, to),
             (true, None) => order.end(),
         };
+        let Layers {
+            mut database,
+            mut spilled,
+        } = layers;
         let (from, to) = range.prefixed(prefix);
-        let raw = iterator.raw();
-        match (is_reverse, to) {
-            (false, _) => raw.seek(&from),
-            (true, Some(to)) => {
-                raw.seek_for_prev(&to);
-                if raw.key() == Some(to.as_slice()) {
-                    raw.prev();
-                }
-            }
-            (true, None) => raw.seek_to_last(),
+        for iterator in spilled.iter_mut().chain([&mut database]) {
+            seek(iterator, &from, to.as_deref(), is_reverse);
         }
-        let range = range.clone();
-        let (iterator, place, current) = (Some(iterator), Some(place), Current::Nothing);
         Self {
             overlay,
             order,
             pool,
-            iterator,
-            range,
+            database: Some(database),
+            spilled,
+            range: range.clone(),
             is_reverse,
-            place,
-            current,
+            place: Some(place),
+            current: Current::Nothing,
         }
     }
 
     /// Moves to the next entry in scan order; false at the end.
     pub fn advance(&mut self) -> Result<bool, StateError> {
-        if self.current == Current::Database {
-            self.step_database();
+        match self.current {
+            Current::Database => step(&mut self.database, self.is_reverse),
+            Current::Spilled => step(&mut self.spilled, self.is_reverse),
+            Current::Nothing | Current::Overlay(_) => {}
         }
         loop {
             self.skip_deleted_ranges();
             let from_overlay = self.overlay_entry();
-            let ordering = match (from_overlay, self.database_key()) {
-                (None, None) => {
-                    self.current = Current::Nothing;
-                    self.iterator
-                        .as_ref()
-                        .map_or(Ok(()), OwnedIterator::status)?;
-                    return Ok(false);
+            let keys = [
+                from_overlay.map(|(id, _)| self.overlay.key(id)),
+                self.key_in(&self.spilled),
+                self.key_in(&self.database),
+            ];
+            let next = match self.is_reverse {
+                false => keys.into_iter().flatten().min(),
+                true => keys.into_iter().flatten().max(),
+            };
+            let Some(next) = next else {
+                self.current = Current::Nothing;
+                for layer in [&self.spilled, &self.database].into_iter().flatten() {
+                    layer.status()?;
                 }
-                (Some(_), None) => std::cmp::Ordering::Less,
-                (None, Some(_)) => std::cmp::Ordering::Greater,
-                (Some((id, _)), Some(key)) if self.is_reverse => key.cmp(self.overlay.key(id)),
-                (Some((id, _)), Some(key)) => self.overlay.key(id).cmp(key),
+                return Ok(false);
             };
-            let Some((id, place)) = from_overlay.filter(|_| ordering.is_le()) else {
-                self.current = Current::Database;
-                return Ok(true);
-            };
-            // The overlay's entry comes first, or replaces the database's.
-            if ordering.is_eq() {
-                self.step_database();
+            // A change replaces what lies below it: overlay, spilled, database.
+            let [in_overlay, in_spilled, in_database] = keys.map(|key| key == Some(next));
+            if in_database && (in_overlay || in_spilled) {
+                step(&mut self.database, self.is_reverse);
             }
-            self.place = if self.is_reverse {
-                Some(place)
+            if in_spilled && in_overlay {
+                step(&mut self.spilled, self.is_reverse);
+            }
+            if let Some((id, place)) = from_overlay.filter(|_| in_overlay) {
+                self.place = if self.is_reverse {
+                    Some(place)
+                } else {
+                    Some(self.order.next(place))
+                };
+                if matches!(self.overlay.change(id), Change::Put(_)) {
+                    self.current = Current::Overlay(id);
+                    return Ok(true);
+                }
+            } else if in_spilled {
+                if spilled_entry(&self.spilled).is_some() {
+                    self.current = Current::Spilled;
+                    return Ok(true);
+                }
+                step(&mut self.spilled, self.is_reverse);
             } else {
-                Some(self.order.next(place))
-            };
-            if matches!(self.overlay.change(id), Change::Put(_)) {
-                self.current = Current::Overlay(id);
+                self.current = Current::Database;
                 return Ok(true);
             }
         }
@@ -173,29 +203,20 @@ impl<'a> TableScan<'a> {
         }
     }
 
-    fn database_key(&self) -> Option<&[u8]> {
-        let (key, _) = self.iterator.as_ref()?.item()?;
+    /// The key a layer stands on, if it is in the range.
+    fn key_in<'s>(&'s self, layer: &'s Option<OwnedIterator>) -> Option<&'s [u8]> {
+        let (key, _) = layer.as_ref()?.item()?;
         let key = &key[PREFIX_LEN..];
         self.is_in_range(key).then_some(key)
     }
 
-    fn step_database(&mut self) {
-        if let Some(iterator) = &mut self.iterator {
-            if self.is_reverse {
-                iterator.raw().prev()
-            } else {
-                iterator.raw().next()
-            }
-        }
-    }
-
     /// Moves the database's side out of ranges that this epoch deleted.
     fn skip_deleted_ranges(&mut self) {
-        while let Some(key) = self.database_key() {
+        while let Some(key) = self.key_in(&self.database) {
             let Some((from, to)) = self.overlay.range_deleted_until(key) else {
                 return;
             };
-            let Some(iterator) = &mut self.iterator else {
+            let Some(iterator) = &mut self.database else {
                 return;
             };
             let Some(prefix) = iterator.item().map(|(key, _)| key[..PREFIX_LEN].to_vec()) else {
@@ -211,7 +232,7 @@ impl<'a> TableScan<'a> {
             } else {
                 match to {
                     Some(to) => raw.seek([&prefix, to.as_slice()].concat()),
-                    None => self.iterator = None,
+                    None => self.database = None,
                 }
             }
         }
@@ -222,11 +243,8 @@ impl<'a> TableScan<'a> {
         match self.current {
             Current::Nothing => &[],
             Current::Overlay(id) => self.overlay.key(id),
-            Current::Database => self
-                .iterator
-                .as_ref()
-                .and_then(OwnedIterator::item)
-                .map_or(&[], |(key, _)| &key[PREFIX_LEN..]),
+            Current::Spilled => key_of(&self.spilled),
+            Current::Database => key_of(&self.database),
         }
     }
 
@@ -238,8 +256,9 @@ impl<'a> TableScan<'a> {
                 Change::Put(value) => value,
                 Change::Deleted | Change::Untouched => &[],
             },
+            Current::Spilled => spilled_entry(&self.spilled).unwrap_or_default(),
             Current::Database => self
-                .iterator
+                .database
                 .as_ref()
                 .and_then(OwnedIterator::item)
                 .map_or(&[], |(_, value)| value),
@@ -261,8 +280,45 @@ impl Iterator for TableScan<'_> {
 
 impl Drop for TableScan<'_> {
     fn drop(&mut self) {
-        if let Some(iterator) = self.iterator.take() {
-            *self.pool.borrow_mut() = Some(iterator);
+        if let Some(iterator) = self.database.take() {
+            *self.pool.database.borrow_mut() = Some(iterator);
+        }
+        if let Some(iterator) = self.spilled.take() {
+            *self.pool.spilled.borrow_mut() = Some(iterator);
         }
     }
+}
+
+fn seek(iterator: &mut OwnedIterator, from: &[u8], to: Option<&[u8]>, is_reverse: bool) {
+    let raw = iterator.raw();
+    match (is_reverse, to) {
+        (false, _) => raw.seek(from),
+        (true, Some(to)) => {
+            raw.seek_for_prev(to);
+            if raw.key() == Some(to) {
+                raw.prev();
+            }
+        }
+        (true, None) => raw.seek_to_last(),
+    }
+}
+
+fn step(layer: &mut Option<OwnedIterator>, is_reverse: bool) {
+    if let Some(iterator) = layer {
+        if is_reverse {
+            iterator.raw().prev()
+        } else {
+            iterator.raw().next()
+        }
+    }
+}
+
+fn key_of(layer: &Option<OwnedIterator>) -> &[u8] {
+    let item = layer.as_ref().and_then(OwnedIterator::item);
+    item.map_or(&[], |(key, _)| &key[PREFIX_LEN..])
+}
+
+/// The value of the spilled change; `None`: its key is deleted.
+fn spilled_entry(layer: &Option<OwnedIterator>) -> Option<&[u8]> {
+    spilled_value(layer.as_ref()?.item()?.1)
 }

@@ -12,6 +12,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
@@ -25,6 +26,7 @@ use super::layout::{FORMAT_VERSION, Family, TableId, meta_key, prefix_end, table
 use super::log_write;
 use super::open_db::{OpenDb, SharedMemory};
 use super::snapshot::{Revocable, StoreSnapshot};
+use super::spill::Spill;
 use super::write_set::WriteSet;
 
 /// How long RocksDB may take to notice that there is room again.
@@ -46,7 +48,7 @@ pub struct MemoryPlan {
 /// How to open a store.
 #[derive(Debug, Clone)]
 pub struct StoreOptions {
-    /// The directory for state; `db/` and `ingest/` are made in it.
+    /// The directory for state; `db/`, `ingest/` and `spill/` are made in it.
     pub path: PathBuf,
     /// Memory limits.
     pub memory: MemoryPlan,
@@ -54,6 +56,8 @@ pub struct StoreOptions {
     pub max_wal_bytes: u64,
     /// Bytes of a write set from which on it is written through files (see `ingest.rs`).
     pub ingest_threshold_bytes: usize,
+    /// Bytes that the changes of one epoch may take in memory before tables spill them (see `spill.rs`).
+    pub overlay_bytes: usize,
 }
 
 impl StoreOptions {
@@ -64,6 +68,7 @@ impl StoreOptions {
             memory,
             max_wal_bytes: 64 << 20,
             ingest_threshold_bytes: 64 << 20,
+            overlay_bytes: 64 << 20,
         }
     }
 
@@ -73,6 +78,10 @@ impl StoreOptions {
 
     pub(super) fn ingest_path(&self) -> PathBuf {
         self.path.join("ingest")
+    }
+
+    fn spill_path(&self) -> PathBuf {
+        self.path.join("spill")
     }
 }
 
@@ -98,6 +107,33 @@ pub struct StoreUsage {
     pub disk_bytes: u64,
 }
 
+/// How much memory the changes of an epoch take, over all tables.
+pub(super) struct OverlayBudget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl OverlayBudget {
+    /// Changes smaller than this need not be accounted for.
+    pub(super) fn step(&self) -> usize {
+        (self.limit / 64).min(64 << 10)
+    }
+
+    /// A table with less than this leaves it to others: a run should be worth a file.
+    pub(super) fn least_to_spill(&self) -> usize {
+        self.limit / 16
+    }
+
+    pub(super) fn replace(&self, before: usize, after: usize) {
+        self.used
+            .fetch_add(after.wrapping_sub(before), Ordering::Relaxed);
+    }
+
+    pub(super) fn is_exceeded(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.limit
+    }
+}
+
 /// The store. Cheap to clone; the database closes with the last clone, snapshot and iterator.
 #[derive(Clone)]
 pub struct Store {
@@ -110,6 +146,11 @@ struct Inner {
     /// `None` while, and if, a reopening fails.
     db: RwLock<Option<Arc<OpenDb>>>,
     snapshots: Mutex<Vec<Weak<Revocable>>>,
+    overlay_budget: OverlayBudget,
+    /// What the epoch in progress has spilled so far.
+    spill: Mutex<Option<Arc<Spill>>>,
+    /// Numbers their directories: one may still be in use when the next is made.
+    next_spill: AtomicUsize,
     /// Since when commits fail.
     failing_since: Mutex<Option<Instant>>,
 }
@@ -118,6 +159,10 @@ impl Store {
     /// Opens or creates a store, and completes a large commit that a crash interrupted.
     pub fn open(options: &StoreOptions) -> Result<Self, StateError> {
         fs::create_dir_all(&options.path)?;
+        // What an interrupted epoch spilled is of no use.
+        if options.spill_path().exists() {
+            fs::remove_dir_all(options.spill_path())?;
+        }
         let memory = SharedMemory::new(options);
         let db = open_checked(options, &memory)?;
         let inner = Inner {
@@ -125,6 +170,12 @@ impl Store {
             memory,
             db: RwLock::new(Some(Arc::new(db))),
             snapshots: Mutex::new(Vec::new()),
+            overlay_budget: OverlayBudget {
+                limit: options.overlay_bytes,
+                used: AtomicUsize::new(0),
+            },
+            spill: Mutex::new(None),
+            next_spill: AtomicUsize::new(0),
             failing_since: Mutex::new(None),
         };
         Ok(Self {
@@ -134,6 +185,31 @@ impl Store {
 
     pub(super) fn db(&self) -> Result<Arc<OpenDb>, StateError> {
         self.inner.db.read().clone().ok_or(StateError::Reopened)
+    }
+
+    pub(super) fn overlay_budget(&self) -> &OverlayBudget {
+        &self.inner.overlay_budget
+    }
+
+    /// Where the epoch in progress puts what does not fit in memory; made when first asked for.
+    pub fn spill(&self) -> Result<Arc<Spill>, StateError> {
+        let mut slot = self.inner.spill.lock();
+        if let Some(spill) = &*slot {
+            return Ok(Arc::clone(spill));
+        }
+        let Inner {
+            options, memory, ..
+        } = &*self.inner;
+        let number = self.inner.next_spill.fetch_add(1, Ordering::Relaxed);
+        let directory = options.spill_path().join(number.to_string());
+        let spill = Arc::new(Spill::create(directory, options, memory)?);
+        *slot = Some(Arc::clone(&spill));
+        Ok(spill)
+    }
+
+    /// The epoch is over, committed or not: what it has spilled goes when its last user lets go of it.
+    pub fn release_spill(&self) {
+        *self.inner.spill.lock() = None;
     }
 
     /// Everything that is committed now. If the database could not be reopened after an error, reading the snapshot
@@ -185,7 +261,7 @@ impl Store {
             bytes: writes.bytes(),
             was_ingested: false,
         };
-        if stats.bytes >= self.inner.options.ingest_threshold_bytes {
+        if stats.bytes >= self.inner.options.ingest_threshold_bytes || writes.has_spilled() {
             ingest::commit(&db, &self.inner.options, &self.inner.memory, writes)?;
             stats.was_ingested = true;
             return Ok(stats);

@@ -5,11 +5,14 @@
 //! cached state, or [`StateTable::discard`] forgets them. The cache only ever holds committed values, so a discarded
 //! epoch leaves no trace. Between drain and committed/discard a table must not be read or written.
 //!
+//! Changes that outgrow their share of memory are spilled (`spill.rs`), which reads and the commit take into account. A
+//! table that could not be spilled goes on in memory; the next read says why.
+//!
 //! Several tables (one per shard) may share an id if their keys never overlap; a range delete then has to be made on
 //! each of them, since each has its own overlay and cache.
 
 use std::cell::{Ref, RefCell};
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use rocksdb::ReadOptions;
 
@@ -17,9 +20,10 @@ use super::arena::{Keys, Values};
 use super::cache::{CacheHandle, CacheStats, TableCache};
 use super::error::StateError;
 use super::layout::{Family, PREFIX_LEN, TableId, prefix_end, table_prefix};
-use super::open_db::{OpenDb, OwnedIterator};
+use super::open_db::OpenDb;
 use super::overlay::{Change, KeyOrder, Overlay};
-use super::scan::{KeyRange, TableScan};
+use super::scan::{IteratorPool, KeyRange, Layers, TableScan};
+use super::spill::Spill;
 use super::store::Store;
 use super::write_set::WriteSet;
 
@@ -35,10 +39,25 @@ pub struct StateTable {
     overlay: Overlay,
     /// The overlay's entries in key order; kept up to date from the first scan of an epoch on.
     order: RefCell<Option<KeyOrder>>,
-    /// An iterator of this epoch for the next scan: the database does not change while an epoch is computed.
-    iterator: RefCell<Option<OwnedIterator>>,
+    pool: IteratorPool,
     /// What was handed to the write set and is not yet known to be committed.
     in_commit: Option<Arc<Overlay>>,
+    spilled: Spilled,
+    /// Bytes of the overlay that the budget of all tables knows of.
+    accounted: usize,
+}
+
+/// What of this epoch's changes is no longer in the overlay.
+#[derive(Default)]
+struct Spilled {
+    place: Option<Arc<Spill>>,
+    bytes: usize,
+    /// Holds what the table spilled and then discarded: to be forgotten before it spills there again.
+    stale: Weak<Spill>,
+    /// Why the overlay could not be spilled; told to the next read.
+    failure: Option<StateError>,
+    /// The overlay's size at which to try again.
+    retry_at: usize,
 }
 
 impl StateTable {
@@ -51,8 +70,10 @@ impl StateTable {
             cache: cache.table(),
             overlay: Overlay::default(),
             order: RefCell::new(None),
-            iterator: RefCell::new(None),
+            pool: IteratorPool::default(),
             in_commit: None,
+            spilled: Spilled::default(),
+            accounted: 0,
         }
     }
 
@@ -86,21 +107,84 @@ impl StateTable {
         }
     }
 
+    /// The error of the last spilling, once.
+    fn take_failure(&mut self) -> Result<(), StateError> {
+        self.spilled.failure.take().map_or(Ok(()), Err)
+    }
+
+    /// Tells the budget of all tables what this one has in memory, and spills if that is too much.
+    fn account(&mut self) {
+        let memory = self.overlay.memory();
+        if memory < self.accounted + self.store.overlay_budget().step() {
+            return;
+        }
+        let store = self.store.clone();
+        let budget = store.overlay_budget();
+        budget.replace(self.accounted, memory);
+        self.accounted = memory;
+        if memory >= budget.least_to_spill().max(self.spilled.retry_at)
+            && budget.is_exceeded()
+            && let Err(error) = self.spill_overlay()
+        {
+            tracing::warn!(%error, table = ?self.id, "changes could not be spilled");
+            self.spilled.failure = Some(error);
+            self.spilled.retry_at = memory + budget.least_to_spill();
+        }
+    }
+
+    fn spill_overlay(&mut self) -> Result<(), StateError> {
+        let spill = self.store.spill()?;
+        if self.spilled.stale.ptr_eq(&Arc::downgrade(&spill)) {
+            spill.delete_range(self.family, self.id, &KeyRange::all())?;
+            self.spilled.stale = Weak::new();
+        }
+        spill.write_table(self.family, self.id, &self.overlay)?;
+        let entries = self.overlay.take_entries();
+        let mut cache = self.cache.lock();
+        entries.changes().for_each(|(key, _)| cache.forget(key));
+        drop(cache);
+        self.spilled.bytes += entries.bytes();
+        self.spilled.place = Some(spill);
+        self.spilled.failure = None;
+        self.spilled.retry_at = 0;
+        self.order = RefCell::new(None);
+        self.pool = IteratorPool::default();
+        self.forget_accounted(self.overlay.memory());
+        Ok(())
+    }
+
+    fn forget_accounted(&mut self, left: usize) {
+        self.store.overlay_budget().replace(self.accounted, left);
+        self.accounted = left;
+    }
+
     /// The values of `keys`, in their order: from the overlay, the cache, or one sorted read of the database.
     pub fn get_many(&mut self, keys: &Keys) -> Result<Values, StateError> {
         self.check_not_in_commit()?;
+        self.take_failure()?;
         let mut values = Values::absent(keys.len());
-        let mut cache = self.cache.lock();
-        let mut missing = Vec::new();
+        let mut untouched = Vec::new();
         for (index, key) in keys.iter().enumerate() {
-            match self.overlay.get(key) {
+            match self.overlay.entry(key) {
                 Change::Put(value) => values.set(index, value),
                 Change::Deleted => {}
-                Change::Untouched => match cache.get(key) {
-                    Some(Some(value)) => values.set(index, value),
-                    Some(None) => {}
-                    None => missing.push(index),
-                },
+                Change::Untouched => untouched.push(index),
+            }
+        }
+        if let Some(spill) = &self.spilled.place {
+            untouched = spill.get_many((self.family, self.id), keys, untouched, &mut values)?;
+        }
+        let mut cache = self.cache.lock();
+        let mut missing = Vec::new();
+        for index in untouched {
+            let key = keys.get(index);
+            if self.overlay.is_range_deleted(key) {
+                continue;
+            }
+            match cache.get(key) {
+                Some(Some(value)) => values.set(index, value),
+                Some(None) => {}
+                None => missing.push(index),
             }
         }
         if missing.is_empty() {
@@ -156,12 +240,18 @@ impl StateTable {
         if let (Some(id), Some(order)) = (new, self.order.get_mut()) {
             order.insert(&self.overlay, id);
         }
+        self.account();
     }
 
     /// Deletes all keys of the range, also those that this epoch wrote so far. Cheap however many there are, but
     /// every later read of the family pays a little for it until compaction: at most a few per epoch and table.
-    pub fn delete_range(&mut self, range: &KeyRange) {
+    pub fn delete_range(&mut self, range: &KeyRange) -> Result<(), StateError> {
+        if let Some(spill) = &self.spilled.place {
+            spill.delete_range(self.family, self.id, range)?;
+            self.pool = IteratorPool::default();
+        }
         self.overlay.delete_range(&range.from, range.to.as_deref());
+        Ok(())
     }
 
     /// Reads a range in key order.
@@ -177,8 +267,8 @@ impl StateTable {
     fn scan_in(&self, range: &KeyRange, is_reverse: bool) -> Result<TableScan<'_>, StateError> {
         self.check_not_in_commit()?;
         let prefix = table_prefix(self.id);
-        let pooled = self.iterator.borrow_mut().take();
-        let iterator = match pooled {
+        let pooled = self.pool.database.borrow_mut().take();
+        let database = match pooled {
             Some(iterator) => iterator,
             None => {
                 let mut options = ReadOptions::default();
@@ -189,6 +279,11 @@ impl StateTable {
                 self.store.db()?.iterator(self.family, options)
             }
         };
+        let spilled = self.spilled.place.as_ref().map(|spill| {
+            let pooled = self.pool.spilled.borrow_mut().take();
+            pooled.unwrap_or_else(|| spill.table_iterator(self.family, self.id))
+        });
+        let layers = Layers { database, spilled };
         if self.order.borrow().is_none() {
             *self.order.borrow_mut() = Some(KeyOrder::new(&self.overlay));
         }
@@ -198,8 +293,8 @@ impl StateTable {
         Ok(TableScan::new(
             &self.overlay,
             order,
-            &self.iterator,
-            iterator,
+            &self.pool,
+            layers,
             &prefix,
             range,
             is_reverse,
@@ -209,9 +304,13 @@ impl StateTable {
     /// Hands this epoch's changes to the epoch's write, without copying them.
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
         self.order = RefCell::new(None);
-        self.iterator = RefCell::new(None);
-        if self.overlay.is_empty() {
+        self.pool = IteratorPool::default();
+        let spilled = std::mem::take(&mut self.spilled);
+        if self.overlay.is_empty() && spilled.place.is_none() {
             return;
+        }
+        if let Some(spill) = spilled.place {
+            writes.add_spilled(self.family, self.id, spill, spilled.bytes);
         }
         let next = Overlay::with_capacity(self.overlay.len().min(1 << 16));
         let overlay = Arc::new(std::mem::replace(&mut self.overlay, next));
@@ -221,7 +320,8 @@ impl StateTable {
 
     /// The epoch is committed: its values are the cached ones from now on.
     pub fn committed(&mut self) {
-        self.iterator = RefCell::new(None);
+        self.pool = IteratorPool::default();
+        self.forget_accounted(0);
         let Some(overlay) = self.in_commit.take() else {
             return;
         };
@@ -242,8 +342,23 @@ impl StateTable {
     pub fn discard(&mut self) {
         self.overlay = Overlay::default();
         self.order = RefCell::new(None);
-        self.iterator = RefCell::new(None);
+        self.pool = IteratorPool::default();
         self.in_commit = None;
+        let stale = match self.spilled.place.take() {
+            Some(spill) => Arc::downgrade(&spill),
+            None => std::mem::take(&mut self.spilled.stale),
+        };
+        self.spilled = Spilled {
+            stale,
+            ..Spilled::default()
+        };
+        self.forget_accounted(0);
+    }
+}
+
+impl Drop for StateTable {
+    fn drop(&mut self) {
+        self.forget_accounted(0);
     }
 }
 

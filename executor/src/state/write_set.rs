@@ -3,15 +3,26 @@
 
 use std::sync::Arc;
 
-use super::layout::{Family, TableId, table_prefix};
+use super::error::StateError;
+use super::layout::{Family, PREFIX_LEN, TableId, table_prefix};
 use super::overlay::Overlay;
 use super::scan::KeyRange;
+use super::spill::{Spill, spilled_value};
 
 /// The writes of one epoch. Range deletes are applied first, then keys; of several writes to one key the last wins.
 #[derive(Default)]
 pub struct WriteSet {
     tables: Vec<TableWrites>,
     meta: Overlay,
+    spilled: Vec<SpilledWrites>,
+}
+
+/// Older changes of a table than those of its overlay.
+struct SpilledWrites {
+    family: Family,
+    id: TableId,
+    spill: Arc<Spill>,
+    bytes: usize,
 }
 
 /// The writes to one table, or to the meta family with an empty prefix.
@@ -26,7 +37,7 @@ struct TableWrites {
 /// A key with its table prefix apart, in the order of whole keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct SplitKey<'a> {
-    pub(super) prefix: [u8; super::layout::PREFIX_LEN],
+    pub(super) prefix: [u8; PREFIX_LEN],
     pub(super) key: &'a [u8],
 }
 
@@ -45,10 +56,17 @@ impl WriteSet {
 
     /// Whether nothing is to be written.
     pub fn is_empty(&self) -> bool {
-        self.meta.is_empty() && self.tables.iter().all(|table| table.writes.is_empty())
+        self.meta.is_empty()
+            && self.spilled.is_empty()
+            && self.tables.iter().all(|table| table.writes.is_empty())
     }
 
-    /// Number of keys.
+    /// Whether not everything is in memory.
+    pub(super) fn has_spilled(&self) -> bool {
+        !self.spilled.is_empty()
+    }
+
+    /// Number of keys, without those that were spilled.
     pub fn len(&self) -> usize {
         self.meta.len()
             + self
@@ -66,6 +84,7 @@ impl WriteSet {
                 .iter()
                 .map(|table| table.writes.bytes())
                 .sum::<usize>()
+            + self.spilled.iter().map(|table| table.bytes).sum::<usize>()
     }
 
     /// Sets an entry of the meta family.
@@ -124,6 +143,68 @@ impl WriteSet {
             writes,
             is_own: false,
         });
+    }
+
+    /// Adds what a table has spilled, which its overlay overrides.
+    pub(super) fn add_spilled(
+        &mut self,
+        family: Family,
+        id: TableId,
+        spill: Arc<Spill>,
+        bytes: usize,
+    ) {
+        let is_same = |s: &&mut SpilledWrites| (s.family, s.id) == (family, id);
+        match self.spilled.iter_mut().find(is_same) {
+            Some(known) => known.bytes += bytes,
+            None => self.spilled.push(SpilledWrites {
+                family,
+                id,
+                spill,
+                bytes,
+            }),
+        }
+    }
+
+    /// Hands over every key of a family that is written, in the order of whole keys, with its newest value (`None`: it
+    /// is deleted).
+    pub(super) fn for_each(
+        &self,
+        family: Family,
+        write: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StateError>,
+    ) -> Result<(), StateError> {
+        let sorted = self.sorted(family);
+        let mut in_memory = sorted.iter().peekable();
+        let mut whole = Vec::new();
+        let mut write_one = |next: &Write<'_>| {
+            whole.clear();
+            whole.extend_from_slice(&next.key.prefix);
+            whole.extend_from_slice(next.key.key);
+            write(&whole, next.value)
+        };
+        let mut tables: Vec<&SpilledWrites> =
+            self.spilled.iter().filter(|t| t.family == family).collect();
+        tables.sort_by_key(|table| table.id);
+        for table in tables {
+            let mut spilled = table.spill.whole_table(family, table.id);
+            while let Some((key, value)) = spilled.item() {
+                let (prefix, key) = key.split_at(PREFIX_LEN);
+                let prefix = prefix.try_into().unwrap_or_default();
+                let key = SplitKey { prefix, key };
+                while let Some(next) = in_memory.next_if(|next| next.key < key) {
+                    write_one(next)?;
+                }
+                match in_memory.next_if(|next| next.key == key) {
+                    Some(newer) => write_one(newer)?,
+                    None => write_one(&Write {
+                        key,
+                        value: spilled_value(value),
+                    })?,
+                }
+                spilled.raw().next();
+            }
+            spilled.status()?;
+        }
+        in_memory.try_for_each(write_one)
     }
 
     pub(super) fn meta(&self) -> &Overlay {

@@ -329,6 +329,10 @@ impl Operator for Aggregate {
         Ok(output.into_iter().collect())
     }
 
+    fn held_bytes(&self) -> usize {
+        self.partials.iter().map(Partial::memory).sum()
+    }
+
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         vec![&mut self.groups, &mut self.collections]
     }

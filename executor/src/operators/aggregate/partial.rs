@@ -60,6 +60,17 @@ impl Partial {
         self.row_counts.len()
     }
 
+    /// Bytes in memory, about.
+    pub fn memory(&self) -> usize {
+        let keys = self.interner.as_ref().map_or(0, |groups| groups.size());
+        let of = |call: &Change| match call {
+            // of most functions; a few keep more
+            Change::Accumulated(_) => self.group_count() * 32,
+            Change::Collected(elements) => elements.memory(),
+        };
+        keys + self.group_count() * 8 + self.calls.iter().map(of).sum::<usize>()
+    }
+
     /// Adds rows.
     pub fn update(&mut self, spec: &Spec, delta: Delta, failures: &mut Vec<Failure>) -> Result<()> {
         let compute = |batch: &_| spec.evaluate(batch);

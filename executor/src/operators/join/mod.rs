@@ -55,6 +55,8 @@ pub struct Join {
     counts: StateTable,
     /// What this epoch brought so far: rows, and the values of their keys.
     pending: [Vec<(Delta, Vec<ArrayRef>)>; 2],
+    /// Bytes of that, about.
+    pending_bytes: usize,
 }
 
 impl Join {
@@ -79,12 +81,14 @@ impl Join {
             rows: [left, right],
             counts,
             pending: [Vec::new(), Vec::new()],
+            pending_bytes: 0,
         })
     }
 
     /// The net changes of both sides, with what is stored of each row.
     fn changes(&mut self, output: &mut Output<'_, '_>) -> Result<[Changes; 2]> {
         let mut both = [Changes::default(), Changes::default()];
+        self.pending_bytes = 0;
         for (side, changes) in both.iter_mut().enumerate() {
             let pending = std::mem::take(&mut self.pending[side]);
             let (keyed, loose) = Changes::collect(&self.spec, side, pending)?;
@@ -174,6 +178,7 @@ impl Operator for Join {
             .spec
             .evaluate_keys(port, delta, &mut context.failures)?;
         if !evaluated.0.is_empty() {
+            self.pending_bytes += evaluated.0.memory();
             self.pending[port].push(evaluated);
         }
         Ok(Vec::new())
@@ -211,6 +216,10 @@ impl Operator for Join {
         Ok(())
     }
 
+    fn held_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         let [left, right] = &mut self.rows;
         vec![left, right, &mut self.counts]
@@ -218,6 +227,7 @@ impl Operator for Join {
 
     fn discard(&mut self) {
         self.pending = [Vec::new(), Vec::new()];
+        self.pending_bytes = 0;
         for table in self.state_tables() {
             table.discard();
         }

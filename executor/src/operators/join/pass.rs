@@ -12,7 +12,7 @@ use super::spec::Spec;
 use super::stored::Stored;
 use super::{LEFT, RIGHT};
 use crate::error::Result;
-use crate::state::{KeyRange, Keys, Rows, StateTable};
+use crate::state::{KeyRange, Keys, Rows, StateTable, prefix_end};
 
 /// Most stored rows that are decoded together.
 pub const MAX_ROWS: usize = if cfg!(test) { 5 } else { 4096 };
@@ -112,21 +112,32 @@ impl Pass<'_, '_, '_> {
             if touched.count_before[other] == 0 || !self.needs_scan(side, touched) {
                 continue;
             }
-            let key = touched.key(self.changes);
-            let (key_len, mut skip) = (key.len(), touched.rows[other].clone());
-            let mut stored = table.scan(&KeyRange::prefix(key))?;
-            while stored.advance()? {
-                if is_changed(&self.changes[other], &mut skip, stored.key()) {
-                    continue;
+            let key = touched.key(self.changes).to_vec();
+            let mut skip = touched.rows[other].clone();
+            let mut from = Some(key.clone());
+            while let Some(start) = from.take() {
+                let mut stored = table.scan(&KeyRange::new(start, prefix_end(&key)))?;
+                while stored.advance()? {
+                    if is_changed(&self.changes[other], &mut skip, stored.key()) {
+                        continue;
+                    }
+                    chunk.rows.push(&stored.key()[key.len()..]);
+                    if self.spec.counts_matches(other) {
+                        chunk.keys.push(stored.key());
+                    }
+                    chunk.stored.push(Stored::decode(stored.value())?);
+                    chunk.touched.push(index);
+                    if chunk.is_full() {
+                        self.scanned(side, std::mem::take(&mut chunk), &mut writes)?;
+                        if writes.is_full() {
+                            from = Some([stored.key(), &[0]].concat());
+                            break;
+                        }
+                    }
                 }
-                chunk.rows.push(&stored.key()[key_len..]);
-                if self.spec.counts_matches(other) {
-                    chunk.keys.push(stored.key());
-                }
-                chunk.stored.push(Stored::decode(stored.value())?);
-                chunk.touched.push(index);
-                if chunk.is_full() {
-                    self.scanned(side, std::mem::take(&mut chunk), &mut writes)?;
+                drop(stored);
+                if from.is_some() {
+                    std::mem::take(&mut writes).apply(table);
                 }
             }
         }
@@ -270,6 +281,9 @@ pub fn is_changed(changes: &Changes, rows: &mut Range<usize>, key: &[u8]) -> boo
     rows.start < rows.end && changes.keys.get(rows.start) == key
 }
 
+/// Bytes of numbers of matches that wait to be written at most, about.
+const MAX_WRITE_BYTES: usize = if cfg!(test) { 100 } else { 4 << 20 };
+
 /// Numbers of matches that have changed, to be written when the table is no longer read.
 #[derive(Default)]
 struct Writes {
@@ -278,6 +292,10 @@ struct Writes {
 }
 
 impl Writes {
+    fn is_full(&self) -> bool {
+        self.keys.data_len() + self.stored.len() * 24 > MAX_WRITE_BYTES
+    }
+
     fn push(&mut self, key: &[u8], stored: Stored) {
         self.keys.push(key);
         self.stored.push(stored);

@@ -234,6 +234,10 @@ impl Operator for Over {
         Ok(vec![output])
     }
 
+    fn held_bytes(&self) -> usize {
+        self.pushed.iter().map(Pushed::memory).sum()
+    }
+
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         vec![&mut self.rows]
     }

@@ -368,6 +368,10 @@ impl Operator for TopN {
         Ok(output.into_delta(self)?.into_iter().collect())
     }
 
+    fn held_bytes(&self) -> usize {
+        self.pushed.iter().map(Pushed::memory).sum()
+    }
+
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         vec![&mut self.rows, &mut self.cuts]
     }

@@ -155,6 +155,13 @@ impl Entries {
         }
     }
 
+    /// Forgets one key.
+    pub(super) fn forget(&mut self, key: &[u8]) {
+        if let Some(slot) = self.find(key) {
+            self.unlink(slot);
+        }
+    }
+
     fn unlink(&mut self, old: Slot) {
         let is_old = |slot: &Slot| slot.chunk == old.chunk && slot.offset == old.offset;
         if let Ok(entry) = self.index.find_entry(old.hash, is_old) {

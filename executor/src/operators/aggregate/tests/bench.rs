@@ -192,6 +192,7 @@ impl Bench {
         EpochContext {
             epoch: self.epoch,
             shards: self.shards,
+            held_limit: usize::MAX,
             failures: Vec::new(),
         }
     }

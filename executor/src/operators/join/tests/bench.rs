@@ -219,6 +219,7 @@ impl Bench {
         let mut context = EpochContext {
             epoch: self.epoch,
             shards: 1,
+            held_limit: usize::MAX,
             failures: Vec::new(),
         };
         for (side, rows) in pieces {
