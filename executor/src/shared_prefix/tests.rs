@@ -200,7 +200,7 @@ fn shared_work_is_the_same_work() {
     let (alone, nothing) = Bench::new(&QUERIES).epoch(&ROWS, false, PLENTY);
     assert_eq!(nothing, 0, "a view that backfills shares nothing");
     let (shared, kept) = Bench::new(&QUERIES).epoch(&ROWS, true, PLENTY);
-    assert!(kept >= 3, "{kept} outputs were shared");
+    assert!(kept >= 2, "{kept} outputs were shared");
     for ((alone, shared), sql) in alone.iter().zip(&shared).zip(QUERIES) {
         assert_eq!(alone, shared, "{sql}");
     }
