@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use rivermark_planner::catalog::{ObjectId, Positions};
 
-use crate::dataflow::ViewInput;
+use crate::dataflow::InputPart;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
 use crate::progress::{ScanProgress, distance, has_reached};
@@ -40,19 +40,19 @@ impl Writer {
         cursor: Option<Vec<u8>>,
         columns: &[usize],
         work: &mut EpochWork,
-    ) -> Result<Vec<ViewInput>> {
+    ) -> Result<Vec<InputPart>> {
         let rows = self.stored_rows(object)?;
         let mut inputs = Vec::new();
         for change in work.changes.get(&object).into_iter().flatten() {
             match change {
-                RelationChange::Delta(delta) => inputs.push(ViewInput::Delta(project(
+                RelationChange::Delta(delta) => inputs.push(InputPart::Delta(project(
                     &rows.before_cursor(delta, cursor.as_deref())?,
                     columns,
                 )?)),
                 // Nothing was read so far, or rows are only ever appended behind the cursor.
                 RelationChange::Spooled(_)
                     if cursor.is_none() || rows.format.layout == RowLayout::Log => {}
-                RelationChange::Spooled(change) => inputs.push(ViewInput::Spooled {
+                RelationChange::Spooled(change) => inputs.push(InputPart::Spooled {
                     change: change.clone(),
                     columns: columns.to_vec(),
                     up_to: cursor.clone(),
@@ -61,7 +61,7 @@ impl Writer {
         }
         let (chunk, next) = rows.chunk(cursor.as_deref(), self.backfill_share(CHUNK_ROWS))?;
         work.rows_in += chunk.num_rows() as u64;
-        inputs.push(ViewInput::Delta(project(&chunk, columns)?));
+        inputs.push(InputPart::Delta(project(&chunk, columns)?));
         let progress = match next {
             Some(cursor) => ScanProgress::Rows {
                 cursor: Some(cursor),
@@ -89,7 +89,7 @@ impl Writer {
         mut positions: Positions,
         columns: &[usize],
         work: &mut EpochWork,
-    ) -> Result<Vec<ViewInput>> {
+    ) -> Result<Vec<InputPart>> {
         let context = self.readers.clone();
         let mut budget = self.backfill_share(self.config.max_epoch_rows);
         let Some(source) = self.sources.get_mut(&object) else {
@@ -152,7 +152,7 @@ impl Writer {
                 now_us(),
             )?;
             let delta = decoded(own.columns.clone(), batch).for_columns(columns)?;
-            deltas.push(ViewInput::Delta(delta));
+            deltas.push(InputPart::Delta(delta));
             view.is_dirty = true;
         }
         let status = own.reader.status();

@@ -9,12 +9,13 @@ use tracing::{error, warn};
 
 use crate::api::{EpochStatus, TableWrite};
 use crate::command::Command;
-use crate::dataflow::{ViewInput, ViewInputs};
+use crate::dataflow::{InputPart, ScanInput, Sharing, ViewInputs};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
-use crate::memory::EpochShares;
+use crate::memory::EpochMemory;
 use crate::progress::ScanProgress;
 use crate::rows::RowLayout;
+use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
 use crate::spool::RelationChange;
 use crate::view::EpochLimits;
@@ -29,6 +30,10 @@ pub struct EpochWork {
     pub changes_bytes: usize,
     /// What shared readers delivered.
     pub decoded: BTreeMap<ObjectId, Vec<DecodedBatch>>,
+    /// What live views read of an object, by the columns that they use.
+    pruned: BTreeMap<(ObjectId, Vec<usize>), Vec<InputPart>>,
+    /// What views have computed for others, too.
+    shares: EpochShares,
     /// Views that have to run.
     pub dirty: BTreeSet<ObjectId>,
     pub rows_in: u64,
@@ -262,7 +267,7 @@ impl Writer {
         let outcome = self
             .retry_storage(|writer| writer.view_inputs(&mut view, work))
             .and_then(|inputs| {
-                let shares = EpochShares::of(self.config.memory_limit);
+                let shares = EpochMemory::of(self.config.memory_limit);
                 let store = self.store.clone();
                 let limits = EpochLimits {
                     epoch,
@@ -271,8 +276,15 @@ impl Writer {
                     output_bytes: shares.output_left(work.changes_bytes),
                     store: &store,
                 };
+                let prefixes = self.prefixes.clone();
+                let mut sharing = Sharing {
+                    prefixes: &prefixes,
+                    shares: &mut work.shares,
+                    max_bytes: shares.shared,
+                };
                 self.retry_storage(|writer| {
-                    view.run(&inputs, limits, &mut writer.letters, now_us())
+                    let letters = &mut writer.letters;
+                    view.run(&inputs, &mut sharing, limits, letters, now_us())
                 })
             });
         match outcome {
@@ -346,7 +358,9 @@ impl Writer {
         let objects: Vec<ObjectId> = view.progress.scans.keys().copied().collect();
         for object in objects {
             let columns = view.columns_of(object);
-            let deltas = match view.progress.scans[&object].clone() {
+            let scan = view.progress.scans[&object].clone();
+            let is_live = scan == ScanProgress::Live;
+            let parts = match scan {
                 ScanProgress::Live => live_input(object, &columns, work)?,
                 ScanProgress::Rows { cursor } => {
                     self.backfill_rows(view, object, cursor, &columns, work)?
@@ -355,8 +369,8 @@ impl Writer {
                     self.backfill_source(view, object, positions, &columns, work)?
                 }
             };
-            if !deltas.is_empty() {
-                inputs.insert(object, deltas);
+            if !parts.is_empty() {
+                inputs.insert(object, ScanInput { parts, is_live });
             }
         }
         if view
@@ -398,27 +412,32 @@ impl Answer {
     }
 }
 
-/// The epoch's changes of an object that the view is live on.
-fn live_input(
-    object: ObjectId,
-    columns: &[usize],
-    work: &EpochWork,
-) -> Result<Vec<ViewInput>> {
-    if let Some(batches) = work.decoded.get(&object) {
-        let deltas = batches.iter().map(|batch| batch.for_columns(columns));
-        return deltas.map(|delta| Ok(ViewInput::Delta(delta?))).collect();
+/// The epoch's changes of an object that the view is live on. All of them are known before the first view runs that
+/// reads it.
+fn live_input(object: ObjectId, columns: &[usize], work: &mut EpochWork) -> Result<Vec<InputPart>> {
+    let key = (object, columns.to_vec());
+    if let Some(parts) = work.pruned.get(&key) {
+        return Ok(parts.clone());
     }
-    let changes = work.changes.get(&object).into_iter().flatten();
-    changes
-        .map(|change| match change {
-            RelationChange::Delta(delta) => Ok(ViewInput::Delta(project(delta, columns)?)),
-            RelationChange::Spooled(change) => Ok(ViewInput::Spooled {
+    let parts: Vec<InputPart> = if let Some(batches) = work.decoded.get(&object) {
+        let pruned = batches.iter().map(|batch| batch.for_columns(columns));
+        pruned
+            .map(|delta| Ok(InputPart::Delta(delta?)))
+            .collect::<Result<_>>()?
+    } else {
+        let changes = work.changes.get(&object).into_iter().flatten();
+        let pruned = changes.map(|change| match change {
+            RelationChange::Delta(delta) => Ok(InputPart::Delta(project(delta, columns)?)),
+            RelationChange::Spooled(change) => Ok(InputPart::Spooled {
                 change: change.clone(),
                 columns: columns.to_vec(),
                 up_to: None,
             }),
-        })
-        .collect()
+        });
+        pruned.collect::<Result<_>>()?
+    };
+    work.pruned.insert(key, parts.clone());
+    Ok(parts)
 }
 
 /// A stored relation's delta with only the columns that the view uses.

@@ -20,20 +20,23 @@ impl MemoryShares {
 }
 
 /// What one epoch may hold in memory, in bytes. Beyond that it goes to temporary files or is worked on at once.
-pub struct EpochShares {
+pub struct EpochMemory {
     /// Changes of state tables and rows, before they are spilled.
     pub overlays: usize,
     /// What one operator keeps of its input until it works on it.
     pub held: usize,
+    /// What views compute for one another.
+    pub shared: usize,
     /// What views hand on to others, together, before it is spooled.
     outputs: usize,
 }
 
-impl EpochShares {
+impl EpochMemory {
     pub fn of(limit: usize) -> Self {
-        EpochShares {
+        EpochMemory {
             overlays: limit / 100 * 8,
             held: limit / 100 * 3,
+            shared: limit / 100 * 5,
             outputs: limit / 100 * 6,
         }
     }

@@ -21,7 +21,7 @@ use crate::command::Command;
 use crate::dataflow::Dataflow;
 use crate::dead_letters::{DeadLetters, LETTERS_TABLE, ORDER_TABLE};
 use crate::error::{ExecutorError, Result};
-use crate::memory::{EpochShares, MemoryShares};
+use crate::memory::{EpochMemory, MemoryShares};
 use crate::meta;
 use crate::prefetch::PrefetchBudget;
 use crate::progress::{SourceProgress, TableProgress, ViewProgress};
@@ -47,7 +47,7 @@ pub fn recover(
     };
     let options = StoreOptions {
         ingest_threshold_bytes: config.ingest_threshold,
-        overlay_bytes: EpochShares::of(config.memory_limit).overlays,
+        overlay_bytes: EpochMemory::of(config.memory_limit).overlays,
         ..StoreOptions::new(&config.data_dir, memory)
     };
     let store = Store::open(&options)?;
@@ -87,6 +87,7 @@ pub fn recover(
         letters,
         dropped: Vec::new(),
         scanned_by: BTreeMap::new(),
+        prefixes: Arc::default(),
         backfilling: BTreeSet::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
@@ -172,7 +173,10 @@ impl Writer {
                     "the progress of materialized view \"{name}\" is missing in the data directory"
                 ))
             })?;
-        let dataflow = self.replan(name, def)?;
+        let mut dataflow = self.replan(name, def)?;
+        if let Some(dataflow) = &mut dataflow {
+            dataflow.share(id, Arc::make_mut(&mut self.prefixes));
+        }
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
@@ -227,6 +231,7 @@ impl Writer {
         });
         self.published
             .update_views(self.views.values().map(|v| self.view_status(v)));
+        self.published.set_prefixes(self.prefixes.clone());
         self.refresh_sources();
         self.are_relations_dirty = false;
     }

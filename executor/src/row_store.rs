@@ -88,7 +88,8 @@ impl RowStore {
             RowLayout::Keyed(_) => {
                 let keys = self.format.storage_keys(delta.columns())?;
                 let values = self.format.rows.encode(delta.columns())?;
-                let bad_row = self.apply_keyed(&keys, &values, delta.weights().map(|w| &w.values()[..]))?;
+                let bad_row =
+                    self.apply_keyed(&keys, &values, delta.weights().map(|w| &w.values()[..]))?;
                 bad_row.map_or(Ok(()), |row| Err(self.mismatch(delta, row)))
             }
             RowLayout::Bag if self.apply_bag(delta)? => Ok(()),

@@ -163,9 +163,9 @@ impl EncodedPiece {
 
 /// Storage key and row.
 fn split(bytes: &[u8]) -> Result<(&[u8], &[u8])> {
-    let parts = bytes.split_last_chunk().and_then(|(rest, len)| {
-        rest.split_at_checked(u32::from_be_bytes(*len) as usize)
-    });
+    let parts = bytes
+        .split_last_chunk()
+        .and_then(|(rest, len)| rest.split_at_checked(u32::from_be_bytes(*len) as usize));
     parts.ok_or_else(|| ExecutorError::Internal("a spooled row is too short".to_string()))
 }
 

@@ -8,7 +8,7 @@ use rivermark_planner::catalog::{ObjectId, Positions, QualifiedName};
 use tokio::sync::oneshot;
 
 use crate::api::ViewState;
-use crate::dataflow::{Dataflow, ViewInputs};
+use crate::dataflow::{Dataflow, Sharing, ViewInputs};
 use crate::dead_letters::DeadLetters;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
@@ -96,6 +96,7 @@ impl View {
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
+        sharing: &mut Sharing<'_>,
         limits: EpochLimits<'_>,
         letters: &mut DeadLetters,
         now_us: i64,
@@ -116,9 +117,8 @@ impl View {
         let result = catch_unwind(AssertUnwindSafe(|| {
             let format = rows.format.clone();
             let mut output = ChangeBuilder::new(limits.store, format, limits.output_bytes);
-            dataflow.run(inputs, is_first, &mut context, &mut |delta| {
-                output.push(delta)
-            })?;
+            let take = &mut |delta| output.push(delta);
+            dataflow.run(inputs, is_first, sharing, &mut context, take)?;
             let change = output.finish()?;
             rows.apply(&change)?;
             Ok(change)

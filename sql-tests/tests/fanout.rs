@@ -86,7 +86,9 @@ fn expected(rows: u64, name: &str) -> Vec<Row> {
             .map(|text| Some(text.to_string()))
             .collect()
     };
-    ["kinds_of", "names", "outer_of", "totals", "wide"].map(of).to_vec()
+    ["kinds_of", "names", "outer_of", "totals", "wide"]
+        .map(of)
+        .to_vec()
 }
 
 /// The only name that all views show.
@@ -122,7 +124,12 @@ fn readers_see_all_or_nothing() {
         let reading = scope.spawn(move || {
             let mut reads = 0;
             while !is_done.load(Ordering::Relaxed) {
-                check_whole(&reader, ROWS, &["first", "second", "third"], "while it changes");
+                check_whole(
+                    &reader,
+                    ROWS,
+                    &["first", "second", "third"],
+                    "while it changes",
+                );
                 reads += 1;
             }
             reads
@@ -145,7 +152,11 @@ fn readers_see_all_or_nothing() {
     session.must("INSERT INTO dim VALUES (1, 'again', 0)");
     check_whole(&session, ROWS, &["again"], "after DELETE and INSERT");
     let left = std::fs::read_dir(server.data_dir().join("spill")).map(Iterator::count);
-    assert_eq!(left.ok(), Some(0), "temporary files are left, or nothing was spilled");
+    assert_eq!(
+        left.ok(),
+        Some(0),
+        "temporary files are left, or nothing was spilled"
+    );
 }
 
 #[test]
@@ -236,14 +247,18 @@ fn ten_million_rows_under_one_gigabyte() {
         server.stop().expect("the server stops cleanly");
         server.set_env(&[("RIVERMARK_FAILPOINT", point)]);
         server.start_again().expect("the server starts");
-        let outcome = server.connect().run("UPDATE dim SET name = 'third' WHERE id = 1");
+        let outcome = server
+            .connect()
+            .run("UPDATE dim SET name = 'third' WHERE id = 1");
         assert!(outcome.is_err(), "{point} was not reached");
         server
             .wait_exit(Duration::from_secs(60))
             .expect("the server dies");
         server.set_env(&[]);
         let started = Instant::now();
-        server.start_again().expect("the server starts after a kill");
+        server
+            .start_again()
+            .expect("the server starts after a kill");
         let is_there = point != "spill_written:20";
         let back = started.elapsed();
         check(&server.connect(), if is_there { "third" } else { "second" });

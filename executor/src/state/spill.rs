@@ -182,12 +182,7 @@ impl Spill {
     }
 
     /// Adds weights to byte strings of a spool.
-    pub fn add_weights(
-        &self,
-        spool: u32,
-        keys: &Keys,
-        weights: &[i64],
-    ) -> Result<(), StateError> {
+    pub fn add_weights(&self, spool: u32, keys: &Keys, weights: &[i64]) -> Result<(), StateError> {
         let mut order: Vec<u32> = (0..keys.len() as u32).collect();
         order.sort_unstable_by(|&a, &b| keys.get(a as usize).cmp(keys.get(b as usize)));
         let is_same = |a: &u32, b: &u32| keys.get(*a as usize) == keys.get(*b as usize);
