@@ -1,5 +1,7 @@
 //! How the one memory limit is divided.
 
+use std::sync::OnceLock;
+
 /// What lives as long as the server. What is left is for queries, for epochs and for decoding.
 pub struct MemoryShares {
     pub block_cache: usize,
@@ -31,8 +33,14 @@ pub struct EpochMemory {
     outputs: usize,
 }
 
+/// As memory limit of epochs alone, in bytes: makes every test one of spilling.
+const TEST_VARIABLE: &str = "RIVERMARK_TEST_EPOCH_MEMORY";
+
 impl EpochMemory {
     pub fn of(limit: usize) -> Self {
+        static OF_TESTS: OnceLock<Option<usize>> = OnceLock::new();
+        let of_tests = OF_TESTS.get_or_init(|| std::env::var(TEST_VARIABLE).ok()?.parse().ok());
+        let limit = of_tests.unwrap_or(limit);
         EpochMemory {
             overlays: limit / 100 * 8,
             held: limit / 100 * 3,

@@ -92,11 +92,13 @@ impl RowStore {
                     self.apply_keyed(&keys, &values, delta.weights().map(|w| &w.values()[..]))?;
                 bad_row.map_or(Ok(()), |row| Err(self.mismatch(delta, row)))
             }
-            RowLayout::Bag if self.apply_bag(delta)? => Ok(()),
-            RowLayout::Bag => Err(ExecutorError::Internal(format!(
-                "rows are retracted that table {:?} does not have",
-                self.format.table
-            ))),
+            RowLayout::Bag => match self.apply_bag(delta)? {
+                true => Ok(()),
+                false => Err(ExecutorError::Internal(format!(
+                    "rows are retracted that table {:?} does not have",
+                    self.format.table
+                ))),
+            },
             RowLayout::Log => self.append(delta),
         }
     }

@@ -3,7 +3,7 @@
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
 //! ([`any_all`], [`syntax`], [`function_names`]), [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`],
-//! [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`],
+//! [`membership`], [`scalar_subquery`], [`join_keys`], [`join_order`], [`marks`], [`first_rows`], [`grouping_columns`],
 //! [`set_operation`], [`sort_columns`].
 
 mod aliases;
@@ -19,6 +19,7 @@ mod function_names;
 pub mod grouping_columns;
 pub mod guard;
 pub mod join_keys;
+pub mod join_order;
 pub mod marks;
 pub mod membership;
 pub mod mistaken;

@@ -235,3 +235,66 @@ fn fingerprint_covers_the_state() {
         assert_ne!(base, of(other), "{other}");
     }
 }
+
+/// The joins of a plan as nested pairs of what is scanned.
+fn shape(node: &PlanNode) -> String {
+    match &node.op {
+        PlanOp::Scan { name, .. } => name.to_string(),
+        PlanOp::Join { .. } => {
+            format!("({} {})", shape(&node.inputs[0]), shape(&node.inputs[1]))
+        }
+        _ => shape(&node.inputs[0]),
+    }
+}
+
+/// What a row leads to by a key is joined first; `readings` leads to `t`, none leads to it.
+#[test]
+fn order() {
+    for (sql, expected) in [
+        // a chain of keys, written from the end and from the start
+        (
+            "SELECT r.ts, x.a, y.b FROM t AS y, t AS x, readings AS r
+             WHERE y.id = x.a AND x.id = r.temperature::int",
+            "(readings (t t))",
+        ),
+        (
+            "SELECT r.ts, x.a, y.b FROM readings AS r JOIN t AS x ON x.id = r.temperature::int JOIN t AS y ON y.id = x.a",
+            "(readings (t t))",
+        ),
+        // two dimensions of one fact, then their dimension
+        (
+            "SELECT r.ts, x.a, y.b, z.b AS c FROM t AS z, t AS y, t AS x, readings AS r
+             WHERE r.temperature::int = x.id AND extract(hour FROM r.ts)::int = y.id AND y.a = z.id",
+            "((readings (t t)) t)",
+        ),
+        // already in order, mirrored or not
+        (
+            "SELECT x.id FROM t AS x JOIN t AS y ON x.a = y.id JOIN log ON x.name = k",
+            "((t t) log)",
+        ),
+        // nothing is a key
+        (
+            "SELECT x.id FROM t AS x, log, t AS y WHERE x.name = k AND y.name = k",
+            "((t log) t)",
+        ),
+        // two facts meet in a dimension that one of them has joined
+        (
+            "SELECT r.ts, l.v FROM readings AS r, t AS x, log AS l WHERE r.temperature::int = x.id AND l.v::int = x.id",
+            "((readings t) log)",
+        ),
+        // an aggregate's groups are a key
+        (
+            "SELECT r.ts, g.n, x.b FROM readings AS r, (SELECT a, count(*) AS n FROM t GROUP BY a) AS g, t AS x
+             WHERE r.temperature::int = g.a AND g.n::int = x.id",
+            "(readings (t t))",
+        ),
+    ] {
+        let planned = plan(sql).unwrap_or_else(|error| panic!("{sql}: {error}"));
+        assert_eq!(
+            shape(&planned.plan.root),
+            expected,
+            "{sql}\n{}",
+            explain(&planned.plan).join("\n")
+        );
+    }
+}

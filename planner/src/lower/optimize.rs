@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use datafusion::common::Result as DfResult;
+use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
@@ -22,22 +23,63 @@ use datafusion::optimizer::replace_distinct_aggregate::ReplaceDistinctWithAggreg
 use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
+use crate::catalog::Catalog;
 use crate::rewrite::first_rows::without_served_orders;
 use crate::rewrite::guard::GuardedPushDownFilter;
 use crate::rewrite::join_keys::JoinKeys;
+use crate::rewrite::join_order::order_joins;
 use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::set_operation::capture_set_operations;
 use crate::rewrite::simplify::Simplify;
 use crate::rewrite::sort_columns::order_sort_columns;
 
 /// Analyses and optimises a view's plan.
-pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
+pub fn optimize(
+    plan: LogicalPlan,
+    state: &SessionState,
+    catalog: &Catalog,
+) -> DfResult<LogicalPlan> {
     let analyzed = state
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
     let analyzed = order_sort_columns(without_served_orders(analyzed)?)?;
     let analyzed = capture_set_operations(analyzed)?;
-    let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
+    let mut options = state.config_options().as_ref().clone();
+    // every scalar subquery becomes a join
+    options
+        .optimizer
+        .enable_physical_uncorrelated_scalar_subquery = false;
+    let config = OptimizerContext::new_with_config_options(Arc::new(options))
+        .without_query_execution_start_time()
+        .with_max_passes(8);
+    let run = |plan: LogicalPlan, rules: Rules| {
+        Optimizer::with_rules(rules).optimize(plan, &config, |_, _| {})
+    };
+    // Joins are ordered once what they compare is known, and before columns are left out between them.
+    if has_joins(&analyzed, 2)? {
+        let connected = run(analyzed.clone(), rules(true, false))?;
+        let ordered = order_joins(connected, catalog)?;
+        if ordered.transformed {
+            return run(ordered.data, rules(false, true));
+        }
+    }
+    run(analyzed, rules(true, true))
+}
+
+/// Whether there are at least so many joins: fewer have no order.
+fn has_joins(plan: &LogicalPlan, least: usize) -> DfResult<bool> {
+    let mut found = 0;
+    plan.apply(|node| {
+        found += usize::from(matches!(node, LogicalPlan::Join(_)));
+        Ok(TreeNodeRecursion::Continue)
+    })?;
+    Ok(found >= least)
+}
+
+type Rules = Vec<Arc<dyn OptimizerRule + Send + Sync>>;
+
+fn rules(connects_joins: bool, prunes_columns: bool) -> Rules {
+    let mut rules: Rules = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(Simplify),
         Arc::new(ReplaceDistinctWithAggregate::new()),
@@ -47,18 +89,14 @@ pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan
         Arc::new(JoinKeys::default()),
         Arc::new(EliminateDuplicatedExpr::new()),
         Arc::new(EliminateFilter::new()),
-        Arc::new(EliminateCrossJoin::new()),
-        Arc::new(EliminateOuterJoin::new()),
-        Arc::new(GuardedPushDownFilter::default()),
-        Arc::new(OptimizeProjections::new()),
     ];
-    let mut options = state.config_options().as_ref().clone();
-    // every scalar subquery becomes a join
-    options
-        .optimizer
-        .enable_physical_uncorrelated_scalar_subquery = false;
-    let config = OptimizerContext::new_with_config_options(Arc::new(options))
-        .without_query_execution_start_time()
-        .with_max_passes(8);
-    Optimizer::with_rules(rules).optimize(analyzed, &config, |_, _| {})
+    if connects_joins {
+        rules.push(Arc::new(EliminateCrossJoin::new()));
+    }
+    rules.push(Arc::new(EliminateOuterJoin::new()));
+    rules.push(Arc::new(GuardedPushDownFilter::default()));
+    if prunes_columns {
+        rules.push(Arc::new(OptimizeProjections::new()));
+    }
+    rules
 }

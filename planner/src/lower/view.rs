@@ -69,7 +69,7 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let (mut bound, plan) = bind(catalog, view, true)?;
     refuse_volatile(&plan)?;
     let optimized = checked_scalars(plan, Scalars::All)
-        .and_then(|plan| optimize(plan, &state))
+        .and_then(|plan| optimize(plan, &state, catalog))
         .map_err(|error| plan_error(error, SourceText(view.text)))?;
     refuse_subqueries(&optimized)?;
 
