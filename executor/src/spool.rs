@@ -66,10 +66,6 @@ pub struct EncodedPiece {
 }
 
 impl SpooledDelta {
-    pub fn format(&self) -> &Arc<RowFormat> {
-        &self.format
-    }
-
     /// Reads it from the start.
     pub fn pieces(&self) -> Pieces<'_> {
         Pieces {

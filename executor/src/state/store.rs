@@ -159,12 +159,12 @@ impl Store {
     /// Opens or creates a store, and completes a large commit that a crash interrupted.
     pub fn open(options: &StoreOptions) -> Result<Self, StateError> {
         fs::create_dir_all(&options.path)?;
-        // What an interrupted epoch spilled is of no use.
+        let memory = SharedMemory::new(options);
+        let db = open_checked(options, &memory)?;
+        // What an interrupted epoch spilled is of no use. Not before the directory is known to be ours alone.
         if options.spill_path().exists() {
             fs::remove_dir_all(options.spill_path())?;
         }
-        let memory = SharedMemory::new(options);
-        let db = open_checked(options, &memory)?;
         let inner = Inner {
             options: options.clone(),
             memory,

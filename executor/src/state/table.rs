@@ -246,6 +246,9 @@ impl StateTable {
     /// Deletes all keys of the range, also those that this epoch wrote so far. Cheap however many there are, but
     /// every later read of the family pays a little for it until compaction: at most a few per epoch and table.
     pub fn delete_range(&mut self, range: &KeyRange) -> Result<(), StateError> {
+        if range.to.as_ref().is_some_and(|to| *to <= range.from) {
+            return Ok(());
+        }
         if let Some(spill) = &self.spilled.place {
             spill.delete_range(self.family, self.id, range)?;
             self.pool = IteratorPool::default();
