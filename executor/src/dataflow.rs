@@ -12,6 +12,7 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::operators::build_operator;
+use crate::pieces;
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
 
 /// What a view reads in an epoch, by scanned object. Columns are those of [`Dataflow::scan_columns`].
@@ -173,7 +174,10 @@ impl Node {
             Node::Scan { object, columns } => {
                 let deltas = view_inputs.get(object).into_iter().flatten();
                 for delta in deltas.filter(|d| !d.is_empty()) {
-                    emit(delta.with_batch(delta.batch().project(columns)?), context)?;
+                    let delta = delta.with_batch(delta.batch().project(columns)?);
+                    for piece in pieces::split(delta) {
+                        emit(piece, context)?;
+                    }
                 }
                 Ok(())
             }
