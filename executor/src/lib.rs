@@ -29,6 +29,7 @@ mod recovery;
 mod row_store;
 mod rows;
 mod scan;
+mod shared_prefix;
 pub mod snapshot;
 pub mod source;
 mod source_input;
