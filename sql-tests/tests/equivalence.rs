@@ -45,14 +45,21 @@ fn views_equal_postgres() {
         begin.elapsed().as_secs_f32()
     );
     let findings = report.findings;
-    assert!(findings.is_empty(), "{} failures, shown above", findings.len());
+    assert!(
+        findings.is_empty(),
+        "{} failures, shown above",
+        findings.len()
+    );
     assert!(
         report.coverage.cases >= cases,
         "most queries are refused: {:?}",
         report.coverage.refused
     );
     let low = report.coverage.below_floor();
-    assert!(low.is_empty(), "not met often enough under some condition: {low:?}");
+    assert!(
+        low.is_empty(),
+        "not met often enough under some condition: {low:?}"
+    );
 }
 
 /// The generator is worth nothing if what it writes fails or means nothing; PostgreSQL alone can tell.

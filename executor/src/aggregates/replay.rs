@@ -145,7 +145,11 @@ impl Replay {
             .flat_map(|(row, &weight)| (0..weight).map(move |_| row))
             .peekable();
         while copies.peek().is_some() {
-            let indices: UInt32Array = copies.by_ref().take(batch_rows()).collect::<Vec<_>>().into();
+            let indices: UInt32Array = copies
+                .by_ref()
+                .take(batch_rows())
+                .collect::<Vec<_>>()
+                .into();
             let args = self.inputs.iter().map(|input| match input {
                 Input::Element(column) => Ok(take(&columns[*column], &indices, None)?),
                 Input::Constant(value) => Ok(value.to_array_of_size(indices.values().len())?),

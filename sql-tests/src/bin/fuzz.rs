@@ -41,7 +41,8 @@ fn arguments() -> Result<Arguments> {
     Ok(Arguments {
         minutes: minutes.context(USAGE)?,
         seed,
-        report: report.unwrap_or_else(|| std::env::temp_dir().join(format!("rivermark-fuzz-{seed}.sql"))),
+        report: report
+            .unwrap_or_else(|| std::env::temp_dir().join(format!("rivermark-fuzz-{seed}.sql"))),
     })
 }
 
@@ -77,7 +78,11 @@ fn fuzz(arguments: &Arguments) -> Result<bool> {
         seed += 1;
     }
     report.coverage.print();
-    println!("{} findings in {}", report.findings.len(), arguments.report.display());
+    println!(
+        "{} findings in {}",
+        report.findings.len(),
+        arguments.report.display()
+    );
     Ok(report.findings.is_empty())
 }
 

@@ -58,10 +58,16 @@ impl Campaign {
                 .collect();
             workers
                 .into_iter()
-                .map(|w| w.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)))
+                .map(|w| {
+                    w.join()
+                        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                })
                 .collect()
         });
-        *report = shared.report.into_inner().unwrap_or_else(PoisonError::into_inner);
+        *report = shared
+            .report
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner);
         outcomes.into_iter().collect()
     }
 }
@@ -80,7 +86,12 @@ impl Shared<'_> {
 
     /// Every so manyth script, on one server.
     fn work(&self, offset: usize) -> Result<()> {
-        let Campaign { seed, first, scripts, .. } = *self.campaign;
+        let Campaign {
+            seed,
+            first,
+            scripts,
+            ..
+        } = *self.campaign;
         let division = Division::of(seed, first + offset);
         let mut servers = Servers::start(division, self.postgres)?;
         for number in (first + offset..first + scripts).step_by(SERVERS) {
@@ -93,7 +104,9 @@ impl Shared<'_> {
             report.scripts += 1;
             report.coverage.comparisons += outcome.comparisons;
             for case in &outcome.compared {
-                report.coverage.add(&script.cases[*case].query.features, outcome.met);
+                report
+                    .coverage
+                    .add(&script.cases[*case].query.features, outcome.met);
             }
             for reason in outcome.refused {
                 *report.coverage.refused.entry(reason).or_default() += 1;
@@ -135,7 +148,10 @@ fn describe(script: &Script, failure: &Failure, servers: &mut Servers) -> String
             Kind::QueryDiffers => case.query.sql.clone(),
             _ => case.select(),
         };
-        text.push_str(&format!("{question};\n-- PostgreSQL: {}\n", case.query.oracle_sql));
+        text.push_str(&format!(
+            "{question};\n-- PostgreSQL: {}\n",
+            case.query.oracle_sql
+        ));
     }
     for line in failure.detail.lines() {
         text.push_str(&format!("-- {line}\n"));

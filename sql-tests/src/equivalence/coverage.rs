@@ -25,7 +25,10 @@ pub struct Met {
 
 impl Met {
     fn add_to(self, counts: &mut [usize]) {
-        for (count, is_met) in counts.iter_mut().zip([self.nulls, self.duplicates, self.deletions]) {
+        for (count, is_met) in counts
+            .iter_mut()
+            .zip([self.nulls, self.duplicates, self.deletions])
+        {
             *count += usize::from(is_met);
         }
     }
@@ -94,7 +97,10 @@ impl Coverage {
     }
 
     fn pair(&self, operator: &'static str, join: &'static str) -> [usize; 3] {
-        self.pairs.get(&(operator, join)).copied().unwrap_or_default()
+        self.pairs
+            .get(&(operator, join))
+            .copied()
+            .unwrap_or_default()
     }
 
     /// What a run of this many cases should have tried and has not.

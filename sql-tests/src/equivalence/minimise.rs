@@ -62,7 +62,9 @@ impl Search<'_> {
     }
 
     fn drop_views(&mut self) {
-        let Some(case) = self.failure.case else { return };
+        let Some(case) = self.failure.case else {
+            return;
+        };
         let below = self.script.cases[case].below.clone();
         let is_needed = |step: &Step| match step {
             Step::Create(made) => *made == case || below.contains(made),

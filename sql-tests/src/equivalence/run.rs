@@ -118,12 +118,23 @@ impl Servers {
     }
 
     /// The same statement to both.
-    fn both(&self, ours: &str, theirs: &str) -> (Result<Answer, SqlError>, Result<Answer, SqlError>) {
-        runtime().block_on(join(self.ours.run_async(ours), self.theirs.run_async(theirs)))
+    fn both(
+        &self,
+        ours: &str,
+        theirs: &str,
+    ) -> (Result<Answer, SqlError>, Result<Answer, SqlError>) {
+        runtime().block_on(join(
+            self.ours.run_async(ours),
+            self.theirs.run_async(theirs),
+        ))
     }
 
     /// Several queries to both, all of them under way at once.
-    fn all(&self, ours: &[&str], theirs: &[&str]) -> Vec<(Result<Answer, SqlError>, Result<Answer, SqlError>)> {
+    fn all(
+        &self,
+        ours: &[&str],
+        theirs: &[&str],
+    ) -> Vec<(Result<Answer, SqlError>, Result<Answer, SqlError>)> {
         let ours = join_all(ours.iter().map(|sql| self.ours.run_async(sql)));
         let theirs = join_all(theirs.iter().map(|sql| self.theirs.run_async(sql)));
         let (ours, theirs) = runtime().block_on(join(ours, theirs));
@@ -145,7 +156,11 @@ pub fn run(script: &Script, servers: &mut Servers) -> Result<Outcome> {
         true
     };
     let is_clean = run.clean_up();
-    let Run { states, mut outcome, .. } = run;
+    let Run {
+        states,
+        mut outcome,
+        ..
+    } = run;
     let is_compared = |case: &usize| states[*case] == State::Right;
     outcome.compared = (0..states.len()).filter(is_compared).collect();
     if !is_whole || !is_clean {
@@ -211,7 +226,10 @@ impl Run<'_> {
             (_, Err(error)) => self.fail(None, Kind::Generator, format!("{error}\n{sql}")),
             (Err(error), _) => self.fail_with(None, &error),
             (Ok(ours), Ok(theirs)) if ours.affected != theirs.affected => {
-                let detail = format!("{} rows instead of {}\n{sql}", ours.affected, theirs.affected);
+                let detail = format!(
+                    "{} rows instead of {}\n{sql}",
+                    ours.affected, theirs.affected
+                );
                 self.fail(None, Kind::Error, detail);
             }
             (Ok(_), Ok(theirs)) => return Some(theirs.affected),
@@ -221,7 +239,10 @@ impl Run<'_> {
 
     fn tables(&mut self) -> bool {
         let script = self.script;
-        script.tables.iter().all(|(_, ddl)| self.apply(ddl).is_some())
+        script
+            .tables
+            .iter()
+            .all(|(_, ddl)| self.apply(ddl).is_some())
     }
 
     /// False if the rest makes no sense.
@@ -267,7 +288,11 @@ impl Run<'_> {
             (_, Err(error)) => self.fail(Some(number), Kind::Generator, error.to_string()),
             (Ok(_), _) => {
                 self.states[number] = State::Right;
-                self.compare(&[number], |case| (case.select(), case.select()), Kind::ViewDiffers);
+                self.compare(
+                    &[number],
+                    |case| (case.select(), case.select()),
+                    Kind::ViewDiffers,
+                );
             }
             (Err(error), _) if error.code == "0A000" => {
                 self.states[number] = State::Refused;
@@ -279,13 +304,19 @@ impl Run<'_> {
 
     fn in_state(&self, wanted: &[State]) -> Vec<usize> {
         let numbers = 0..self.states.len();
-        numbers.filter(|n| wanted.contains(&self.states[*n])).collect()
+        numbers
+            .filter(|n| wanted.contains(&self.states[*n]))
+            .collect()
     }
 
     fn compare_views(&mut self) {
         let cases = self.in_state(&[State::Right]);
         self.outcome.comparisons += cases.len();
-        self.compare(&cases, |case| (case.select(), case.select()), Kind::ViewDiffers);
+        self.compare(
+            &cases,
+            |case| (case.select(), case.select()),
+            Kind::ViewDiffers,
+        );
     }
 
     /// The queries of the views, asked at once, must be answered the same, also where a view is refused.
@@ -304,22 +335,30 @@ impl Run<'_> {
         queries: impl Fn(&super::script::Case) -> (String, String),
         kind: Kind,
     ) {
-        let texts: Vec<(String, String)> =
-            cases.iter().map(|c| queries(&self.script.cases[*c])).collect();
+        let texts: Vec<(String, String)> = cases
+            .iter()
+            .map(|c| queries(&self.script.cases[*c]))
+            .collect();
         let ours: Vec<&str> = texts.iter().map(|(ours, _)| ours.as_str()).collect();
         let theirs: Vec<&str> = texts.iter().map(|(_, theirs)| theirs.as_str()).collect();
         let answers = self.servers.all(&ours, &theirs);
         let mut wrong: Vec<usize> = Vec::new();
         for (&number, (ours, theirs)) in cases.iter().zip(answers) {
             // What stands on a wrong view is wrong for that reason.
-            if self.script.cases[number].below.iter().any(|b| wrong.contains(b)) {
+            if self.script.cases[number]
+                .below
+                .iter()
+                .any(|b| wrong.contains(b))
+            {
                 self.states[number] = State::Wrong;
                 wrong.push(number);
                 continue;
             }
             match (ours, theirs) {
                 (_, Err(error)) => self.fail(Some(number), Kind::Generator, error.to_string()),
-                (Err(error), _) if kind == Kind::QueryDiffers && is_known_of_queries(&error) => continue,
+                (Err(error), _) if kind == Kind::QueryDiffers && is_known_of_queries(&error) => {
+                    continue;
+                }
                 (Err(error), _) => self.fail_with(Some(number), &error),
                 (Ok(ours), Ok(theirs)) => match difference(&theirs.rows, &ours.rows) {
                     Some(difference) => self.fail(Some(number), kind, difference),

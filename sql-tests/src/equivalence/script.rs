@@ -70,7 +70,10 @@ impl Script {
             .then(|| random.random_range(1..CHANGES));
         let mut steps = Vec::new();
         for number in 0..CHANGES {
-            let due = created_at.iter().enumerate().filter(|(_, at)| **at == number);
+            let due = created_at
+                .iter()
+                .enumerate()
+                .filter(|(_, at)| **at == number);
             steps.extend(due.map(|(case, _)| Step::Create(case)));
             if restart_at == Some(number) {
                 steps.push(Step::Restart);
@@ -81,7 +84,9 @@ impl Script {
                 false => random.random_range(0..tables.len()),
             };
             let only_inserts = number < FIRST_RETRACTION;
-            steps.push(Step::Change(tables[table].change(only_inserts, &mut random)));
+            steps.push(Step::Change(
+                tables[table].change(only_inserts, &mut random),
+            ));
         }
         Script {
             seed,
@@ -120,7 +125,10 @@ impl Script {
 impl Case {
     /// The statement for Rivermark.
     pub fn create(&self) -> String {
-        format!("CREATE MATERIALIZED VIEW {} AS {}", self.view, self.query.sql)
+        format!(
+            "CREATE MATERIALIZED VIEW {} AS {}",
+            self.view, self.query.sql
+        )
     }
 
     /// The statement for PostgreSQL: a view that is always up to date.
