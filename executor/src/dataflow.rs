@@ -12,6 +12,7 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::operators::build_operator;
+use crate::pieces;
 use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
 use crate::spool::SpooledDelta;
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
@@ -247,7 +248,11 @@ impl Node {
             } => {
                 let input = run.inputs.get(object);
                 for part in input.iter().flat_map(|input| &input.parts) {
-                    part.for_each(columns, &mut |delta| emit(delta, context))?;
+                    part.for_each(columns, &mut |delta| {
+                        pieces::split(delta)
+                            .into_iter()
+                            .try_for_each(|piece| emit(piece, context))
+                    })?;
                 }
                 Ok(())
             }

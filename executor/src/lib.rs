@@ -21,6 +21,7 @@ mod meta;
 pub mod operator;
 pub mod operators;
 pub mod own_writes;
+mod pieces;
 mod prefetch;
 mod progress;
 mod publish;

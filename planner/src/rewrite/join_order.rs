@@ -17,7 +17,9 @@ use std::sync::Arc;
 use datafusion::common::tree_node::{Transformed, TreeNode};
 use datafusion::common::{Column, DFSchema, JoinType, NullEquality, Result};
 use datafusion::logical_expr::utils::conjunction;
-use datafusion::logical_expr::{Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, TableScan};
+use datafusion::logical_expr::{
+    Expr, Join, LogicalPlan, LogicalPlanBuilder, Projection, TableScan,
+};
 
 use crate::catalog::{Catalog, DEFAULT_SCHEMA, ObjectKind, QualifiedName};
 use crate::properties::unaliased;
@@ -148,10 +150,12 @@ impl Group {
     ) -> bool {
         let is_column = |expr: &Expr| matches!(unaliased(expr), Expr::Column(c) if c == column);
         let pairs = self.equalities.iter().zip(sides);
-        pairs.into_iter().any(|((left, right), (left_of, right_of))| {
-            (is_column(left) && *right_of == Some(from))
-                || (is_column(right) && *left_of == Some(from))
-        })
+        pairs
+            .into_iter()
+            .any(|((left, right), (left_of, right_of))| {
+                (is_column(left) && *right_of == Some(from))
+                    || (is_column(right) && *left_of == Some(from))
+            })
     }
 
     /// The trees of what each input leads to, joined as they stand in the query. `None` if that would leave two of them
