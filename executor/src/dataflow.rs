@@ -249,9 +249,7 @@ impl Node {
                 let input = run.inputs.get(object);
                 for part in input.iter().flat_map(|input| &input.parts) {
                     part.for_each(columns, &mut |delta| {
-                        pieces::split(delta)
-                            .into_iter()
-                            .try_for_each(|piece| emit(piece, context))
+                        pieces::split(delta).try_for_each(|piece| emit(piece, context))
                     })?;
                 }
                 Ok(())

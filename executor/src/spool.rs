@@ -299,3 +299,139 @@ impl Spooling {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use rivermark_planner::TableId;
+
+    use super::*;
+    use crate::state::{MemoryPlan, StoreOptions};
+
+    fn schema() -> SchemaRef {
+        Arc::new(Schema::new(vec![
+            Field::new("k", DataType::Int64, true),
+            Field::new("v", DataType::Utf8, true),
+        ]))
+    }
+
+    /// Rows of the n-th piece of output: what an update of every row gives, and something that cancels.
+    fn delta(piece: i64) -> Delta {
+        let mut rows: Vec<(i64, String, i64)> = Vec::new();
+        for k in piece * 100..piece * 100 + 100 {
+            rows.push((k, "new".into(), 1));
+            rows.push((k, "old".into(), -1));
+            rows.push((k % 7, format!("passing {piece}"), 1));
+            rows.push((k % 7, format!("passing {piece}"), -1));
+        }
+        let batch = RecordBatch::try_new(
+            schema(),
+            vec![
+                Arc::new(Int64Array::from_iter_values(rows.iter().map(|r| r.0))),
+                Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.1))),
+            ],
+        )
+        .unwrap();
+        let weights: Vec<i64> = rows.iter().map(|r| r.2).collect();
+        Delta::new(batch, Some(weights.into()))
+    }
+
+    fn counted(deltas: &[Delta]) -> BTreeMap<(i64, String), i64> {
+        let mut counts = BTreeMap::new();
+        for delta in deltas {
+            let keys = delta.columns()[0].as_primitive::<Int64Type>();
+            let values = delta.columns()[1].as_string::<i32>();
+            for row in 0..delta.num_rows() {
+                let entry = (keys.value(row), values.value(row).to_string());
+                let before = counts.insert(entry, delta.weight(row));
+                assert_eq!(before, None, "a row comes once");
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn what_is_spooled_is_what_would_be_in_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = MemoryPlan {
+            block_cache_bytes: 1 << 20,
+            write_buffer_bytes: 1 << 20,
+        };
+        let store = Store::open(&StoreOptions::new(directory.path(), memory)).unwrap();
+        for layout in [RowLayout::Keyed(vec![0]), RowLayout::Bag] {
+            let format = Arc::new(RowFormat::new(TableId(7), schema(), layout).unwrap());
+            let change = |limit: usize| {
+                let mut builder = ChangeBuilder::new(&store, format.clone(), limit);
+                // more than a piece, and in no order
+                (0..60).for_each(|n| builder.push(delta(n * 37 % 60)).unwrap());
+                builder.finish().unwrap()
+            };
+            let RelationChange::Delta(expected) = change(usize::MAX) else {
+                panic!("what fits in memory stays there");
+            };
+            let expected = counted(&[expected]);
+            assert_eq!(expected.len(), 12_000);
+            let RelationChange::Spooled(spooled) = change(10_000) else {
+                panic!("what does not fit in memory is spooled");
+            };
+            let mut pieces = Vec::new();
+            spooled
+                .for_each(None, &mut |piece| {
+                    pieces.push(piece);
+                    Ok(())
+                })
+                .unwrap();
+            assert_eq!(pieces.len(), 2);
+            assert_eq!(counted(&pieces), expected);
+            if format.layout != RowLayout::Bag {
+                let keys = format.storage_keys(pieces[1].columns()).unwrap();
+                assert_eq!(keys.get(0), keys.get(1), "rows of one key stay together");
+                let up_to = keys.get(1).to_vec();
+                let mut count = 0;
+                spooled
+                    .for_each(Some(&up_to), &mut |piece| {
+                        count += piece.num_rows();
+                        Ok(())
+                    })
+                    .unwrap();
+                assert_eq!(count, pieces[0].num_rows() + 2);
+            }
+        }
+    }
+
+    #[test]
+    fn appended_rows_keep_their_order_and_number() {
+        let directory = tempfile::tempdir().unwrap();
+        let memory = MemoryPlan {
+            block_cache_bytes: 1 << 20,
+            write_buffer_bytes: 1 << 20,
+        };
+        let store = Store::open(&StoreOptions::new(directory.path(), memory)).unwrap();
+        let format = RowFormat::new(TableId(7), schema(), RowLayout::Log).unwrap();
+        let mut builder = ChangeBuilder::new(&store, Arc::new(format), 1000);
+        let mut expected = Vec::new();
+        for n in 0..100i64 {
+            let keys = Int64Array::from_iter_values((0..10).map(|k| (n * 7 + k) % 5));
+            expected.extend(keys.values().iter().copied());
+            let values = StringArray::from(vec!["same"; 10]);
+            let columns: Vec<arrow::array::ArrayRef> = vec![Arc::new(keys), Arc::new(values)];
+            let batch = RecordBatch::try_new(schema(), columns).unwrap();
+            builder.push(Delta::insertions(batch)).unwrap();
+        }
+        let RelationChange::Spooled(spooled) = builder.finish().unwrap() else {
+            panic!("what does not fit in memory is spooled");
+        };
+        let mut found = Vec::new();
+        spooled
+            .for_each(None, &mut |piece| {
+                assert!(piece.weights().is_none());
+                found.extend(piece.columns()[0].as_primitive::<Int64Type>().values());
+                Ok(())
+            })
+            .unwrap();
+        assert_eq!(found, expected);
+    }
+}
