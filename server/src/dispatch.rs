@@ -36,6 +36,7 @@ impl Session {
             }
             Statement::Query(_)
             | Statement::Explain { .. }
+            | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
             | Statement::Show(_)
             | Statement::Describe { .. }
@@ -90,6 +91,7 @@ impl Session {
                 self.explain(inner, text, *analyze, *verbose, parameters)
                     .await
             }
+            Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
@@ -211,6 +213,10 @@ impl Session {
                     result: None,
                 })
             }
+            Statement::ExplainRunning { .. } => Ok(StatementShape {
+                parameters: Vec::new(),
+                result: Some(query::explain_schema()),
+            }),
             Statement::Explain {
                 statement: inner, ..
             } => {

@@ -24,6 +24,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Delete(_)
         | Statement::Query(_)
         | Statement::Explain { .. }
+        | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
         | Statement::Show(_)
         | Statement::Describe { .. }
