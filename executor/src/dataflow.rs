@@ -14,6 +14,7 @@ use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::operators::build_operator;
+use crate::pieces;
 use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
 
@@ -252,7 +253,10 @@ impl Node {
                 for delta in deltas.filter(|d| !d.is_empty()) {
                     stats.rows_in += delta.num_rows() as u64;
                     stats.rows_out += delta.num_rows() as u64;
-                    emit(delta.with_batch(delta.batch().project(columns)?), context)?;
+                    let delta = delta.with_batch(delta.batch().project(columns)?);
+                    for piece in pieces::split(delta) {
+                        emit(piece, context)?;
+                    }
                 }
                 Ok(())
             }
