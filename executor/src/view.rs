@@ -10,8 +10,10 @@ use tokio::sync::oneshot;
 use crate::api::ViewState;
 use crate::dataflow::{Dataflow, Sharing, ViewInputs};
 use crate::dead_letters::DeadLetters;
+use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::prefetch::PrefetchLease;
 use crate::progress::{ScanProgress, ViewProgress};
 use crate::row_store::RowStore;
@@ -33,6 +35,8 @@ pub struct View {
     pub waiters: Vec<oneshot::Sender<Result<()>>>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
+    /// Of storing the rows.
+    pub stats: OperatorStats,
 }
 
 /// What one run of a view may use.
@@ -113,14 +117,24 @@ impl View {
             held_limit: limits.held_bytes,
             failures: Vec::new(),
         };
-        let rows = &mut self.rows;
+        let (rows, stats) = (&mut self.rows, &mut self.stats);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let format = rows.format.clone();
             let mut output = ChangeBuilder::new(limits.store, format, limits.output_bytes);
-            let take = &mut |delta| output.push(delta);
+            let mut count = 0;
+            let take = &mut |delta: Delta| {
+                count += delta.num_rows() as u64;
+                output.push(delta)
+            };
             dataflow.run(inputs, is_first, sharing, &mut context, take)?;
             let change = output.finish()?;
-            rows.apply(&change)?;
+            if let RelationChange::Delta(delta) = &change {
+                // consolidated
+                count = delta.num_rows() as u64;
+            }
+            stats.rows_in += count;
+            stats.rows_out += count;
+            stats.timed(|| rows.apply(&change))?;
             Ok(change)
         }))
         .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));
@@ -151,6 +165,15 @@ impl View {
         self.answer_waiters(Err(ExecutorError::NotReadable {
             message: format!("view \"{}\" failed: {error}", self.name),
         }));
+    }
+
+    /// Its operators as EXPLAIN numbers them; number 0 stores the rows.
+    pub fn report(&mut self) -> Vec<OperatorReport> {
+        let rows = self.rows.report(self.stats);
+        let operators = self.dataflow.as_mut().map(Dataflow::report);
+        std::iter::once(rows)
+            .chain(operators.unwrap_or_default())
+            .collect()
     }
 
     /// Answers every statement that waits for the view.
