@@ -199,14 +199,9 @@ impl Group {
 
     /// The only input whose columns an expression uses.
     fn input_of(&self, expr: &Expr) -> Option<usize> {
-        let columns = expr.column_refs();
-        if columns.is_empty() {
-            return None;
-        }
-        self.inputs.iter().position(|input| {
-            let schema = input.schema();
-            columns.iter().all(|column| schema.has_column(column))
-        })
+        self.inputs
+            .iter()
+            .position(|input| is_of(expr, input.schema()))
     }
 
     /// Joins the inputs in an order, each equality where both of its sides are first there.
@@ -266,10 +261,6 @@ fn joined(
     };
     let left = joined(left, inputs, equalities)?;
     let right = joined(right, inputs, equalities)?;
-    let is_of = |expr: &Expr, schema: &DFSchema| {
-        let columns = expr.column_refs();
-        !columns.is_empty() && columns.iter().all(|column| schema.has_column(column))
-    };
     let mut on = Vec::new();
     equalities.retain(|(a, b)| {
         if is_of(a, left.schema()) && is_of(b, right.schema()) {
@@ -292,6 +283,12 @@ fn joined(
         NullEquality::NullEqualsNothing,
         false,
     )?))
+}
+
+/// Whether all columns of an expression, of which there are some, are in a schema.
+fn is_of(expr: &Expr, schema: &DFSchema) -> bool {
+    let columns = expr.column_refs();
+    !columns.is_empty() && columns.iter().all(|column| schema.has_column(column))
 }
 
 /// Columns of which no two rows have the same values.
