@@ -146,6 +146,16 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
                 "join on the key and a time range, and keep the latest row with DISTINCT ON",
             ));
         }
+        if ["CURRENT", "GROUP", "TIES"]
+            .iter()
+            .any(|what| at(i, &["EXCLUDE", what]))
+            || at(i, &["EXCLUDE", "NO", "OTHERS"])
+        {
+            return Some(PlanError::unsupported(
+                "EXCLUDE in a window frame",
+                "leave it out and take the row's own value off again: sum(x) OVER (…) - x",
+            ));
+        }
         if at(i, &["MATCH_RECOGNIZE"])
             && tokens.get(i + 1).is_some_and(|t| t.token == Token::LParen)
         {
