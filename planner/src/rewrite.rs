@@ -1,11 +1,11 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
-//! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`],
-//! [`over_calls`], [`rows`], [`array_query`]), [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
-//! [`pg_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`membership`],
-//! [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`],
-//! [`set_operation`], [`null_frames`].
+//! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
+//! [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`casts`],
+//! [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`membership`], [`scalar_subquery`],
+//! [`decorrelate`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`],
+//! [`sort_columns`], [`null_frames`].
 
 mod aggregate_calls;
 mod aliases;
@@ -38,6 +38,7 @@ mod select_list;
 pub mod session_zone;
 pub mod set_operation;
 pub mod simplify;
+pub mod sort_columns;
 mod syntax;
 mod table_functions;
 pub mod volatile;
