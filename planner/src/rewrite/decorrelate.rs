@@ -154,7 +154,10 @@ impl Decorrelation {
                 _ => return Ok(Transformed::no(part)),
             };
             if is_simple(&subquery.subquery, of, base.schema())? {
-                return Ok(Transformed::no(part));
+                return match part {
+                    Expr::InSubquery(test) => self.with_named_value(test),
+                    other => Ok(Transformed::no(other)),
+                };
             }
             let reaches_out = references(&subquery.subquery)?
                 .iter()
@@ -208,12 +211,28 @@ impl Decorrelation {
             plan = LogicalPlan::Filter(Filter::try_new(condition, Arc::new(plan))?);
         }
         if has_value {
-            // Under a name that no column below has: DataFusion looks for it there too.
-            let value = Expr::Column(first_column(&subquery.subquery)?);
-            let value = value.alias(self.fresh("value").name());
-            plan = projected(plan, vec![value])?;
+            let value = first_column(&subquery.subquery)?;
+            plan = self.named_value(plan, value)?;
         }
         with_references(subquery.with_plan(Arc::new(plan)))
+    }
+
+    /// `column` of `plan` under a name that no column below has: DataFusion would take it for that one too.
+    fn named_value(&mut self, plan: LogicalPlan, column: Column) -> Result<LogicalPlan> {
+        let value = Expr::Column(column).alias(self.fresh("value").name());
+        projected(plan, vec![value])
+    }
+
+    fn with_named_value(&mut self, test: InSubquery) -> Result<Transformed<Expr>> {
+        let plan = &test.subquery.subquery;
+        let value = first_column(plan)?;
+        if value.relation.is_some() || matches!(plan.as_ref(), LogicalPlan::Projection(_)) {
+            return Ok(Transformed::no(Expr::InSubquery(test)));
+        }
+        let plan = self.named_value(plan.as_ref().clone(), value)?;
+        let subquery = test.subquery.with_plan(Arc::new(plan));
+        let test = InSubquery::new(test.expr, subquery, test.negated);
+        Ok(Transformed::yes(Expr::InSubquery(test)))
     }
 
     /// Joins the value of a scalar subquery, which gives one row at most, to `input`; the column that it is.
