@@ -66,7 +66,8 @@ fn pullable(plan: &LogicalPlan, below: Below) -> Result<bool> {
         }
         _ if has_outer(plan) => Ok(false),
         LogicalPlan::Projection(projection) => pullable(&projection.input, below),
-        LogicalPlan::SubqueryAlias(alias) => pullable(&alias.input, below),
+        // loses columns that the alias calls otherwise
+        LogicalPlan::SubqueryAlias(_) => Ok(false),
         LogicalPlan::Distinct(Distinct::All(input)) if below == Below::Rows => {
             pullable(input, below)
         }
