@@ -4,8 +4,9 @@
 //!   that make JSON.
 //! - `mode() WITHIN GROUP (ORDER BY x)` is `rm_mode(array_agg(x ORDER BY x))`, and so are percentiles.
 
+use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    BinaryOperator, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, ObjectName,
     OrderByExpr, Value,
 };
@@ -126,11 +127,27 @@ fn fields(object: &str, key: &Expr, value: &Expr) -> Expr {
 
 /// The elements of a group, between brackets.
 fn joined(function: &Function, element: Expr, brackets: [&str; 2], data_type: DataType) -> Expr {
+    // what the filter rejects must not fail
+    let element = match &function.filter {
+        None => element,
+        Some(filter) => chosen(filter.as_ref().clone(), element),
+    };
     let elements = renamed(function, "string_agg", vec![element, text(", ")]);
     let [open, close] = brackets.map(text);
     let opened = binary(open, BinaryOperator::StringConcat, Expr::Function(elements));
     let closed = binary(opened, BinaryOperator::StringConcat, close);
     cast(Expr::Nested(Box::new(closed)), data_type)
+}
+
+/// `CASE WHEN condition THEN result END`
+fn chosen(condition: Expr, result: Expr) -> Expr {
+    Expr::Case {
+        case_token: AttachedToken::empty(),
+        end_token: AttachedToken::empty(),
+        operand: None,
+        conditions: vec![CaseWhen { condition, result }],
+        else_result: None,
+    }
 }
 
 fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
