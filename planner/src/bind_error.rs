@@ -65,6 +65,12 @@ fn classify(error: &DataFusionError, position: Option<usize>) -> PlanError {
                 "write a number for the offset of lag() and lead() and for ntile()",
             )
         }
+        DataFusionError::NotImplemented(message) if message.contains("LATERAL syntax") => {
+            PlanError::unsupported(
+                "LATERAL on the right of a RIGHT or FULL JOIN",
+                "use an inner or a left join",
+            )
+        }
         DataFusionError::NotImplemented(message) => PlanError::Unsupported {
             feature: without_prefix(message),
             hint: "DataFusion, which plans queries, does not have it".to_string(),

@@ -59,6 +59,8 @@ pub fn complete_references(plan: LogicalPlan) -> Result<LogicalPlan> {
 struct Decorrelation {
     /// How many columns have been given a name.
     named: usize,
+    /// How many subqueries are around.
+    depth: usize,
 }
 
 impl Decorrelation {
@@ -96,7 +98,9 @@ impl Decorrelation {
             let name = names.save(&expr);
             let done = expr.transform_up(|part| {
                 on_subquery(part, |subquery| {
+                    self.depth += 1;
                     let plan = self.plan(subquery.subquery.as_ref().clone())?;
+                    self.depth -= 1;
                     with_references(subquery.with_plan(Arc::new(plan)))
                 })
             })?;

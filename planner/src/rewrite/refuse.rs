@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
-use sqlparser::ast::{Query, TableFactor, Visit, Visitor};
+use sqlparser::ast::{Expr, LimitClause, Query, TableFactor, Visit, Visitor};
 
 use crate::error::{PlanError, Result};
 
@@ -39,8 +39,7 @@ pub fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
     if is_left {
         return Err(PlanError::unsupported(
             "this subquery in a materialized view",
-            "write it as a join; a subquery may stand in WHERE, HAVING and the select list, and may refer to the \
-             query around it by equalities (inner.k = outer.k) in its WHERE clause",
+            "write it as a join, or as a subquery in FROM (LATERAL if it refers to the row)",
         ));
     }
     Ok(())
@@ -71,6 +70,13 @@ impl Visitor for Checker {
                 "WITH RECURSIVE",
                 "a view can not read itself; store the closure in a table and extend it by statements",
             );
+        }
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+            let counts = [limit.as_ref(), offset.as_ref().map(|offset| &offset.value)];
+            let is_query = |count: &&Expr| matches!(count, Expr::Subquery(_));
+            if counts.into_iter().flatten().any(|count| is_query(&count)) {
+                return refuse("LIMIT with something else than a number", "write a number");
+            }
         }
         ControlFlow::Continue(())
     }

@@ -20,7 +20,7 @@ use crate::functions;
 impl Decorrelation {
     /// A join, lateral or with subqueries in its condition.
     pub fn join(&mut self, join: Join) -> Result<LogicalPlan> {
-        if !is_lateral(&join.left) && !is_lateral(&join.right) {
+        if !is_lateral(&join.left) && !self.is_lateral(&join)? {
             return self.conditions(join);
         }
         let (left, right) = (unmarked(&join.left)?, unmarked(&join.right)?);
@@ -53,6 +53,16 @@ impl Decorrelation {
             spans: datafusion::common::Spans::new(),
         };
         Ok(LogicalPlan::Subquery(with_references(marked)?))
+    }
+
+    /// Whether the right side refers to the left one. DataFusion does not mark it if only subqueries within it do; where
+    /// nothing is around, there is nothing else to refer to.
+    fn is_lateral(&self, join: &Join) -> Result<bool> {
+        if is_lateral(&join.right) {
+            return Ok(true);
+        }
+        let is_of_left = |(_, column): &Reference| join.left.schema().has_column(column);
+        Ok(self.depth == 0 && references(&join.right)?.iter().any(is_of_left))
     }
 
     /// Each row of `left` with the rows that `right` gives for it.
