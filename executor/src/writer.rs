@@ -17,6 +17,7 @@ use crate::dead_letters::DeadLetters;
 use crate::error::{ExecutorError, Result};
 use crate::progress::has_reached;
 use crate::published::Published;
+use crate::reshape::Reshape;
 use crate::row_store::RowStore;
 use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
@@ -59,6 +60,8 @@ pub struct Writer {
     pub scanned_by: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
     /// Views that have something to read besides the epochs' changes.
     pub backfilling: BTreeSet<ObjectId>,
+    /// Tables whose rows are being copied into another form.
+    pub reshapes: BTreeMap<ObjectId, Reshape>,
 
     pub epoch: u64,
     /// Epoch numbers below this are reserved durably.
@@ -96,7 +99,7 @@ impl Writer {
                 self.shut_down(reply);
                 return;
             }
-            let is_source_due = wakes || !self.backfilling.is_empty();
+            let is_source_due = wakes || self.has_background_work();
             if self.pending.is_empty() && !is_source_due {
                 self.sync_if_due();
                 self.tell_durable_positions();
@@ -117,10 +120,15 @@ impl Writer {
         }
     }
 
+    /// Whether epochs have something to do without any input.
+    fn has_background_work(&self) -> bool {
+        !self.backfilling.is_empty() || !self.reshapes.is_empty()
+    }
+
     /// Waits for work; true if sources may have something.
     fn wait(&mut self) -> bool {
         let mut has_wake = self.wake.try_recv().is_ok();
-        if self.pending.is_empty() && !has_wake && self.backfilling.is_empty() {
+        if self.pending.is_empty() && !has_wake && !self.has_background_work() {
             let timeout = self.time_to_sync();
             select! {
                 recv(self.commands) -> command => match command {
