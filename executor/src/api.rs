@@ -75,6 +75,14 @@ pub enum CatalogChange {
     GiveUpReplacement {
         first: ObjectId,
     },
+    /// Stops a view and those that read it.
+    Pause {
+        view: ObjectId,
+    },
+    /// Lets a paused view that reads only sources go on, and those that read it.
+    Resume {
+        view: ObjectId,
+    },
     /// Goes on with this catalog, which differs in definitions only: names, a source's columns, defaults.
     Alter {
         after: Box<Catalog>,
@@ -136,6 +144,8 @@ pub enum ViewState {
     /// Reading what its inputs held before it was created.
     Backfilling,
     Running,
+    /// Stopped by a statement; it serves its last content.
+    Paused,
     /// An internal error; its last good epoch stays.
     Failed(String),
     /// Its state was laid out by another version; it serves its last content.
@@ -147,6 +157,7 @@ impl ViewState {
         match self {
             ViewState::Backfilling => "BACKFILLING",
             ViewState::Running => "RUNNING",
+            ViewState::Paused => "PAUSED",
             ViewState::Failed(_) => "FAILED",
             ViewState::NeedsRebuild => "NEEDS_REBUILD",
         }

@@ -98,6 +98,14 @@ impl Writer {
                 self.give_up_replacement(first, "the statement was canceled")?;
                 None
             }
+            CatalogChange::Pause { view } => {
+                self.pause(view)?;
+                None
+            }
+            CatalogChange::Resume { view } => {
+                self.resume(view)?;
+                None
+            }
             CatalogChange::Alter { after } => {
                 self.install_catalog(*after)?;
                 None

@@ -102,6 +102,7 @@ impl Writer {
                 is_initialized: false,
                 is_ready: false,
                 failed: None,
+                is_paused: false,
                 rows: 0,
                 scans,
                 targets,

@@ -22,6 +22,7 @@ mod meta;
 pub mod operator;
 pub mod operators;
 pub mod own_writes;
+mod pause;
 mod prefetch;
 mod progress;
 mod publish;

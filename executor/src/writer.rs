@@ -15,7 +15,7 @@ use crate::catalog_change::Dropped;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
 use crate::error::{ExecutorError, Result};
-use crate::progress::has_reached;
+use crate::progress::{ScanProgress, has_reached};
 use crate::published::Published;
 use crate::reshape::Reshape;
 use crate::row_store::RowStore;
@@ -222,7 +222,7 @@ impl Writer {
                     .iter()
                     .map(move |(object, scan)| (v, *object, scan))
             })
-            .filter(|(_, _, scan)| **scan == crate::progress::ScanProgress::Live)
+            .filter(|(_, _, scan)| **scan == ScanProgress::Live)
             .map(|(view, object, _)| (view.id, object, view.columns_of(object)))
             .collect();
         for (view, object, columns) in attached {
@@ -286,7 +286,16 @@ impl Writer {
             let Some(source) = self.sources.get(id).filter(|s| s.is_read()) else {
                 continue;
             };
-            if has_reached(&source.progress.positions, target) {
+            // A resumed view is readable while it catches up with a reader of its own.
+            let is_behind = self.views.values().any(|view| {
+                view.is_maintained()
+                    && view.progress.is_ready
+                    && matches!(
+                        view.progress.scans.get(id),
+                        Some(ScanProgress::Source { positions }) if !has_reached(positions, target)
+                    )
+            });
+            if !is_behind && has_reached(&source.progress.positions, target) {
                 continue;
             }
             if let Some(failure) = source.failure() {

@@ -178,6 +178,8 @@ pub enum AlterAction {
     Rebuild {
         force: bool,
     },
+    Pause,
+    Resume,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -33,6 +33,10 @@ impl Session {
             self.rebuild(name, if_exists, *force).await?;
             return Ok(alter_tag(kind));
         }
+        if let AlterAction::Resume = action {
+            self.resume(name, if_exists).await?;
+            return Ok(alter_tag(kind));
+        }
         for attempt in 1.. {
             let turn = self.turn().await;
             let catalog = turn.catalog.clone();
@@ -135,7 +139,8 @@ impl Session {
                     self.check_expressions(table)?;
                 }
             }
-            AlterAction::Rebuild { .. } => {
+            AlterAction::Pause => return Ok(Some(CatalogChange::Pause { view: id })),
+            AlterAction::Rebuild { .. } | AlterAction::Resume => {
                 let message = "a rebuild changes no definition";
                 return Err(PgError::new(SqlState::InternalError, message));
             }

@@ -2,9 +2,9 @@
 
 use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
-use rivermark_executor::api::{CatalogChange, Retention};
-use rivermark_planner::alter::{NewDefinition, plan_replacement};
-use rivermark_planner::catalog::{Catalog, ObjectId, ObjectKind, QualifiedName};
+use rivermark_executor::api::{CatalogChange, Retention, ViewState};
+use rivermark_planner::alter::{NewDefinition, all_dependents, described, plan_replacement};
+use rivermark_planner::catalog::{Catalog, Object, ObjectId, ObjectKind, QualifiedName};
 use rivermark_planner::lower::{ViewQuery, plan_view};
 use rivermark_planner::statement::{ObjectName, RelationKind, Statement};
 
@@ -72,6 +72,42 @@ impl Session {
         })
         .await
         .map(|_| ())
+    }
+
+    /// Runs ALTER MATERIALIZED VIEW ... RESUME: by the sources' offsets where that is possible, else by a rebuild.
+    pub async fn resume(&mut self, name: &ObjectName, if_exists: bool) -> Result<(), PgError> {
+        let mut must_rebuild = false;
+        self.change_catalog(|session, catalog| {
+            let kind = RelationKind::MaterializedView;
+            let target = session.alter_target(catalog, kind, name, if_exists, false)?;
+            let Some(object) = target else {
+                must_rebuild = false;
+                return Ok(None);
+            };
+            session.refuse_unpaused(&object)?;
+            must_rebuild = !reads_only_sources(catalog, object.id);
+            Ok((!must_rebuild).then_some(CatalogChange::Resume { view: object.id }))
+        })
+        .await?;
+        match must_rebuild {
+            true => self.rebuild(name, if_exists, false).await,
+            false => Ok(()),
+        }
+    }
+
+    fn refuse_unpaused(&self, object: &Object) -> Result<(), PgError> {
+        let views = self.server.engine.materialized_views();
+        let is_paused = views
+            .iter()
+            .any(|view| view.view == object.id && view.state == ViewState::Paused);
+        if is_paused {
+            return Ok(());
+        }
+        let message = format!("{} is not paused", described(object));
+        Err(PgError::new(
+            SqlState::ObjectNotInPrerequisiteState,
+            message,
+        ))
     }
 
     async fn build_beside(
@@ -145,6 +181,24 @@ fn new_definition(
         emit_on_window_close: *emit_on_window_close,
         options: options.clone(),
     })
+}
+
+/// Whether a view and all that read it scan nothing but sources and one another.
+fn reads_only_sources(catalog: &Catalog, id: ObjectId) -> bool {
+    let mut group = all_dependents(catalog, id);
+    group.push(id);
+    let mut pending = group.clone();
+    while let Some(id) = pending.pop() {
+        for input in catalog.get(id).iter().flat_map(|o| &o.depends_on) {
+            match catalog.get(*input).map(|o| &o.kind) {
+                Some(ObjectKind::View(_)) => pending.push(*input),
+                Some(ObjectKind::Source(_)) => {}
+                Some(ObjectKind::MaterializedView(_)) if group.contains(input) => {}
+                Some(ObjectKind::Table(_) | ObjectKind::MaterializedView(_)) | None => return false,
+            }
+        }
+    }
+    true
 }
 
 /// The materialized view of that name, if there is one; no other relation is replaced.

@@ -136,7 +136,10 @@ fn materialized_views(names: &Namespace) -> Rows {
             });
         let error = match &view.state {
             ViewState::Failed(error) => Some(error.clone()),
-            ViewState::Backfilling | ViewState::Running | ViewState::NeedsRebuild => None,
+            ViewState::Backfilling
+            | ViewState::Running
+            | ViewState::Paused
+            | ViewState::NeedsRebuild => None,
         };
         rows.push(vec![
             view.name.schema.into(),

@@ -76,7 +76,13 @@ fn materialized_action(input: &mut Input) -> Result<AlterAction> {
         let force = input.accept(&["FORCE"]);
         return Ok(AlterAction::Rebuild { force });
     }
-    Err(input.expected("REBUILD, RENAME or SET SCHEMA"))
+    if input.accept(&["PAUSE"]) {
+        return Ok(AlterAction::Pause);
+    }
+    if input.accept(&["RESUME"]) {
+        return Ok(AlterAction::Resume);
+    }
+    Err(input.expected("REBUILD, PAUSE, RESUME, RENAME or SET SCHEMA"))
 }
 
 fn column_action(input: &mut Input, kind: RelationKind) -> Result<AlterAction> {
