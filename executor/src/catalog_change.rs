@@ -224,6 +224,7 @@ impl Writer {
                 message: "the view was dropped".into(),
             }));
         }
+        Arc::make_mut(&mut self.prefixes).remove(id);
         self.scanned_by.remove(&id);
         for views in self.scanned_by.values_mut() {
             views.remove(&id);

@@ -1,6 +1,7 @@
 //! A new materialized view: its operators, its rows, and where it starts to read what it scans.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use rivermark_planner::catalog::{
     MaterializedViewDef, Object, ObjectId, ObjectKind, Positions, TableId,
@@ -117,8 +118,11 @@ impl Writer {
     }
 
     /// Lets a view run.
-    pub fn add_view(&mut self, view: View) {
+    pub fn add_view(&mut self, mut view: View) {
         let id = view.id;
+        if let Some(dataflow) = &mut view.dataflow {
+            dataflow.share(id, Arc::make_mut(&mut self.prefixes));
+        }
         for object in view.progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }

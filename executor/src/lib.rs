@@ -33,6 +33,7 @@ mod reshape;
 mod row_store;
 mod rows;
 mod scan;
+mod shared_prefix;
 pub mod snapshot;
 pub mod source;
 mod source_input;

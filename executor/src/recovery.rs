@@ -84,6 +84,7 @@ pub fn recover(
         letters,
         dropped: Vec::new(),
         scanned_by: BTreeMap::new(),
+        prefixes: Arc::default(),
         backfilling: BTreeSet::new(),
         reshapes: BTreeMap::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
@@ -199,7 +200,10 @@ impl Writer {
                     "the progress of materialized view \"{name}\" is missing in the data directory"
                 ))
             })?;
-        let dataflow = self.replan(name, def, catalog)?;
+        let mut dataflow = self.replan(name, def, catalog)?;
+        if let Some(dataflow) = &mut dataflow {
+            dataflow.share(id, Arc::make_mut(&mut self.prefixes));
+        }
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
@@ -263,6 +267,7 @@ impl Writer {
                 .filter(|v| !self.catalog.is_successor(v.id))
                 .map(|v| self.view_status(v)),
         );
+        self.published.set_prefixes(self.prefixes.clone());
         self.refresh_sources();
         self.are_relations_dirty = false;
     }

@@ -19,6 +19,7 @@ use crate::progress::{ScanProgress, has_reached};
 use crate::published::Published;
 use crate::reshape::Reshape;
 use crate::row_store::RowStore;
+use crate::shared_prefix::SharedPrefixes;
 use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
 use crate::state::{CacheHandle, Store};
@@ -58,6 +59,8 @@ pub struct Writer {
     pub dropped: Vec<Dropped>,
     /// Views that scan an object, for every object that is scanned.
     pub scanned_by: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
+    /// What the plans of views have in common.
+    pub prefixes: Arc<SharedPrefixes>,
     /// Views that have something to read besides the epochs' changes.
     pub backfilling: BTreeSet<ObjectId>,
     /// Tables whose rows are being copied into another form.
