@@ -11,6 +11,7 @@ use std::collections::BTreeSet;
 use crate::catalog::{
     Catalog, ColumnDef, Encode, Object, ObjectId, ObjectKind, OutputColumn, QualifiedName,
 };
+use crate::definition::create_statement;
 use crate::error::{PlanError, Result, UndefinedKind};
 use crate::lower::{ViewQuery, plan_view};
 use crate::parse_query::parse_query;
@@ -43,7 +44,7 @@ pub fn rename(catalog: &mut Catalog, id: ObjectId, to: QualifiedName) -> Result<
             to: &to,
         },
     )?;
-    catalog.put(object);
+    put(catalog, object);
     Ok(())
 }
 
@@ -86,7 +87,7 @@ pub fn rename_column(catalog: &mut Catalog, id: ObjectId, from: &str, to: &str) 
         .map(|(old, new)| (new, old))
         .collect();
     let name = object.name.clone();
-    catalog.put(object);
+    put(catalog, object);
     rewrite_readers(
         catalog,
         id,
@@ -117,7 +118,7 @@ pub fn add_column(catalog: &mut Catalog, id: ObjectId, column: ColumnDef) -> Res
         }
     }
     let name = object.name.clone();
-    catalog.put(object);
+    put(catalog, object);
     let reader = Reader::Columns {
         of: &name,
         columns: &columns,
@@ -149,7 +150,7 @@ pub fn set_default(
         )));
     }
     column.default = default;
-    catalog.put(object);
+    put(catalog, object);
     Ok(())
 }
 
@@ -169,7 +170,7 @@ pub fn set_not_null(catalog: &mut Catalog, id: ObjectId, name: &str, not_null: b
         )));
     }
     table.columns[index].not_null = not_null;
-    catalog.put(object);
+    put(catalog, object);
     Ok(())
 }
 
@@ -263,10 +264,16 @@ fn rewrite_readers_if(
         };
         if is_touched(query) {
             *query = reader.rewrite(query)?;
-            catalog.put(object);
+            put(catalog, object);
         }
     }
     Ok(())
+}
+
+/// Stores a changed object; its statement says what it is now.
+fn put(catalog: &mut Catalog, mut object: Object) {
+    object.sql = create_statement(&object);
+    catalog.put(object);
 }
 
 fn found(catalog: &Catalog, id: ObjectId) -> Result<Object> {
