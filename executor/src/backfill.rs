@@ -15,6 +15,7 @@ use rivermark_planner::catalog::{ObjectId, Positions};
 use crate::delta::Delta;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
+use crate::pieces::most_rows;
 use crate::progress::{ScanProgress, distance, has_reached};
 use crate::row_store::RowStore;
 use crate::source::{ReadRequest, ReaderState};
@@ -162,7 +163,7 @@ impl Writer {
     /// One backfilling view's part of a number of rows that all of them may read in an epoch.
     fn backfill_share(&self, rows: usize) -> usize {
         let readers = self.backfilling.len() + self.reshapes.len();
-        (rows / readers.max(1)).max(LEAST_CHUNK_ROWS)
+        most_rows((rows / readers.max(1)).max(LEAST_CHUNK_ROWS))
     }
 
     /// Stored rows that one backfill may read in an epoch.

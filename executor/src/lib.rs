@@ -23,6 +23,7 @@ pub mod operator;
 pub mod operators;
 pub mod own_writes;
 mod pause;
+mod pieces;
 mod prefetch;
 mod progress;
 mod publish;
