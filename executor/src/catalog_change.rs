@@ -71,6 +71,15 @@ impl Writer {
                 replace,
             } => {
                 self.refuse_replaced(&depends_on)?;
+                if let Some(old) = self.catalog.find(&name)
+                    && self.catalog.replacement_of(old.id).is_some()
+                {
+                    return Err(ExecutorError::NotReadable {
+                        message: format!(
+                            "view \"{name}\" is read by a materialized view that is being rebuilt; wait until that is done"
+                        ),
+                    });
+                }
                 let existing = if replace {
                     self.catalog.find(&name).map(|o| o.id)
                 } else {
