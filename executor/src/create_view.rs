@@ -112,6 +112,7 @@ impl Writer {
             },
             readers: BTreeMap::new(),
             waiters: Vec::new(),
+            stats: Default::default(),
             is_dirty: true,
         };
         Ok((view, object))

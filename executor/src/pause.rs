@@ -51,7 +51,8 @@ impl Writer {
     /// Lets a view that scans only sources go on where it stopped, and its readers with it.
     pub fn resume(&mut self, id: ObjectId) -> Result<()> {
         let group = self.group(id);
-        let goes_on = |object: &ObjectId| self.sources.contains_key(object) || group.contains(object);
+        let goes_on =
+            |object: &ObjectId| self.sources.contains_key(object) || group.contains(object);
         let scans = || group.iter().filter_map(|id| self.views.get(id));
         if !scans().all(|view| view.progress.scans.keys().all(goes_on)) {
             return Err(ExecutorError::NotReadable {

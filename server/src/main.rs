@@ -11,7 +11,6 @@ mod ddl;
 mod demo;
 mod dispatch;
 mod dml;
-mod dml_query;
 mod drop;
 mod evaluation_state;
 mod fleet;

@@ -91,7 +91,11 @@ fn killed_while_a_view_is_replaced() {
         let seen = checked_version(&session);
         assert!(seen == round || seen == round - 1);
         wait_until_running(&session);
-        assert_eq!(checked_version(&session), round, "it goes on after the crash");
+        assert_eq!(
+            checked_version(&session),
+            round,
+            "it goes on after the crash"
+        );
         session.must(&format!("DELETE FROM big WHERE k = {}", round + 100));
         checked_version(&session);
     }
@@ -112,7 +116,9 @@ fn killed_while_a_table_is_altered() {
         let connection = server.connection_string();
         let alter = std::thread::spawn(move || {
             let session = Session::connect(&connection)?;
-            session.run(&format!("ALTER TABLE big ADD COLUMN c{round} INT DEFAULT {round}"))
+            session.run(&format!(
+                "ALTER TABLE big ADD COLUMN c{round} INT DEFAULT {round}"
+            ))
         });
         std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
         let session = server.connect();
@@ -125,9 +131,8 @@ fn killed_while_a_table_is_altered() {
         let was_done = alter.join().expect("the thread does not panic").is_ok();
         server.start_again().expect("the server starts again");
         let session = server.connect();
-        let added = session.integer(
-            "SELECT count(*) FROM information_schema.columns WHERE table_name = 'big'",
-        );
+        let added = session
+            .integer("SELECT count(*) FROM information_schema.columns WHERE table_name = 'big'");
         assert!(added == columns + 1 || (added == columns && !was_done));
         if added > columns {
             columns = added;
@@ -213,7 +218,10 @@ fn many_views_at_once() {
         largest = largest.max(server.resident_bytes());
     }
     latencies.sort();
-    let median = latencies.get(latencies.len() / 2).copied().unwrap_or_default();
+    let median = latencies
+        .get(latencies.len() / 2)
+        .copied()
+        .unwrap_or_default();
     println!(
         "{} inserts meanwhile, median {median:?}, slowest {:?}, at most {} MB",
         latencies.len(),
