@@ -15,7 +15,6 @@ pub(super) fn statement(input: &Input) -> PlanError {
         return input.expected("a statement");
     };
     match word.value.to_uppercase().as_str() {
-        "ALTER" => refused("ALTER", "DROP and CREATE again"),
         "SUBSCRIBE" => subscribe(),
         "LISTEN" | "UNLISTEN" | "NOTIFY" => {
             refused("LISTEN and NOTIFY", "poll the view with SELECT")
