@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, TableFactor, Value,
-    VisitMut, VisitorMut,
+    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, TableFactor,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{PlanError, Result};
