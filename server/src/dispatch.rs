@@ -68,6 +68,7 @@ impl Session {
             | Statement::CreateSchema { .. }
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -180,6 +181,12 @@ impl Session {
                 .drop_schemas(names, *if_exists, *cascade)
                 .await
                 .map(|()| "DROP SCHEMA"),
+            Statement::Alter {
+                kind,
+                name,
+                if_exists,
+                action,
+            } => self.alter(*kind, name, *if_exists, action).await,
             Statement::Comment {
                 name,
                 column,
@@ -251,6 +258,7 @@ impl Session {
             | Statement::CreateSchema { .. }
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Set { .. }
