@@ -424,7 +424,7 @@ mod tests {
         let RelationChange::Spooled(spooled) = builder.finish().unwrap() else {
             panic!("what does not fit in memory is spooled");
         };
-        let mut found = Vec::new();
+        let mut found: Vec<i64> = Vec::new();
         spooled
             .for_each(None, &mut |piece| {
                 assert!(piece.weights().is_none());
