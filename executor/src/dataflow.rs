@@ -165,6 +165,19 @@ impl Dataflow {
         reports
     }
 
+    /// The epoch goes on with other views: makes room for them, if they need it.
+    pub fn set_aside(&mut self) -> Result<()> {
+        let mut result = Ok(());
+        self.root.visit(&mut |operator| {
+            for table in operator.state_tables() {
+                if result.is_ok() {
+                    result = table.set_aside();
+                }
+            }
+        });
+        Ok(result?)
+    }
+
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
         self.root.visit(&mut |operator| operator.drain_into(writes));
     }

@@ -433,6 +433,14 @@ impl RowStore {
         report
     }
 
+    /// The epoch goes on with other relations: makes room for them, if they need it.
+    pub fn set_aside(&mut self) -> Result<()> {
+        match &mut self.blocks {
+            Some(blocks) => Ok(blocks.set_aside()?),
+            None => Ok(self.state.set_aside()?),
+        }
+    }
+
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
         match &mut self.blocks {
             Some(blocks) => blocks.drain_into(writes),

@@ -136,6 +136,8 @@ impl View {
             stats.rows_in += count;
             stats.rows_out += count;
             stats.timed(|| rows.apply(&change))?;
+            dataflow.set_aside()?;
+            rows.set_aside()?;
             Ok(change)
         }))
         .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));

@@ -173,6 +173,11 @@ impl BlockTable {
         &self.table
     }
 
+    /// As [`StateTable::set_aside`].
+    pub fn set_aside(&mut self) -> Result<(), StateError> {
+        self.table.set_aside()
+    }
+
     /// As [`StateTable::drain_into`].
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
         self.table.drain_into(writes);

@@ -119,9 +119,14 @@ impl OverlayBudget {
         (self.limit / 64).min(64 << 10)
     }
 
-    /// A table with less than this leaves it to others: a run should be worth a file.
+    /// A table with less than this goes on, whatever others take: many small runs make every read slow.
     pub(super) fn least_to_spill(&self) -> usize {
-        self.limit / 16
+        self.limit / 4
+    }
+
+    /// What is worth a run once the table is not written for a while.
+    pub(super) fn least_to_set_aside(&self) -> usize {
+        self.limit / 64
     }
 
     pub(super) fn replace(&self, before: usize, after: usize) {

@@ -132,6 +132,17 @@ impl StateTable {
         }
     }
 
+    /// Makes room for others, if they need it: the table is not written again soon.
+    pub fn set_aside(&mut self) -> Result<(), StateError> {
+        let store = self.store.clone();
+        let budget = store.overlay_budget();
+        let is_worth_it = self.overlay.memory() >= budget.least_to_set_aside();
+        match is_worth_it && budget.is_exceeded() {
+            true => self.spill_overlay(),
+            false => Ok(()),
+        }
+    }
+
     fn spill_overlay(&mut self) -> Result<(), StateError> {
         let spill = self.store.spill()?;
         if self.spilled.stale.ptr_eq(&Arc::downgrade(&spill)) {
