@@ -38,6 +38,7 @@ impl Session {
             Statement::Query(_)
             | Statement::Explain { .. }
             | Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::Show(_)
             | Statement::Describe { .. }
             | Statement::DeclareCursor { .. }
@@ -92,6 +93,7 @@ impl Session {
                     .await
             }
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
+            Statement::CopyIn(copy) => self.copy_in(copy),
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
             Statement::DeclareCursor { name, query } => {
@@ -238,6 +240,7 @@ impl Session {
                 })
             }
             Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::CreateSource { .. }
             | Statement::CreateTable { .. }
             | Statement::CreateView { .. }

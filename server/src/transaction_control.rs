@@ -26,6 +26,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Query(_)
         | Statement::Explain { .. }
         | Statement::CopyOut { .. }
+        | Statement::CopyIn(_)
         | Statement::Show(_)
         | Statement::Describe { .. }
         | Statement::Set { .. }

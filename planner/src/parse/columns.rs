@@ -20,6 +20,8 @@ pub(super) struct ColumnList {
     pub columns: Vec<ColumnDef>,
     /// Names, as declared; `None` without PRIMARY KEY.
     pub primary_key: Option<Vec<String>>,
+    /// Columns of UNIQUE constraints.
+    pub unique: Vec<Vec<String>>,
     pub checks: Vec<Check>,
     pub watermark: Option<WatermarkDef>,
 }
@@ -61,6 +63,11 @@ impl ColumnList {
         }
         if input.accept(&["CHECK"]) {
             return self.add_check(input, owner, constraint, None);
+        }
+        if owner == Owner::Table && input.accept(&["UNIQUE"]) {
+            let columns = input.parenthesized_list(|i| i.name("a column name"))?;
+            self.unique.push(columns);
+            return Ok(());
         }
         if constraint.is_some() || input.is_at_one_of(&["UNIQUE", "FOREIGN", "LIKE"]) {
             return Err(refused_constraint(input));
@@ -133,6 +140,9 @@ impl ColumnList {
         } else if input.accept(&["CHECK"]) {
             let name = self.last().name.clone();
             self.add_check(input, owner, constraint, Some(name))?;
+        } else if owner == Owner::Table && input.accept(&["UNIQUE"]) {
+            let name = self.last().name.clone();
+            self.unique.push(vec![name]);
         } else if input.is_at(&["DEFAULT"]) && owner == Owner::Source {
             return Err(PlanError::unsupported(
                 "DEFAULT on a source's column",

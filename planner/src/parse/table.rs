@@ -1,6 +1,6 @@
 //! CREATE TABLE of a stored table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use sqlparser::tokenizer::Token;
 
@@ -8,7 +8,7 @@ use super::columns::{Check, ColumnList, Owner, column_list};
 use super::input::Input;
 use super::options::with_options;
 use super::watermark::check_watermark;
-use crate::catalog::{TableDef, TableId};
+use crate::catalog::{ColumnDef, TableDef, TableId};
 use crate::error::{PlanError, Result, UndefinedKind};
 use crate::statement::{ObjectName, Statement};
 
@@ -74,6 +74,7 @@ fn definition(
     let ColumnList {
         mut columns,
         primary_key,
+        unique,
         checks,
         watermark,
     } = list;
@@ -92,6 +93,7 @@ fn definition(
         columns[index].not_null = true;
         key.push(index);
     }
+    refuse_unique(&unique, &key, &columns)?;
     let append_only = append_only(&options)?;
     if let Some(watermark) = &watermark {
         check_watermark(watermark, &columns)?;
@@ -111,6 +113,28 @@ fn definition(
         options,
         rows: TableId(0),
     })
+}
+
+/// What is unique besides the primary key is not checked; what is the primary key says nothing new.
+fn refuse_unique(unique: &[Vec<String>], key: &[usize], columns: &[ColumnDef]) -> Result<()> {
+    let key: BTreeSet<&str> = key.iter().map(|i| columns[*i].name.as_str()).collect();
+    for names in unique {
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        if let Some(unknown) = names.iter().find(|n| columns.iter().all(|c| c.name != **n)) {
+            return Err(PlanError::Undefined {
+                kind: UndefinedKind::Column,
+                message: format!("column \"{unknown}\" named in key does not exist"),
+                position: None,
+            });
+        }
+        if names != key {
+            return Err(PlanError::unsupported(
+                "UNIQUE besides the primary key",
+                "declare the columns as PRIMARY KEY, or look for duplicates in a view",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
@@ -140,7 +164,7 @@ fn named_checks(table: &str, checks: Vec<Check>) -> Result<Vec<(String, String)>
         let name = match check.name {
             Some(name) if named.iter().any(|(taken, _)| *taken == name) => {
                 return Err(PlanError::Duplicate {
-                    kind: UndefinedKind::Relation,
+                    kind: UndefinedKind::Constraint,
                     message: format!("check constraint \"{name}\" already exists"),
                 });
             }
