@@ -18,6 +18,7 @@ pub mod error;
 pub mod evaluate;
 mod meta;
 pub mod operator;
+mod operator_stats;
 pub mod operators;
 pub mod own_writes;
 mod pieces;

@@ -25,6 +25,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Truncate { .. }
         | Statement::Query(_)
         | Statement::Explain { .. }
+        | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
         | Statement::CopyIn(_)
         | Statement::Show(_)
