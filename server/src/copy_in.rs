@@ -124,7 +124,7 @@ impl Session {
         let width = columns.len();
         let pool = &self.server.queries.env().memory_pool;
         self.copy = Some(CopyIn {
-            input: Input::new(options, target.name(), defs, not_null, null),
+            input: Input::new(options, target.name(), defs, not_null, null, zone.clone()),
             load: Load::new(target, columns, rules, filter, zone),
             held: MemoryConsumer::new("rows of a COPY").register(pool),
         });

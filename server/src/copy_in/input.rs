@@ -8,13 +8,15 @@ use datafusion::scalar::ScalarValue;
 use rivermark_planner::catalog::ColumnDef;
 use rivermark_planner::statement::{CopyFormat, CopyHeader, CopyOptions};
 
+use crate::assignment::assign;
 use crate::copy_in::binary::Tuples;
 use crate::copy_in::fields::{Fields, Style};
 use crate::copy_in::lines::Lines;
 use crate::pg_error::PgError;
 use crate::sqlstate::SqlState;
-use crate::wire::decode_binary;
+use crate::wire::decode_binary::{self, utf8};
 use crate::wire::pg_types::PgType;
+use crate::wire::time_zone::SessionTimeZone;
 
 /// Rows that become one batch.
 const BATCH_ROWS: usize = 8192;
@@ -85,6 +87,7 @@ pub struct Input {
     columns: Vec<ColumnDef>,
     form: Form,
     pending: Pending,
+    zone: SessionTimeZone,
     /// Comes when the rows before it are through.
     failure: Option<PgError>,
 }
@@ -128,6 +131,7 @@ impl Input {
         columns: Vec<ColumnDef>,
         force_not_null: Vec<bool>,
         force_null: Vec<bool>,
+        zone: SessionTimeZone,
     ) -> Input {
         let form = match options.format {
             CopyFormat::Binary => Form::Tuples(Tuples::default()),
@@ -148,6 +152,7 @@ impl Input {
             pending: Pending::new(table, columns.len()),
             columns,
             form,
+            zone,
             failure: None,
         }
     }
@@ -238,6 +243,7 @@ impl Input {
             };
             let number = lines.number;
             let line = lines.bytes(line);
+            utf8(line).map_err(in_line)?;
             let places = Places {
                 table: self.table.clone(),
                 numbers: vec![number],
@@ -261,7 +267,9 @@ impl Input {
             }
             if let Some(missing) = self.columns.get(fields.len()) {
                 let message = format!("missing data for column \"{}\"", missing.name);
-                return Err(of_line(bad_format(message)));
+                let error = of_line(bad_format(message));
+                // Those before it come first.
+                return Err(first_bad(fields, &self.columns, &self.zone, &places).unwrap_or(error));
             }
             let null = String::from_utf8_lossy(&style.null).into_owned();
             for (i, text) in self.pending.texts.iter_mut().enumerate() {
@@ -313,6 +321,21 @@ impl Input {
     }
 }
 
+/// The error of the first field that is no value of its column.
+fn first_bad(
+    fields: &Fields,
+    columns: &[ColumnDef],
+    zone: &SessionTimeZone,
+    places: &Places,
+) -> Option<PgError> {
+    columns.iter().take(fields.len()).enumerate().find_map(|(i, column)| {
+        let text = fields.get(i).ok()?;
+        let value: ArrayRef = Arc::new(StringArray::from(vec![text]));
+        let error = assign(&value, column, zone).err()?;
+        Some(places.at_value(0, &column.name, text, error))
+    })
+}
+
 fn bad_format(message: impl Into<String>) -> PgError {
     PgError::new(SqlState::BadCopyFileFormat, message)
 }
@@ -334,7 +357,7 @@ fn binary_value(bytes: Option<&Bytes>, column: &ColumnDef) -> Result<ScalarValue
 fn check_header(fields: &Fields, columns: &[ColumnDef]) -> Result<(), PgError> {
     if fields.len() != columns.len() {
         return Err(bad_format(format!(
-            "wrong number of fields in header line: field count is {}, expected {}",
+            "wrong number of fields in header line: got {}, expected {}",
             fields.len(),
             columns.len()
         )));

@@ -141,8 +141,9 @@ impl Lines {
             self.is_escaped = false;
         }
         let counted = match self.end {
-            Some(LineEnd::Lf) | None => b'\n',
-            Some(LineEnd::Cr | LineEnd::CrLf) => b'\r',
+            Some(LineEnd::Lf) => b'\n',
+            // As in PostgreSQL, which does not count before the first line end.
+            Some(LineEnd::Cr | LineEnd::CrLf) | None => b'\r',
         };
         if self.is_quoted && byte == counted {
             self.inner += 1;
@@ -234,14 +235,14 @@ mod tests {
                 &["a"],
                 Err("literal newline found in data"),
             ),
-            (csv, "\"a\nb\"\"\",1\nc\n", &["\"a\nb\"\"\",1", "c"], Ok(3)),
+            (csv, "\"a\nb\"\"\",1\nc\n", &["\"a\nb\"\"\",1", "c"], Ok(2)),
             (csv, "a\n\\.\nx\n", &["a"], Ok(1)),
             (csv, "\\.x\nb\\.\n", &["\\.x", "b\\."], Ok(2)),
             (
                 escaped,
                 "\"a\\\"\nb\",1\nc\n",
                 &["\"a\\\"\nb\",1", "c"],
-                Ok(3),
+                Ok(2),
             ),
         ];
         for (style, text, expected, number) in cases {

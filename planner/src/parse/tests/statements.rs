@@ -430,7 +430,7 @@ const REST: &[(&str, &str)] = &[
         "copy SELECT 1 CopyOptions { format: Csv, header: Line, delimiter: Some(59), null: Some(\"n\"), quote: None, escape: None, force_not_null: [], force_null: [] }",
     ),
     (
-        "COPY s.t (a, \"B\") FROM STDIN (FORMAT csv, HEADER match, QUOTE '''', ESCAPE '\\\\', FORCE_NULL (a)) WHERE a > 1",
+        "COPY s.t (a, \"B\") FROM STDIN (FORMAT csv, HEADER match, QUOTE '''', ESCAPE '\\', FORCE_NULL (a)) WHERE a > 1",
         "CopyIn { name: ObjectName { schema: Some(\"s\"), name: \"t\" }, columns: [\"a\", \"B\"], options: CopyOptions { format: Csv, header: Match, delimiter: None, null: None, quote: Some(39), escape: Some(92), force_not_null: [], force_null: [\"a\"] }, filter: Some(\"a > 1\") }",
     ),
     (
