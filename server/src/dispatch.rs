@@ -69,6 +69,7 @@ impl Session {
             | Statement::CreateSchema { .. }
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -182,6 +183,12 @@ impl Session {
                 .drop_schemas(names, *if_exists, *cascade)
                 .await
                 .map(|()| "DROP SCHEMA"),
+            Statement::Alter {
+                kind,
+                name,
+                if_exists,
+                action,
+            } => self.alter(*kind, name, *if_exists, action).await,
             Statement::Comment {
                 name,
                 column,
@@ -254,6 +261,7 @@ impl Session {
             | Statement::CreateSchema { .. }
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Set { .. }
