@@ -45,9 +45,9 @@ pub(super) fn column_list(input: &mut Input, owner: Owner) -> Result<ColumnList>
 pub(super) fn one_column(input: &mut Input, owner: Owner) -> Result<ColumnDef> {
     let mut list = ColumnList::default();
     list.column(input, owner)?;
-    if list.primary_key.is_some() || !list.checks.is_empty() {
+    if list.primary_key.is_some() || !list.checks.is_empty() || !list.unique.is_empty() {
         return Err(PlanError::unsupported(
-            "a new column with PRIMARY KEY or CHECK",
+            "a new column with PRIMARY KEY, UNIQUE or CHECK",
             "create a table with the constraint and INSERT INTO it SELECT from this one",
         ));
     }

@@ -328,12 +328,16 @@ fn first_bad(
     zone: &SessionTimeZone,
     places: &Places,
 ) -> Option<PgError> {
-    columns.iter().take(fields.len()).enumerate().find_map(|(i, column)| {
-        let text = fields.get(i).ok()?;
-        let value: ArrayRef = Arc::new(StringArray::from(vec![text]));
-        let error = assign(&value, column, zone).err()?;
-        Some(places.at_value(0, &column.name, text, error))
-    })
+    columns
+        .iter()
+        .take(fields.len())
+        .enumerate()
+        .find_map(|(i, column)| {
+            let text = fields.get(i).ok()?;
+            let value: ArrayRef = Arc::new(StringArray::from(vec![text]));
+            let error = assign(&value, column, zone).err()?;
+            Some(places.at_value(0, &column.name, text, error))
+        })
 }
 
 fn bad_format(message: impl Into<String>) -> PgError {
