@@ -29,8 +29,6 @@ pub(super) struct ColumnList {
 /// A CHECK constraint.
 pub(super) struct Check {
     pub name: Option<String>,
-    /// The column it stands at.
-    pub column: Option<String>,
     pub expression: String,
 }
 
@@ -77,7 +75,7 @@ impl ColumnList {
             return self.set_primary_key(owner, columns);
         }
         if input.accept(&["CHECK"]) {
-            return self.add_check(input, owner, constraint, None);
+            return self.add_check(input, owner, constraint);
         }
         if owner == Owner::Table && input.accept(&["UNIQUE"]) {
             let columns = input.parenthesized_list(|i| i.name("a column name"))?;
@@ -153,8 +151,7 @@ impl ColumnList {
             let name = self.last().name.clone();
             self.set_primary_key(owner, vec![name])?;
         } else if input.accept(&["CHECK"]) {
-            let name = self.last().name.clone();
-            self.add_check(input, owner, constraint, Some(name))?;
+            self.add_check(input, owner, constraint)?;
         } else if owner == Owner::Table && input.accept(&["UNIQUE"]) {
             let name = self.last().name.clone();
             self.unique.push(vec![name]);
@@ -201,13 +198,7 @@ impl ColumnList {
         )
     }
 
-    fn add_check(
-        &mut self,
-        input: &mut Input,
-        owner: Owner,
-        name: Option<String>,
-        column: Option<String>,
-    ) -> Result<()> {
+    fn add_check(&mut self, input: &mut Input, owner: Owner, name: Option<String>) -> Result<()> {
         if owner == Owner::Source {
             return Err(PlanError::unsupported(
                 "CHECK on a source",
@@ -217,11 +208,7 @@ impl ColumnList {
         input.expect_token(&Token::LParen)?;
         let expression = input.expression()?.to_string();
         input.expect_token(&Token::RParen)?;
-        self.checks.push(Check {
-            name,
-            column,
-            expression,
-        });
+        self.checks.push(Check { name, expression });
         Ok(())
     }
 

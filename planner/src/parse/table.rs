@@ -1,7 +1,9 @@
 //! CREATE TABLE of a stored table.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
+use sqlparser::ast::Expr;
 use sqlparser::tokenizer::Token;
 
 use super::columns::{Check, ColumnList, Owner, column_list};
@@ -10,6 +12,8 @@ use super::options::with_options;
 use super::watermark::check_watermark;
 use crate::catalog::{ColumnDef, TableDef, TableId};
 use crate::error::{PlanError, Result, UndefinedKind};
+use crate::names::fold;
+use crate::parse::parse_expression;
 use crate::statement::{ObjectName, Statement};
 
 /// What stands behind CREATE TABLE. The rows' state table is allocated by the server: here it is `TableId(0)`.
@@ -104,12 +108,13 @@ fn definition(
             });
         }
     }
+    let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
     Ok(TableDef {
         columns,
         primary_key: key,
         append_only,
         watermark,
-        checks: named_checks(&name.name, checks)?,
+        checks: named_checks(&name.name, &names, checks)?,
         options,
         rows: TableId(0),
     })
@@ -156,8 +161,33 @@ fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
     }
 }
 
-/// Names for the nameless, as PostgreSQL makes them: `table_column_check`, `table_check`, numbered where taken.
-fn named_checks(table: &str, checks: Vec<Check>) -> Result<Vec<(String, String)>> {
+/// The only column that an expression reads.
+fn single_column<'a>(expression: &str, columns: &'a [String]) -> Option<&'a String> {
+    let expr = parse_expression(expression).ok()?;
+    let mut read = BTreeSet::new();
+    let _ = sqlparser::ast::visit_expressions(&expr, |expr| {
+        let name = match expr {
+            Expr::Identifier(name) => Some(fold(name)),
+            Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+            _ => None,
+        };
+        read.extend(name.and_then(|name| columns.iter().find(|c| **c == name)));
+        ControlFlow::<()>::Continue(())
+    });
+    let mut read = read.into_iter();
+    match (read.next(), read.next()) {
+        (Some(column), None) => Some(column),
+        _ => None,
+    }
+}
+
+/// Names for the nameless, as PostgreSQL makes them: `table_column_check` where it reads one column, `table_check`,
+/// numbered where taken.
+fn named_checks(
+    table: &str,
+    columns: &[String],
+    checks: Vec<Check>,
+) -> Result<Vec<(String, String)>> {
     let mut named: Vec<(String, String)> = Vec::with_capacity(checks.len());
     let given: Vec<String> = checks.iter().filter_map(|c| c.name.clone()).collect();
     for check in checks {
@@ -170,7 +200,7 @@ fn named_checks(table: &str, checks: Vec<Check>) -> Result<Vec<(String, String)>
             }
             Some(name) => name,
             None => {
-                let base = match &check.column {
+                let base = match single_column(&check.expression, columns) {
                     Some(column) => format!("{table}_{column}_check"),
                     None => format!("{table}_check"),
                 };
