@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use arrow::array::RecordBatch;
 use rivermark_planner::catalog::{
-    MaterializedViewDef, ObjectId, OutputColumn, QualifiedName, SourceDef, TableDef, ViewDef,
+    IndexDef, MaterializedViewDef, ObjectId, OutputColumn, QualifiedName, SourceDef, TableDef,
+    ViewDef,
 };
 use rivermark_planner::plan::StreamPlan;
 
@@ -59,7 +60,14 @@ pub enum CatalogChange {
         replace: bool,
     },
     CreateMaterializedView(Box<NewMaterializedView>),
-    /// Drops the objects, which nothing else may depend on.
+    /// `def.entries` is filled in by the engine. The index is registered at once and complete later: see
+    /// `Engine::wait_until_ready`.
+    CreateIndex {
+        name: QualifiedName,
+        sql: String,
+        def: IndexDef,
+    },
+    /// Drops the objects with their indexes. Nothing else may depend on them.
     Drop {
         objects: Vec<ObjectId>,
     },

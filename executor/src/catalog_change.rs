@@ -1,6 +1,6 @@
 //! Catalog changes, applied by the writer between two epochs' inputs.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -17,7 +17,7 @@ use crate::error::{ExecutorError, Result};
 use crate::meta;
 use crate::progress::{ScanProgress, SourceProgress, ViewProgress};
 use crate::row_store::RowStore;
-use crate::rows::{RowFormat, RowLayout};
+use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source_input::SourceInput;
 use crate::state::{Family, WriteSet};
 use crate::view::View;
@@ -84,6 +84,9 @@ impl Writer {
             }
             CatalogChange::CreateMaterializedView(new) => {
                 Some(self.create_view(*new, prepared.targets)?)
+            }
+            CatalogChange::CreateIndex { name, sql, def } => {
+                Some(self.create_index(name, sql, def)?)
             }
             CatalogChange::Drop { objects } => {
                 self.drop_objects(&objects)?;
@@ -251,6 +254,7 @@ impl Writer {
     }
 
     fn drop_objects(&mut self, objects: &[ObjectId]) -> Result<()> {
+        let objects = &self.with_indexes(objects);
         let outside = |o: &&Arc<Object>| !objects.contains(&o.id);
         for id in objects {
             let dependents: Vec<String> = self
@@ -269,6 +273,9 @@ impl Writer {
         for id in objects {
             self.detach(*id);
             if let Some(object) = self.catalog.remove(*id) {
+                if let Some(index) = object.as_index() {
+                    self.detach_index(*id, index);
+                }
                 self.dropped.push(dropped(&object));
             }
             self.tables.remove(id);
@@ -279,6 +286,7 @@ impl Writer {
                     message: "the view was dropped".into(),
                 }));
             }
+            self.indexing.remove(id);
             self.scanned_by.remove(id);
             for views in self.scanned_by.values_mut() {
                 views.remove(id);
@@ -286,6 +294,16 @@ impl Writer {
             self.letters.forget(*id)?;
         }
         Ok(())
+    }
+
+    /// The objects and the indexes of those among them that have some, each once.
+    fn with_indexes(&self, objects: &[ObjectId]) -> Vec<ObjectId> {
+        let mut all = BTreeSet::new();
+        for id in objects {
+            all.insert(*id);
+            all.extend(self.catalog.indexes_of(*id).map(|(index, _)| index.id));
+        }
+        all.into_iter().collect()
     }
 
     fn comment(
@@ -324,6 +342,7 @@ impl Writer {
                         .iter_mut()
                         .find(|c| c.name == column)
                         .map(|c| &mut c.comment),
+                    ObjectKind::Index(_) => None,
                 };
                 *slot.ok_or(ExecutorError::CatalogChanged)? = comment;
             }
@@ -397,5 +416,9 @@ fn dropped(object: &Object) -> Dropped {
                 meta: meta::view_key(object.id),
             }
         }
+        ObjectKind::Index(def) => Dropped {
+            tables: vec![(ROWS_FAMILY, def.entries)],
+            meta: meta::index_key(object.id),
+        },
     }
 }

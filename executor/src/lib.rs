@@ -2,6 +2,7 @@
 //!
 //! This crate knows nothing of Kafka, message formats, the wire protocol or SQL text.
 
+mod access;
 pub mod aggregates;
 pub mod api;
 mod backfill;
@@ -16,22 +17,28 @@ pub mod engine;
 mod epoch;
 pub mod error;
 pub mod evaluate;
+mod index;
+mod index_build;
 mod meta;
 pub mod operator;
 pub mod operators;
+pub mod ordered_scan;
 pub mod own_writes;
 mod prefetch;
 mod progress;
 mod publish;
 mod published;
 mod recovery;
+mod row_reader;
+mod row_scan;
 mod row_store;
 mod rows;
-mod scan;
 pub mod snapshot;
 pub mod source;
 mod source_input;
+mod source_scan;
 pub mod state;
+mod stored_scan;
 mod usage;
 mod view;
 mod writer;

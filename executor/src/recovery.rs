@@ -86,6 +86,8 @@ pub fn recover(
         dropped: Vec::new(),
         scanned_by: BTreeMap::new(),
         backfilling: BTreeSet::new(),
+        indexing: BTreeSet::new(),
+        index_waiters: BTreeMap::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
         reserved_epochs: reserved,
@@ -172,6 +174,10 @@ impl Writer {
                     self.restore_view(object.id, &object.name, def)?
                 }
                 ObjectKind::View(_) => {}
+                // An object comes behind what it depends on.
+                ObjectKind::Index(def) => {
+                    self.attach_index(object.id, &object.name.name, def)?;
+                }
             }
         }
         Ok(())

@@ -59,6 +59,10 @@ pub struct Writer {
     pub scanned_by: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
     /// Views that have something to read besides the epochs' changes.
     pub backfilling: BTreeSet<ObjectId>,
+    /// Relations with indexes that are being built.
+    pub indexing: BTreeSet<ObjectId>,
+    /// Statements that wait until an index is complete.
+    pub index_waiters: BTreeMap<ObjectId, Vec<oneshot::Sender<Result<()>>>>,
 
     pub epoch: u64,
     /// Epoch numbers below this are reserved durably.
@@ -96,7 +100,7 @@ impl Writer {
                 self.shut_down(reply);
                 return;
             }
-            let is_source_due = wakes || !self.backfilling.is_empty();
+            let is_source_due = wakes || self.is_catching_up();
             if self.pending.is_empty() && !is_source_due {
                 self.sync_if_due();
                 self.tell_durable_positions();
@@ -120,7 +124,7 @@ impl Writer {
     /// Waits for work; true if sources may have something.
     fn wait(&mut self) -> bool {
         let mut has_wake = self.wake.try_recv().is_ok();
-        if self.pending.is_empty() && !has_wake && self.backfilling.is_empty() {
+        if self.pending.is_empty() && !has_wake && !self.is_catching_up() {
             let timeout = self.time_to_sync();
             select! {
                 recv(self.commands) -> command => match command {
@@ -134,6 +138,11 @@ impl Writer {
         }
         self.pending.extend(self.commands.try_iter());
         has_wake
+    }
+
+    /// Whether a view or an index has stored rows to read, so that epochs follow one another.
+    fn is_catching_up(&self) -> bool {
+        !self.backfilling.is_empty() || !self.indexing.is_empty()
     }
 
     /// Source-driven epochs are paced; commands end the pause at once. False: a command came, look again.
@@ -243,6 +252,12 @@ impl Writer {
         }
         for view in self.views.values_mut() {
             view.answer_waiters(Err(ExecutorError::ShuttingDown));
+        }
+        for waiter in std::mem::take(&mut self.index_waiters)
+            .into_values()
+            .flatten()
+        {
+            let _ = waiter.send(Err(ExecutorError::ShuttingDown));
         }
         for waiter in self.position_waiters.drain(..) {
             let _ = waiter.reply.send(Err(ExecutorError::ShuttingDown));

@@ -12,7 +12,7 @@ use rivermark_planner::catalog::{ColumnDef, Object, ObjectKind, TableDef};
 use rivermark_planner::statement::{ObjectName, Statement};
 
 use crate::assignment::{assign, check_not_null, row_schema};
-use crate::catalog::undefined_relation;
+use crate::catalog::{no_rows_of_index, undefined_relation};
 use crate::constraints::{RowRules, bind_rules};
 use crate::dml_query::{self, Changed};
 use crate::parameters;
@@ -156,6 +156,7 @@ impl Session {
             ObjectKind::View(_) | ObjectKind::MaterializedView(_) => {
                 "Change the tables that the view reads."
             }
+            ObjectKind::Index(_) => return Err(no_rows_of_index(&object.name.name)),
         };
         let message = format!(
             "cannot {verb} {} \"{}\"",

@@ -81,7 +81,8 @@ impl Session {
         let mut pending: Vec<ObjectId> = targets.iter().copied().collect();
         let mut dependents: Vec<String> = Vec::new();
         while let Some(id) = pending.pop() {
-            for object in catalog.dependents(id) {
+            // Indexes go with their relation, without a word.
+            for object in catalog.dependents(id).filter(|o| o.as_index().is_none()) {
                 if all.insert(object.id) {
                     let on = catalog.get(id).map(|o| described(o)).unwrap_or_default();
                     dependents.push(format!("{} depends on {on}", described(object)));

@@ -6,7 +6,8 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, QualifiedName};
 use rivermark_planner::statement::{ObjectName, Show};
 
-use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, undefined_relation};
+use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, no_rows_of_index, undefined_relation};
+use crate::pg_catalog::indexes::indexes;
 use crate::pg_catalog::relations::{attributes, shown_option};
 use crate::pg_error::PgError;
 use crate::rows::ColumnType::{Bool, Int4, Text, Timestamptz};
@@ -15,6 +16,14 @@ use crate::session::Session;
 use crate::session_api::{Execution, RowTag};
 
 const RELATIONS: &[Column] = &[("schema", Text), ("name", Text)];
+const INDEXES: &[Column] = &[
+    ("schema", Text),
+    ("name", Text),
+    ("relation", Text),
+    ("columns", Text),
+    ("is_unique", Bool),
+    ("status", Text),
+];
 const NAMES: &[Column] = &[("name", Text)];
 const COLUMNS: &[Column] = &[
     ("name", Text),
@@ -93,8 +102,9 @@ impl Session {
             Show::MaterializedViews => relations(catalog, |o| {
                 matches!(o.kind, ObjectKind::MaterializedView(_))
             }),
-            // neither exists in this version
-            Show::Sinks | Show::Indexes => Rows::new(RELATIONS),
+            // there are none in this version
+            Show::Sinks => Rows::new(RELATIONS),
+            Show::Indexes => all_indexes(catalog),
             Show::Columns { relation } => self.describe_rows(relation)?,
             Show::Create { name } => {
                 let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
@@ -179,6 +189,7 @@ impl Session {
         let key: &[usize] = match &object.kind {
             ObjectKind::Table(table) => &table.primary_key,
             ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::MaterializedView(_) => &[],
+            ObjectKind::Index(_) => return Err(no_rows_of_index(&object.name.name)),
         };
         for (i, column) in attributes(&object).into_iter().enumerate() {
             rows.push(vec![
@@ -204,6 +215,29 @@ fn relations(catalog: &Catalog, is_shown: impl Fn(&Object) -> bool) -> Rows {
     let mut rows = Rows::new(RELATIONS);
     for name in names {
         rows.push(vec![name.schema.as_str().into(), name.name.as_str().into()]);
+    }
+    rows
+}
+
+/// Created indexes and primary keys.
+fn all_indexes(catalog: &Catalog) -> Rows {
+    let mut all = indexes(catalog);
+    all.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    let mut rows = Rows::new(INDEXES);
+    for index in all {
+        rows.push(vec![
+            index.schema.into(),
+            index.name.as_str().into(),
+            index.relation.name.name.as_str().into(),
+            index.column_list().into(),
+            index.is_unique.into(),
+            if index.is_complete {
+                "READY"
+            } else {
+                "BUILDING"
+            }
+            .into(),
+        ]);
     }
     rows
 }
