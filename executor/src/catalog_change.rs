@@ -184,10 +184,11 @@ impl Writer {
             state_tables,
             fingerprint: new.plan.fingerprint,
         };
-        let dataflow =
+        let mut dataflow =
             Dataflow::build(&new.plan.root, first_state_table, &self.store, &self.cache)?;
         let rows = self.row_store(view_format(&def)?, 0)?;
         let id = self.catalog.allocate_object();
+        dataflow.share(id, Arc::make_mut(&mut self.prefixes));
         let progress = ViewProgress {
             is_initialized: false,
             is_ready: false,
@@ -287,6 +288,7 @@ impl Writer {
                 }));
             }
             self.indexing.remove(id);
+            Arc::make_mut(&mut self.prefixes).remove(*id);
             self.scanned_by.remove(id);
             for views in self.scanned_by.values_mut() {
                 views.remove(id);

@@ -8,6 +8,7 @@ use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
+use rivermark_planner::prefix::Prefix;
 use tokio::sync::oneshot;
 
 use crate::api::{
@@ -193,6 +194,16 @@ impl Engine {
             }
         }
         views
+    }
+
+    /// Names of the views whose plans begin with the same prefix, for EXPLAIN.
+    pub fn views_with(&self, prefix: &Prefix) -> Vec<String> {
+        let catalog = &self.snapshot().catalog;
+        let prefixes = self.inner.published.status().prefixes;
+        let views = prefixes.views_with(prefix).into_iter();
+        views
+            .filter_map(|view| Some(catalog.get(view)?.name.to_string()))
+            .collect()
     }
 
     /// Rows of `rivermark.epochs`: the most recent ones.

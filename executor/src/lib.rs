@@ -33,6 +33,7 @@ mod row_reader;
 mod row_scan;
 mod row_store;
 mod rows;
+mod shared_prefix;
 pub mod snapshot;
 pub mod source;
 mod source_input;

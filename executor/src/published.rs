@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use rivermark_planner::catalog::ObjectId;
 
 use crate::api::{EpochStatus, MaterializedViewStatus, SourceStatus};
+use crate::shared_prefix::SharedPrefixes;
 use crate::snapshot::Snapshot;
 use crate::writer::EPOCH_HISTORY;
 
@@ -27,6 +28,7 @@ pub struct Status {
     /// Set while a commit is being retried, e.g. because the disk is full.
     pub storage_error: Option<String>,
     pub is_closed: bool,
+    pub prefixes: Arc<SharedPrefixes>,
 }
 
 impl Published {
@@ -95,6 +97,10 @@ impl Published {
 
     pub fn set_storage_error(&self, error: Option<String>) {
         self.status.lock().storage_error = error;
+    }
+
+    pub fn set_prefixes(&self, prefixes: Arc<SharedPrefixes>) {
+        self.status.lock().prefixes = prefixes;
     }
 
     pub fn close(&self) {

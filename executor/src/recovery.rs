@@ -85,6 +85,7 @@ pub fn recover(
         letters,
         dropped: Vec::new(),
         scanned_by: BTreeMap::new(),
+        prefixes: Arc::default(),
         backfilling: BTreeSet::new(),
         indexing: BTreeSet::new(),
         index_waiters: BTreeMap::new(),
@@ -195,7 +196,10 @@ impl Writer {
                     "the progress of materialized view \"{name}\" is missing in the data directory"
                 ))
             })?;
-        let dataflow = self.replan(name, def)?;
+        let mut dataflow = self.replan(name, def)?;
+        if let Some(dataflow) = &mut dataflow {
+            dataflow.share(id, Arc::make_mut(&mut self.prefixes));
+        }
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
@@ -250,6 +254,7 @@ impl Writer {
         });
         self.published
             .update_views(self.views.values().map(|v| self.view_status(v)));
+        self.published.set_prefixes(self.prefixes.clone());
         self.refresh_sources();
         self.are_relations_dirty = false;
     }

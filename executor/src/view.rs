@@ -8,7 +8,7 @@ use rivermark_planner::catalog::{ObjectId, Positions, QualifiedName};
 use tokio::sync::oneshot;
 
 use crate::api::ViewState;
-use crate::dataflow::{Dataflow, ViewInputs};
+use crate::dataflow::{Dataflow, Sharing, ViewInputs};
 use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -83,6 +83,7 @@ impl View {
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
+        sharing: &mut Sharing<'_>,
         epoch: u64,
         shards: usize,
         letters: &mut DeadLetters,
@@ -101,7 +102,7 @@ impl View {
         };
         let rows = &mut self.rows;
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let delta = dataflow.run(inputs, is_first, &mut context)?;
+            let delta = dataflow.run(inputs, is_first, sharing, &mut context)?;
             rows.apply(&delta)?;
             Ok(delta)
         }))

@@ -9,10 +9,27 @@ use crate::plan::{
     AggregateStrategy, BoundExpr, Counting, GroupingSet, JoinKey, JoinKind, PlanNode, PlanOp,
     Reach, SetOperation, StreamPlan,
 };
+use crate::prefix::{Prefix, used_columns};
+
+/// So many views are named that share a prefix.
+const NAMED_SHARERS: usize = 5;
 
 /// The plan as text, one line per element.
 pub fn explain(plan: &StreamPlan) -> Vec<String> {
+    explain_shared(plan, &|_| Vec::new())
+}
+
+/// As [`explain`]; `views_with` gives the names of the views that have a prefix, too.
+pub fn explain_shared(
+    plan: &StreamPlan,
+    views_with: &dyn Fn(&Prefix) -> Vec<String>,
+) -> Vec<String> {
     let root = &plan.root;
+    let shared = |node: &PlanNode| {
+        Prefix::of(node, &|object| used_columns(root, object))
+            .map(|prefix| views_with(&prefix))
+            .unwrap_or_default()
+    };
     let mut materialize = "Materialize".to_string();
     match &root.properties.stream_key {
         // Writing to a String can not fail.
@@ -26,7 +43,7 @@ pub fn explain(plan: &StreamPlan) -> Vec<String> {
     }
     let mut lines = vec![materialize];
     let mut tables = 0;
-    explain_node(root, 1, &mut tables, &mut lines);
+    explain_node(root, 1, &shared, &mut tables, &mut lines);
     lines.push(format!(
         "State tables: {tables}, fingerprint {:016x}",
         plan.fingerprint
@@ -35,10 +52,16 @@ pub fn explain(plan: &StreamPlan) -> Vec<String> {
 }
 
 /// Appends the lines of a subtree; `tables` counts the state tables given out so far, inputs first.
-fn explain_node(node: &PlanNode, depth: usize, tables: &mut u32, lines: &mut Vec<String>) {
+fn explain_node(
+    node: &PlanNode,
+    depth: usize,
+    shared: &dyn Fn(&PlanNode) -> Vec<String>,
+    tables: &mut u32,
+    lines: &mut Vec<String>,
+) {
     let mut below = Vec::new();
     for input in &node.inputs {
-        explain_node(input, depth + 1, tables, &mut below);
+        explain_node(input, depth + 1, shared, tables, &mut below);
     }
     let mut line = format!("{}{}{}", "  ".repeat(depth), node.op.name(), details(node));
     let properties = &node.properties;
@@ -60,8 +83,19 @@ fn explain_node(node: &PlanNode, depth: usize, tables: &mut u32, lines: &mut Vec
     if !properties.grows.is_empty() {
         line += " grows";
     }
+    line += &sharers(&shared(node));
     lines.push(line);
     lines.append(&mut below);
+}
+
+/// ` shared with: a, b and 3 more`.
+fn sharers(views: &[String]) -> String {
+    let (named, rest) = views.split_at(views.len().min(NAMED_SHARERS));
+    match (named, rest.len()) {
+        ([], _) => String::new(),
+        (named, 0) => format!(" shared with: {}", named.join(", ")),
+        (named, more) => format!(" shared with: {} and {more} more", named.join(", ")),
+    }
 }
 
 fn details(node: &PlanNode) -> String {

@@ -10,8 +10,9 @@ use rivermark_planner::catalog::{
     Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
     ViewDef,
 };
-use rivermark_planner::explain::explain;
+use rivermark_planner::explain::explain_shared;
 use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
+use rivermark_planner::prefix::Prefix;
 use rivermark_planner::statement::{ObjectName, Statement};
 use tokio::sync::OwnedMutexGuard;
 
@@ -311,7 +312,8 @@ impl Session {
             text: Some(sql),
         };
         let planned = plan_view(&names.snapshot.catalog, view)?;
-        let mut lines = explain(&planned.plan);
+        let views_with = |prefix: &Prefix| names.server.engine.views_with(prefix);
+        let mut lines = explain_shared(&planned.plan, &views_with);
         lines.extend(
             planned
                 .plan
