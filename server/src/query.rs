@@ -92,10 +92,13 @@ impl Session {
             text: text.to_string(),
             types: types_of(values),
         };
-        let under = Circumstances {
-            catalog_version: names.snapshot.catalog.version,
-            time_zone: self.shared.settings.lock().time_zone().name().to_string(),
-            search_path: self.shared.settings.lock().search_path(),
+        let under = {
+            let settings = self.shared.settings.lock();
+            Circumstances {
+                catalog_version: names.snapshot.catalog.version,
+                time_zone: settings.time_zone().name().to_string(),
+                search_path: settings.search_path(),
+            }
         };
         let queries = self.server.queries.clone();
         let template = match self.plans.find(&key, &under) {
