@@ -13,6 +13,7 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::operators::build_operator;
+use crate::pieces;
 use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
 
@@ -235,7 +236,10 @@ impl Node {
                 let input = run.inputs.get(object);
                 let deltas = input.iter().flat_map(|input| &input.deltas);
                 for delta in deltas.filter(|d| !d.is_empty()) {
-                    emit(delta.with_batch(delta.batch().project(columns)?), context)?;
+                    let delta = delta.with_batch(delta.batch().project(columns)?);
+                    for piece in pieces::split(delta) {
+                        emit(piece, context)?;
+                    }
                 }
                 Ok(())
             }

@@ -16,6 +16,7 @@ use crate::rows::RowFormat;
 use crate::source::Source;
 use crate::source_scan::SourceScan;
 use crate::state::{Family, KeyRange, StoreSnapshot};
+use crate::stored_rows::StoredRows;
 use crate::stored_scan::StoredScan;
 
 /// How a relation of the catalog is read.
@@ -86,6 +87,17 @@ impl Snapshot {
             }),
             Some(Readable::Source { .. }) | None => Err(missing(object)),
         }
+    }
+
+    /// Single rows of a table, for a transaction that has written `own`.
+    pub fn stored_rows(&self, table: ObjectId, own: Option<Arc<OwnWrites>>) -> Result<StoredRows> {
+        let (format, name) = self.row_format(table)?;
+        Ok(StoredRows {
+            format: format.clone(),
+            store: self.store.clone(),
+            own,
+            name: name.name.clone(),
+        })
     }
 
     /// For a transaction that writes the table; empty.
