@@ -27,6 +27,7 @@ use crate::parameters;
 use crate::pg_catalog::compat;
 use crate::pg_error::PgError;
 use crate::planning::{Bound, renamed};
+use crate::session_api::StatementShape;
 
 /// Queries that a session remembers.
 const MAX_QUERIES: usize = 128;
@@ -73,10 +74,15 @@ pub enum Found {
     Template(Arc<Template>),
 }
 
+/// A query, by its text and the types that the client declares for its parameters.
+type DeclaredKey = (String, Vec<Option<u32>>);
+
 /// The plans of one session.
 #[derive(Default)]
 pub struct PlanCache {
     entries: HashMap<QueryKey, (Entry, u64)>,
+    /// What queries take and give: clients without prepared statements ask for it each time.
+    shapes: HashMap<DeclaredKey, (Circumstances, StatementShape)>,
     /// Counts look-ups, for what was used last.
     now: u64,
 }
@@ -121,8 +127,26 @@ impl PlanCache {
         self.entries.insert(key, (entry, self.now));
     }
 
+    /// What the query takes and gives, if it is known.
+    pub fn shape(&self, key: &DeclaredKey, under: &Circumstances) -> Option<StatementShape> {
+        let (made_under, shape) = self.shapes.get(key)?;
+        (made_under == under).then(|| shape.clone())
+    }
+
+    pub fn keep_shape(&mut self, key: DeclaredKey, under: Circumstances, shape: StatementShape) {
+        if key.0.len() > MAX_TEXT {
+            return;
+        }
+        if self.shapes.len() >= MAX_QUERIES {
+            // They are quickly found out again.
+            self.shapes.clear();
+        }
+        self.shapes.insert(key, (under, shape));
+    }
+
     pub fn clear(&mut self) {
         self.entries.clear();
+        self.shapes.clear();
     }
 }
 

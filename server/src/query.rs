@@ -20,6 +20,7 @@ use rivermark_planner::statement::{CopyOptions, Statement};
 use rivermark_planner::types::SqlType;
 use tokio::time::Instant;
 
+use crate::catalog::Namespace;
 use crate::parameters;
 use crate::pg_error::PgError;
 use crate::plan_cache::{Circumstances, Found, QueryKey, template};
@@ -82,6 +83,15 @@ impl Session {
         })
     }
 
+    fn circumstances(&self, names: &Namespace) -> Circumstances {
+        let settings = self.shared.settings.lock();
+        Circumstances {
+            catalog_version: names.snapshot.catalog.version,
+            time_zone: settings.time_zone().name().to_string(),
+            search_path: settings.search_path(),
+        }
+    }
+
     /// Starts a query whose plan the session has kept; `None` if there is none.
     async fn repeated(
         &mut self,
@@ -94,14 +104,7 @@ impl Session {
             text: text.to_string(),
             types: types_of(values),
         };
-        let under = {
-            let settings = self.shared.settings.lock();
-            Circumstances {
-                catalog_version: names.snapshot.catalog.version,
-                time_zone: settings.time_zone().name().to_string(),
-                search_path: settings.search_path(),
-            }
-        };
+        let under = self.circumstances(&names);
         let queries = self.server.queries.clone();
         let template = match self.plans.find(&key, &under) {
             Found::Nothing => return Ok(None),
@@ -161,6 +164,12 @@ impl Session {
         text: &str,
         declared: &[Option<u32>],
     ) -> Result<StatementShape, PgError> {
+        let names = self.namespace();
+        let under = self.circumstances(&names);
+        let key = (text.to_string(), declared.to_vec());
+        if let Some(shape) = self.plans.shape(&key, &under) {
+            return Ok(shape);
+        }
         let planner = self.planner(text);
         let query = query.clone();
         let declared = declared.to_vec();
@@ -173,7 +182,9 @@ impl Session {
                 result: Some(schema),
             })
         };
-        self.server.queries.clone().run(shape).await
+        let shape = self.server.queries.clone().run(shape).await?;
+        self.plans.keep_shape(key, under, shape.clone());
+        Ok(shape)
     }
 
     pub async fn copy_out(
