@@ -109,13 +109,14 @@ fn random_constant(random: &mut StdRng, column: usize) -> (Expr, Expr) {
 fn random_condition(random: &mut StdRng, depth: usize) -> Expr {
     if depth > 0 && random.random_bool(0.5) {
         let count = random.random_range(2..4);
-        let parts = (0..count).map(|_| random_condition(random, depth - 1));
         let op = if random.random_bool(0.6) {
             Operator::And
         } else {
             Operator::Or
         };
-        let parts: Vec<Expr> = parts.collect();
+        let parts: Vec<Expr> = (0..count)
+            .map(|_| random_condition(random, depth - 1))
+            .collect();
         let joined = parts.into_iter().reduce(|a, b| binary_expr(a, op, b));
         return joined.expect("there are at least two");
     }
