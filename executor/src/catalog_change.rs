@@ -207,6 +207,7 @@ impl Writer {
             progress,
             readers: BTreeMap::new(),
             waiters: Vec::new(),
+            stats: Default::default(),
             is_dirty: true,
         };
         self.views.insert(id, view);

@@ -12,7 +12,8 @@ use rivermark_planner::prefix::Prefix;
 use tokio::sync::oneshot;
 
 use crate::api::{
-    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, SourceStatus, TableWrite,
+    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, OperatorStatus, SourceStatus,
+    TableWrite,
 };
 use crate::command::{Command, PreparedChange};
 use crate::epoch::now_us;
@@ -194,6 +195,15 @@ impl Engine {
             }
         }
         views
+    }
+
+    /// Rows of `rivermark.operators`.
+    pub fn operators(&self) -> Vec<OperatorStatus> {
+        let store = &self.inner.store;
+        let reports = self.inner.published.operators().into_iter();
+        reports
+            .flat_map(|(view, reports)| crate::usage::operator_rows(store, view, reports))
+            .collect()
     }
 
     /// Names of the views whose plans begin with the same prefix, for EXPLAIN.

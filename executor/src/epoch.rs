@@ -94,6 +94,11 @@ impl Writer {
                 .iter()
                 .filter_map(|id| Some(self.view_status(self.views.get(id)?))),
         );
+        let views = &mut self.views;
+        let reports = changed
+            .iter()
+            .filter_map(|id| Some((*id, views.get_mut(id)?.report())));
+        self.published.update_operators(reports);
         self.publish(EpochStatus {
             epoch,
             published_at_us: now_us(),

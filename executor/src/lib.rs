@@ -21,6 +21,7 @@ mod index;
 mod index_build;
 mod meta;
 pub mod operator;
+mod operator_stats;
 pub mod operators;
 pub mod ordered_scan;
 pub mod own_writes;

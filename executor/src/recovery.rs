@@ -212,6 +212,7 @@ impl Writer {
             progress,
             readers: BTreeMap::new(),
             waiters: Vec::new(),
+            stats: Default::default(),
             is_dirty: false,
         };
         if view.is_backfilling() {
@@ -254,6 +255,8 @@ impl Writer {
         });
         self.published
             .update_views(self.views.values().map(|v| self.view_status(v)));
+        let reports = self.views.values_mut().map(|v| (v.id, v.report()));
+        self.published.update_operators(reports);
         self.published.set_prefixes(self.prefixes.clone());
         self.refresh_sources();
         self.are_relations_dirty = false;

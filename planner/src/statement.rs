@@ -104,6 +104,10 @@ pub enum Statement {
         verbose: bool,
         statement: Box<Statement>,
     },
+    /// `EXPLAIN ANALYZE MATERIALIZED VIEW name`: the operators as they run.
+    ExplainRunning {
+        name: ObjectName,
+    },
     /// `COPY (query | relation) TO STDOUT [WITH (...)]`.
     CopyOut {
         query: Box<ast::Query>,

@@ -37,6 +37,7 @@ impl Session {
             | Statement::Truncate { .. } => self.change_rows(statement, parameters).await,
             Statement::Query(_)
             | Statement::Explain { .. }
+            | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
             | Statement::Show(_)
             | Statement::Describe { .. }
@@ -92,6 +93,7 @@ impl Session {
                 self.explain(inner, text, *analyze, *verbose, parameters)
                     .await
             }
+            Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
@@ -214,6 +216,10 @@ impl Session {
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Truncate { .. } => self.dml_shape(&statement.statement, declared).await,
+            Statement::ExplainRunning { .. } => Ok(StatementShape {
+                parameters: Vec::new(),
+                result: Some(query::explain_schema()),
+            }),
             Statement::Explain {
                 statement: inner, ..
             } => {

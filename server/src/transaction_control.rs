@@ -26,6 +26,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Truncate { .. }
         | Statement::Query(_)
         | Statement::Explain { .. }
+        | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
         | Statement::Show(_)
         | Statement::Describe { .. }
