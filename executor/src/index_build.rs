@@ -3,10 +3,12 @@
 
 use arrow::array::ArrayRef;
 use arrow::compute::concat_batches;
+use arrow::datatypes::SchemaRef;
 use rivermark_planner::catalog::{IndexDef, Object, ObjectId, ObjectKind, QualifiedName};
 use tokio::sync::oneshot;
-use tracing::error;
+use tracing::{error, warn};
 
+use crate::catalog_change::dropped;
 use crate::epoch::EpochWork;
 use crate::error::{ExecutorError, Result};
 use crate::index::{IndexFormat, IndexProgress, RowIndex};
@@ -47,8 +49,17 @@ impl Writer {
 
     /// Gives a relation's rows an index of the catalog, and goes on building it if it is not complete.
     pub fn attach_index(&mut self, id: ObjectId, name: &str, def: &IndexDef) -> Result<()> {
-        let progress: IndexProgress =
-            meta::get(&self.store, &meta::index_key(id))?.unwrap_or_default();
+        let progress = meta::get(&self.store, &meta::index_key(id))?.unwrap_or_default();
+        self.attach_with(id, name, def, progress)
+    }
+
+    fn attach_with(
+        &mut self,
+        id: ObjectId,
+        name: &str,
+        def: &IndexDef,
+        progress: IndexProgress,
+    ) -> Result<()> {
         let store = self.store.clone();
         let rows = self.rows_mut(def.relation)?;
         let format = IndexFormat::new(id, name, def, &rows.format.schema)?;
@@ -71,6 +82,37 @@ impl Writer {
             message: "the index was dropped".into(),
         };
         self.answer_index_waiters(id, Err(dropped));
+    }
+
+    /// A relation has got other rows: its indexes are built anew. `before`: the relation that had its columns in other
+    /// places; an index on a column that is gone, or has another type, goes too.
+    pub fn renew_indexes(&mut self, relation: ObjectId, before: Option<&Object>) {
+        let indexes = self.catalog.indexes_of(relation);
+        let indexes: Vec<Object> = indexes.map(|(object, _)| object.clone()).collect();
+        let Some(after) = self.catalog.get(relation).map(|o| o.schema()) else {
+            return;
+        };
+        for mut object in indexes {
+            self.dropped.push(dropped(&object));
+            let ObjectKind::Index(def) = &mut object.kind else {
+                continue;
+            };
+            let is_kept = before.is_none_or(|before| moved(def, &before.schema(), &after));
+            if !is_kept {
+                warn!(index = %object.name, "an index was dropped with the columns that it was on");
+                self.detach_index(object.id, def);
+                self.catalog.remove(object.id);
+                continue;
+            }
+            def.entries = self.catalog.allocate_tables(1);
+            def.is_complete = false;
+            if let Err(error) =
+                self.attach_with(object.id, &object.name.name, def, IndexProgress::default())
+            {
+                error!(%error, index = %object.name, "an index can not be built anew");
+            }
+            self.catalog.put(object);
+        }
     }
 
     fn rows_mut(&mut self, relation: ObjectId) -> Result<&mut RowStore> {
@@ -159,6 +201,22 @@ impl Writer {
             self.answer_index_waiters(id, Err(error.clone()));
         }
     }
+}
+
+/// Finds an index's columns in a relation's new schema; false if one is not there.
+fn moved(def: &mut IndexDef, before: &SchemaRef, after: &SchemaRef) -> bool {
+    def.columns.iter_mut().all(|column| {
+        let Some(old) = before.fields().get(column.column) else {
+            return false;
+        };
+        match after.index_of(old.name()) {
+            Ok(place) if after.field(place).data_type() == old.data_type() => {
+                column.column = place;
+                true
+            }
+            _ => false,
+        }
+    })
 }
 
 /// Stored rows for an index, each once.

@@ -71,6 +71,15 @@ impl RowStore {
         })
     }
 
+    /// Goes on with other names and nullability; the rows stay as they are.
+    pub fn set_format(&mut self, format: RowFormat) {
+        debug_assert!(format.table == self.format.table && format.layout == self.format.layout);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.set_schema(format.schema.clone());
+        }
+        self.format = Arc::new(format);
+    }
+
     pub fn rows(&self) -> u64 {
         self.rows
     }

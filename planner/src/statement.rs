@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use crate::catalog::{QualifiedName, SourceDef, TableDef};
+use crate::catalog::{ColumnDef, QualifiedName, SourceDef, TableDef};
 
 /// A parsed statement with the text it came from.
 #[derive(Debug, Clone)]
@@ -83,6 +83,12 @@ pub enum Statement {
         names: Vec<String>,
         if_exists: bool,
         cascade: bool,
+    },
+    Alter {
+        kind: RelationKind,
+        name: ObjectName,
+        if_exists: bool,
+        action: Box<AlterAction>,
     },
     Comment {
         kind: CommentTarget,
@@ -174,6 +180,40 @@ pub struct NamedIndexColumn {
     pub name: String,
     pub is_descending: bool,
     pub nulls_first: bool,
+}
+
+/// What ALTER does to a relation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlterAction {
+    Rename {
+        to: String,
+    },
+    RenameColumn {
+        column: String,
+        to: String,
+    },
+    SetSchema {
+        schema: String,
+    },
+    AddColumn {
+        column: ColumnDef,
+        if_not_exists: bool,
+    },
+    /// `None` drops it.
+    SetDefault {
+        column: String,
+        default: Option<String>,
+    },
+    SetNotNull {
+        column: String,
+        not_null: bool,
+    },
+    /// Of a materialized view; `force`: from what the sources still hold.
+    Rebuild {
+        force: bool,
+    },
+    Pause,
+    Resume,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -69,6 +69,7 @@ impl Session {
             | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -185,6 +186,12 @@ impl Session {
                 .drop_schemas(names, *if_exists, *cascade)
                 .await
                 .map(|()| "DROP SCHEMA"),
+            Statement::Alter {
+                kind,
+                name,
+                if_exists,
+                action,
+            } => self.alter(*kind, name, *if_exists, action).await,
             Statement::Comment {
                 name,
                 column,
@@ -257,6 +264,7 @@ impl Session {
             | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Set { .. }

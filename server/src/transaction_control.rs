@@ -17,6 +17,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::CreateSchema { .. } => Some("CREATE SCHEMA"),
         Statement::CreateIndex(_) => Some("CREATE INDEX"),
         Statement::Drop { .. } | Statement::DropSchema { .. } => Some("DROP"),
+        Statement::Alter { .. } => Some("ALTER"),
         Statement::Comment { .. } => Some("COMMENT"),
         Statement::Flush => Some("FLUSH"),
         Statement::Discard => Some("DISCARD ALL"),

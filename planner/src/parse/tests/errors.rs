@@ -69,7 +69,7 @@ const REFUSED: &[(&str, &str)] = &[
         "CREATE INDEX i ON t USING hash (a)",
         "the access method \"hash\"",
     ),
-    ("ALTER TABLE t ADD COLUMN b INT", "ALTER"),
+    ("ALTER TABLE t DROP COLUMN b", "ALTER ... DROP COLUMN"),
     ("SUBSCRIBE TO mv", "SUBSCRIBE"),
     ("COPY (SUBSCRIBE mv) TO STDOUT", "SUBSCRIBE"),
     ("DECLARE c CURSOR FOR SUBSCRIBE mv", "SUBSCRIBE"),
