@@ -7,7 +7,8 @@ use rivermark_planner::catalog::{Catalog, Object, ObjectKind, QualifiedName};
 use rivermark_planner::statement::{ObjectName, Show};
 
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, no_rows_of_index, undefined_relation};
-use crate::pg_catalog::indexes::indexes;
+use crate::pg_catalog::indexes::{index, indexes};
+use crate::pg_catalog::oids;
 use crate::pg_catalog::relations::{attributes, shown_option};
 use crate::pg_error::PgError;
 use crate::rows::ColumnType::{Bool, Int4, Text, Timestamptz};
@@ -111,7 +112,7 @@ impl Session {
                 let mut rows = Rows::new(CREATE);
                 rows.push(vec![
                     object.name.to_string().into(),
-                    shown_sql(&object).into(),
+                    shown_sql(catalog, &object).into(),
                 ]);
                 rows
             }
@@ -251,7 +252,12 @@ fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Rows {
 }
 
 /// The statement that created an object; secrets among its options are masked.
-fn shown_sql(object: &Object) -> String {
+fn shown_sql(catalog: &Catalog, object: &Object) -> String {
+    // Its relation and columns may have other names since.
+    let as_it_is = index(catalog, oids::relation(object.id)).and_then(|i| i.definition(0));
+    if let Some(sql) = as_it_is {
+        return sql;
+    }
     let mut sql = object.sql.clone();
     if let ObjectKind::Source(source) = &object.kind {
         for (name, value) in source.options.iter().chain(&source.encode_options) {
