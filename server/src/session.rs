@@ -13,6 +13,7 @@ use crate::copy_in::CopyIn;
 use crate::cursors::Cursor;
 use crate::pg_catalog::compat;
 use crate::pg_error::{Notice, NoticeLevel, PgError};
+use crate::plan_cache::PlanCache;
 use crate::planning::States;
 use crate::query_runtime::timed_out;
 use crate::serve::ServerState;
@@ -47,6 +48,7 @@ pub struct Session {
     pub states: States,
     /// The COPY FROM STDIN that waits for data.
     pub copy: Option<CopyIn>,
+    pub plans: PlanCache,
     /// For what the client is to hear while a statement runs; the server's own sessions have none.
     outlet: Option<Outlet>,
     notices: Vec<Notice>,
@@ -71,6 +73,7 @@ impl Session {
             deallocated: Vec::new(),
             states: States::default(),
             copy: None,
+            plans: PlanCache::default(),
             outlet,
             notices: Vec::new(),
             told,
