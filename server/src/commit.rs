@@ -162,6 +162,19 @@ impl Session {
         Ok(outcome)
     }
 
+    /// Stores the rows of a COPY, or keeps them until the transaction ends.
+    pub async fn store_copied(&mut self, write: TableWrite) -> Result<(), PgError> {
+        let server = self.server.clone();
+        let Some(open) = self.transaction.open() else {
+            return Ok(write_shared(&server, vec![write], false).await?);
+        };
+        // Its data can not be asked for again.
+        open.has_shown = true;
+        open.pin(&server.engine);
+        let pool = &server.queries.env().memory_pool;
+        open.defer(&write, false, &server.engine, pool)
+    }
+
     /// Commits a block; a conflict is the client's to resolve, who has read what it wrote by.
     pub async fn commit_block(&mut self, open: OpenTransaction) -> Result<(), PgError> {
         Ok(commit(&self.server, &open).await?)
