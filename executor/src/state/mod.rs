@@ -22,6 +22,7 @@ mod row;
 mod scan;
 mod snapshot;
 mod spill;
+mod split;
 mod store;
 mod table;
 mod write_set;
@@ -35,7 +36,8 @@ mod test_values;
 
 pub use arena::{Keys, Rows, Values};
 pub use block::{
-    BlockScan, BlockTable, ColumnRange, MergedBlock, RowBlock, prepare_merge, scan_blocks,
+    BlockFilter, BlockScan, BlockTable, ColumnRange, MergedBlock, RowBlock, end_ordinal,
+    prepare_merge, read_ordinals, scan_block_range, scan_blocks,
 };
 pub use cache::{CacheHandle, CacheStats};
 pub use error::{StateError, StateErrorKind};
@@ -45,6 +47,7 @@ pub use row::RowCodec;
 pub use scan::{KeyRange, TableScan};
 pub use snapshot::{ScanChunk, SnapshotScan, StoreSnapshot};
 pub use spill::{Spill, WeightScan};
+pub use split::split;
 pub use store::{CommitStats, MemoryPlan, Store, StoreOptions, StoreUsage};
 pub use table::StateTable;
 pub use write_set::WriteSet;
