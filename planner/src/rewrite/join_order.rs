@@ -343,7 +343,7 @@ fn stored_key(scan: &TableScan, catalog: &Catalog) -> Option<Vec<Column>> {
     let key = match &object.kind {
         ObjectKind::Table(table) => &table.primary_key,
         ObjectKind::MaterializedView(view) => view.stream_key.as_ref()?,
-        ObjectKind::Source(_) | ObjectKind::View(_) => return None,
+        ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::Index(_) => return None,
     };
     let stored = object.schema();
     let column = |index: &usize| {
