@@ -1,7 +1,7 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
-//! ([`any_all`], [`syntax`], [`function_names`]), [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
+//! ([`any_all`], [`syntax`], [`function_names`]), [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`],
 //! [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`],
 //! [`set_operation`], [`sort_columns`].
@@ -17,6 +17,7 @@ pub mod first_rows;
 pub mod fixed_zone;
 mod function_names;
 pub mod grouping_columns;
+mod grouping_keys;
 pub mod guard;
 pub mod join_keys;
 pub mod marks;

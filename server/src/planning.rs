@@ -32,6 +32,7 @@ use rivermark_planner::types::SqlType;
 
 use crate::assignment::arrow_zone;
 use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};
+use crate::offset_exec::HideOffsets;
 use crate::pg_catalog::{compat, functions};
 use crate::pg_error::PgError;
 use crate::query_runtime::QueryRuntime;
@@ -40,9 +41,11 @@ use crate::sessions::SessionShared;
 /// The session state of batch queries: the planner's, with system functions and the queries' memory.
 pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
     let zone = arrow_zone(&session.settings.lock().time_zone());
-    let mut state = session_state_builder(session_config(&zone))
-        .with_runtime_env(queries.env())
-        .build();
+    let mut builder = session_state_builder(session_config(&zone)).with_runtime_env(queries.env());
+    if let Some(optimizer) = builder.physical_optimizers() {
+        optimizer.rules.insert(0, Arc::new(HideOffsets));
+    }
+    let mut state = builder.build();
     register(&mut state, session);
     state
 }

@@ -15,10 +15,13 @@ use datafusion::common::{Result, ScalarValue, plan_datafusion_err};
 use datafusion::logical_expr::expr::{Exists, InSubquery};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    BinaryExpr, Case, Expr, Filter, LogicalPlan, Operator, Subquery, lit, when,
+    BinaryExpr, Case, Expr, Filter, LogicalPlan, Operator, Projection, Subquery, lit, when,
 };
 
 use crate::rewrite::mistaken::is_one_row;
+
+/// Name of the value of a correlated subquery.
+const VALUE: &str = "rm:member";
 
 /// Rewrites all of `plan`, which is not yet analysed.
 pub fn three_valued(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -122,6 +125,9 @@ impl Negated for InSubquery {
 
 fn membership(mut test: InSubquery, place: Place) -> Result<Expr> {
     test.expr = Box::new(spelled_out(*test.expr, Place::Value)?);
+    if !test.subquery.outer_ref_columns.is_empty() {
+        test.subquery = with_named_value(&test.subquery)?;
+    }
     if is_correlated_row(&test.subquery) {
         let value = Expr::ScalarSubquery(test.subquery);
         return Ok(match test.negated {
@@ -159,6 +165,18 @@ fn membership(mut test: InSubquery, place: Place) -> Result<Expr> {
 
 fn is_correlated_row(subquery: &Subquery) -> bool {
     !subquery.outer_ref_columns.is_empty() && is_one_row(&subquery.subquery)
+}
+
+/// The subquery with a name of its own for its value. If coercion casts the value and decorrelation adds the column as it
+/// is, because the condition uses it too, DataFusion would have one name for both.
+fn with_named_value(subquery: &Subquery) -> Result<Subquery> {
+    let plan = Arc::clone(&subquery.subquery);
+    let [column] = &plan.schema().columns()[..] else {
+        return Ok(subquery.clone());
+    };
+    let value = Expr::Column(column.clone()).alias(VALUE);
+    let named = Projection::try_new(vec![value], plan)?;
+    Ok(subquery.with_plan(Arc::new(LogicalPlan::Projection(named))))
 }
 
 /// The rows of a subquery whose value is NULL.

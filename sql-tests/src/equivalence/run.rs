@@ -64,6 +64,8 @@ pub struct Outcome {
     pub refused: Vec<String>,
     /// What the changes brought along.
     pub met: Met,
+    /// Kinds of the changes that changed something.
+    pub changes: Vec<&'static str>,
 }
 
 impl Servers {
@@ -256,10 +258,14 @@ impl Run<'_> {
                     let Some(affected) = self.apply(&change.sql()) else {
                         return false;
                     };
+                    let is_met = affected > 0 || !change.is_counted();
                     let met = &mut self.outcome.met;
-                    met.nulls |= change.has_nulls && affected > 0;
-                    met.duplicates |= change.has_duplicates && affected > 0;
-                    met.deletions |= change.retracts && affected > 0;
+                    met.nulls |= change.has_nulls && is_met;
+                    met.duplicates |= change.has_duplicates && is_met;
+                    met.deletions |= change.retracts && is_met;
+                    if is_met {
+                        self.outcome.changes.push(change.kind);
+                    }
                     self.compare_views();
                 }
                 Step::Restart => {
