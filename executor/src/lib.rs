@@ -34,6 +34,7 @@ pub mod snapshot;
 pub mod source;
 mod source_input;
 pub mod state;
+pub mod stored_rows;
 mod usage;
 mod view;
 mod writer;

@@ -31,9 +31,10 @@ impl Session {
     ) -> Result<Execution, PgError> {
         self.prepare_transaction(&statement.statement).await?;
         match &statement.statement {
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
-                self.change_rows(statement, parameters).await
-            }
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Truncate { .. } => self.change_rows(statement, parameters).await,
             Statement::Query(_)
             | Statement::Explain { .. }
             | Statement::CopyOut { .. }
@@ -204,13 +205,10 @@ impl Session {
         };
         match &statement.statement {
             Statement::Query(query) => self.query_shape(query, &statement.text, declared).await,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
-                let parameters = self.dml_parameters(&statement.statement, declared).await?;
-                Ok(StatementShape {
-                    parameters,
-                    result: None,
-                })
-            }
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Truncate { .. } => self.dml_shape(&statement.statement, declared).await,
             Statement::Explain {
                 statement: inner, ..
             } => {

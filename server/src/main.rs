@@ -10,7 +10,6 @@ mod ddl;
 mod demo;
 mod dispatch;
 mod dml;
-mod dml_query;
 mod drop;
 mod evaluation_state;
 mod fleet;

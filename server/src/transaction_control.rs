@@ -22,6 +22,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
+        | Statement::Truncate { .. }
         | Statement::Query(_)
         | Statement::Explain { .. }
         | Statement::CopyOut { .. }
@@ -52,7 +53,10 @@ impl Session {
         }
         let changes_rows = matches!(
             statement,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+            Statement::Insert(_)
+                | Statement::Update(_)
+                | Statement::Delete(_)
+                | Statement::Truncate { .. }
         );
         if !changes_rows
             // EXECUTE comes by here again with the statement it stands for

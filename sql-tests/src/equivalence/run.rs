@@ -234,7 +234,11 @@ impl Run<'_> {
                 );
                 self.fail(None, Kind::Error, detail);
             }
-            (Ok(_), Ok(theirs)) => return Some(theirs.affected),
+            // What RETURNING returns.
+            (Ok(ours), Ok(theirs)) => match difference(&theirs.rows, &ours.rows) {
+                Some(difference) => self.fail(None, Kind::Error, format!("{difference}{sql}")),
+                None => return Some(theirs.affected),
+            },
         }
         None
     }

@@ -30,11 +30,16 @@ pub struct Change {
 pub const KINDS: &[&str] = &[
     "INSERT",
     "INSERT … SELECT",
+    "INSERT … ON CONFLICT",
     "UPDATE",
     "UPDATE with a subquery",
+    "UPDATE … FROM",
     "DELETE",
     "DELETE with a subquery",
+    "DELETE … USING",
     "DELETE of all",
+    "TRUNCATE",
+    "RETURNING",
     "transaction",
 ];
 
@@ -58,7 +63,7 @@ impl Change {
 
     /// Whether its command tag has the number of rows.
     pub fn is_counted(&self) -> bool {
-        self.kind != "transaction"
+        !matches!(self.kind, "transaction" | "TRUNCATE")
     }
 }
 
@@ -79,11 +84,20 @@ impl Tables<'_> {
         if random.random_bool(0.12) {
             return self.transaction(random);
         }
-        self.statement(random)
+        let mut change = self.statement(random);
+        if change.is_counted() && random.random_bool(0.15) {
+            change.kind = "RETURNING";
+            change.tail.push_str(" RETURNING *");
+        }
+        change
     }
 
     fn statement(&mut self, random: &mut Random) -> Change {
-        match random.random_range(0..20) {
+        match random.random_range(0..26) {
+            20 | 21 => self.upsert(random),
+            22 | 23 => self.update_from(random),
+            24 => self.delete_using(random),
+            25 => Change::new("TRUNCATE", format!("TRUNCATE {}", self.table().name)),
             0..7 => self.insert(random),
             7 | 8 => self.insert_select(random),
             9..13 => self.update(random),
@@ -128,7 +142,7 @@ impl Tables<'_> {
         let mut change = Change::new("INSERT", format!("INSERT INTO {} VALUES ", table.name));
         change.retracts = false;
         for _ in 0..random.random_range(1..=8) {
-            let row = row(table, &mut change.has_nulls, random);
+            let row = row(table, None, &mut change.has_nulls, random);
             if !table.has_key && random.random_bool(0.3) {
                 change.has_duplicates = true;
                 change.rows.push(row.clone());
@@ -138,6 +152,56 @@ impl Tables<'_> {
         // With a key rows are never equal, but the rows that leave the first projection are.
         change.has_duplicates |= table.has_key && change.rows.len() > 2;
         change
+    }
+
+    /// New rows, and rows that there may be already.
+    fn upsert(&mut self, random: &mut Random) -> Change {
+        let table = &mut self.all[self.at];
+        if !table.has_key {
+            return self.insert(random);
+        }
+        let mut change = Change::new("INSERT … ON CONFLICT", format!("INSERT INTO {} VALUES ", table.name));
+        let last = table.take_id();
+        let mut ids: Vec<i64> = (1..=last).collect();
+        while ids.len() > 4 {
+            ids.remove(random.random_range(0..ids.len()));
+        }
+        for id in ids {
+            let row = row(table, Some(id), &mut change.has_nulls, random);
+            change.rows.push(row);
+        }
+        let name = &table.name;
+        change.tail = match random.random_range(0..4) {
+            0 => " ON CONFLICT (id) DO NOTHING".to_string(),
+            1 => " ON CONFLICT (id) DO UPDATE SET a = EXCLUDED.a, s = EXCLUDED.s".to_string(),
+            2 => format!(" ON CONFLICT (id) DO UPDATE SET a = COALESCE({name}.a, 0) + 1"),
+            _ => format!(
+                " ON CONFLICT (id) DO UPDATE SET ts = EXCLUDED.ts WHERE {name}.s IS DISTINCT FROM EXCLUDED.s"
+            ),
+        };
+        change
+    }
+
+    /// From a table with a key, so that no more than one row gives a value.
+    fn update_from(&mut self, random: &mut Random) -> Change {
+        let keyed = self.all.iter().find(|t| t.has_key && t.name != self.table().name);
+        let Some(other) = keyed else {
+            return self.update(random);
+        };
+        let name = &self.table().name;
+        let condition = predicate(&[Column::new(format!("{name}.s"), Type::Text)], 1, random);
+        let sql = format!(
+            "UPDATE {name} SET a = o.a, s = COALESCE(o.s, {name}.s) FROM {} AS o WHERE o.id = {name}.a AND {condition}",
+            other.name
+        );
+        Change::new("UPDATE … FROM", sql)
+    }
+
+    fn delete_using(&self, random: &mut Random) -> Change {
+        let (name, other) = (&self.table().name, self.other(random));
+        let condition = predicate(&[Column::new("o.a", Type::Int)], 1, random);
+        let sql = format!("DELETE FROM {name} USING {} AS o WHERE o.s = {name}.s AND {condition}", other.name);
+        Change::new("DELETE … USING", sql)
     }
 
     /// Rows computed from another table, or from this one. Not for tables with a key, which would need new ones.
@@ -255,11 +319,12 @@ impl Tables<'_> {
 }
 
 /// A row of values in parentheses.
-fn row(table: &mut Table, has_nulls: &mut bool, random: &mut Random) -> String {
+fn row(table: &mut Table, id: Option<i64>, has_nulls: &mut bool, random: &mut Random) -> String {
     let mut values = Vec::new();
     for i in 0..table.columns.len() {
         if table.columns[i].name == "id" {
-            values.push(table.take_id().to_string());
+            let id = id.unwrap_or_else(|| table.take_id());
+            values.push(id.to_string());
             continue;
         }
         let value = literal(table.columns[i].ty, random);
