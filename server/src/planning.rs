@@ -33,9 +33,9 @@ use rivermark_planner::types::SqlType;
 use crate::assignment::arrow_zone;
 use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};
 use crate::dml::given_rows;
-use crate::offset_exec::HideOffsets;
 use crate::pg_catalog::{compat, functions};
 use crate::pg_error::PgError;
+use crate::plan_fences;
 use crate::query_runtime::QueryRuntime;
 use crate::sessions::SessionShared;
 
@@ -44,7 +44,7 @@ pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> Sess
     let zone = arrow_zone(&session.settings.lock().time_zone());
     let mut builder = session_state_builder(session_config(&zone)).with_runtime_env(queries.env());
     if let Some(optimizer) = builder.physical_optimizers() {
-        optimizer.rules.insert(0, Arc::new(HideOffsets));
+        plan_fences::surround(&mut optimizer.rules);
     }
     let mut state = builder.build();
     register(&mut state, session);
