@@ -7,6 +7,7 @@ use tracing::warn;
 use crate::error::Result;
 use crate::meta;
 use crate::progress::TableProgress;
+use crate::reshape::Reshape;
 use crate::row_store::RowStore;
 use crate::state::{WriteSet, failpoint};
 use crate::writer::Writer;
@@ -80,6 +81,12 @@ impl Writer {
         for (id, source) in self.sources.iter().filter(|(_, s)| s.is_dirty) {
             meta::put(writes, &meta::source_key(*id), &source.progress)?;
         }
+        for reshape in self.reshapes.values_mut().filter(|r| r.is_dirty()) {
+            reshape.collect(writes);
+        }
+        if self.is_catalog_dirty {
+            meta::put(writes, meta::COPIES, &self.copies())?;
+        }
         meta::put(writes, meta::LETTERS, self.letters.counters())?;
         self.letters.drain_into(writes);
         for drop in self.dropped.iter() {
@@ -101,6 +108,7 @@ impl Writer {
             .filter(|v| v.is_dirty)
             .for_each(|v| v.committed());
         self.sources.values_mut().for_each(|s| s.is_dirty = false);
+        self.reshapes.values_mut().for_each(Reshape::committed);
         self.letters.committed();
         self.dropped.clear();
     }

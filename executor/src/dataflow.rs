@@ -12,6 +12,7 @@ use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::operators::build_operator;
 use crate::pieces;
 use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
@@ -55,6 +56,7 @@ enum Node {
         object: ObjectId,
         columns: Vec<usize>,
         prefix: Option<Prefix>,
+        stats: OperatorStats,
     },
     Operator {
         operator: Box<dyn Operator>,
@@ -62,6 +64,7 @@ enum Node {
         is_dirty: bool,
         /// Set if there is nothing but operators without state below, down to a scan.
         prefix: Option<NodePrefix>,
+        stats: OperatorStats,
     },
 }
 
@@ -142,6 +145,13 @@ impl Dataflow {
         self.root.share(view, None, prefixes);
     }
 
+    /// The operators as EXPLAIN numbers them, from 1 on.
+    pub fn report(&mut self) -> Vec<OperatorReport> {
+        let mut reports = Vec::new();
+        self.root.report(&mut reports);
+        reports
+    }
+
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
         self.root.visit(&mut |operator| operator.drain_into(writes));
     }
@@ -184,6 +194,7 @@ impl Builder<'_> {
                 object: *object,
                 columns,
                 prefix: self.prefix_of(plan),
+                stats: OperatorStats::default(),
             });
         }
         let inputs = plan
@@ -207,6 +218,7 @@ impl Builder<'_> {
             inputs,
             is_dirty: false,
             prefix,
+            stats: OperatorStats::default(),
         })
     }
 
@@ -231,11 +243,16 @@ impl Node {
     ) -> Result<()> {
         match self {
             Node::Scan {
-                object, columns, ..
+                object,
+                columns,
+                stats,
+                ..
             } => {
                 let input = run.inputs.get(object);
                 let deltas = input.iter().flat_map(|input| &input.deltas);
                 for delta in deltas.filter(|d| !d.is_empty()) {
+                    stats.rows_in += delta.num_rows() as u64;
+                    stats.rows_out += delta.num_rows() as u64;
                     let delta = delta.with_batch(delta.batch().project(columns)?);
                     for piece in pieces::split(delta) {
                         emit(piece, context)?;
@@ -260,22 +277,28 @@ impl Node {
         emit: &mut Emit<'_>,
     ) -> Result<()> {
         match run.sharing.shares.get(id) {
-            Some(Some(shared)) => return shared.replay(first_operator, context, emit),
+            Some(Some(shared)) => {
+                self.add_counts(&mut shared.counts().iter());
+                return shared.replay(first_operator, context, emit);
+            }
             Some(None) => return self.run_alone(run, context, emit),
             None => {}
         }
         let mut recording = run.sharing.shares.recording(run.sharing.max_bytes);
         let known_failures = context.failures.len();
+        let counted = self.counts();
         self.run_alone(run, context, &mut |delta, context| {
             recording.add(delta, context, emit)
         })?;
         let recorded = recording.finish();
         let deltas = recorded.as_ref().map(|r| r.deltas().to_vec());
+        let counts = self.counts().into_iter().zip(&counted);
+        let counts = counts.map(|(now, before)| now.rows_since(before)).collect();
         // Of what was too large the failures of later operators are among them, but then they are not kept.
         let failures = &context.failures[known_failures..];
         run.sharing
             .shares
-            .keep(id, recorded, failures, first_operator);
+            .keep(id, recorded, failures, first_operator, counts);
         for delta in deltas.into_iter().flatten() {
             emit(delta, context)?;
         }
@@ -292,6 +315,7 @@ impl Node {
             operator,
             inputs,
             is_dirty,
+            stats,
             ..
         } = self
         else {
@@ -301,6 +325,7 @@ impl Node {
         if run.is_first {
             *is_dirty = true;
             for delta in operator.initialize(context)? {
+                stats.rows_out += delta.num_rows() as u64;
                 emit(delta, context)?;
             }
         }
@@ -311,16 +336,64 @@ impl Node {
                 }
                 has_input = true;
                 *is_dirty = true;
-                for delta in operator.push(port, delta, context)? {
+                stats.rows_in += delta.num_rows() as u64;
+                for delta in stats.timed(|| operator.push(port, delta, context))? {
+                    stats.rows_out += delta.num_rows() as u64;
                     emit(delta, context)?;
                 }
                 Ok(())
             })?;
         }
         if has_input {
-            operator.finish_into(context, emit)?;
+            let (mut later, mut rows_out) = (OperatorStats::default(), 0);
+            let mut emit = |delta: Delta, context: &mut EpochContext| {
+                rows_out += delta.num_rows() as u64;
+                later.timed(|| emit(delta, context))
+            };
+            stats.timed(|| operator.finish_into(context, &mut emit))?;
+            stats.rows_out += rows_out;
+            stats.busy = stats.busy.saturating_sub(later.busy);
         }
         Ok(())
+    }
+
+    /// What the operators of a prefix have counted, from the top down.
+    fn counts(&self) -> Vec<OperatorStats> {
+        match self {
+            Node::Scan { stats, .. } => vec![*stats],
+            Node::Operator { stats, inputs, .. } => {
+                let below = inputs.iter().flat_map(Node::counts);
+                std::iter::once(*stats).chain(below).collect()
+            }
+        }
+    }
+
+    fn add_counts(&mut self, counts: &mut dyn Iterator<Item = &OperatorStats>) {
+        let (stats, inputs): (_, &mut [Node]) = match self {
+            Node::Scan { stats, .. } => (stats, &mut []),
+            Node::Operator { stats, inputs, .. } => (stats, inputs),
+        };
+        if let Some(more) = counts.next() {
+            stats.add(more);
+        }
+        inputs.iter_mut().for_each(|input| input.add_counts(counts));
+    }
+
+    /// The subtree's operators as EXPLAIN numbers them: each before its inputs.
+    fn report(&mut self, reports: &mut Vec<OperatorReport>) {
+        match self {
+            Node::Scan { stats, .. } => reports.push(OperatorReport::new("Scan", *stats, [])),
+            Node::Operator {
+                operator,
+                inputs,
+                stats,
+                ..
+            } => {
+                let report = OperatorReport::new(operator.name(), *stats, operator.state_tables());
+                reports.push(report);
+                inputs.iter_mut().for_each(|input| input.report(reports));
+            }
+        }
     }
 
     /// Registers the subtree's prefixes. `above`: that of the operator which reads it.

@@ -7,12 +7,13 @@ use rivermark_planner::catalog::ObjectId;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use crate::api::{EpochStatus, TableWrite};
+use crate::api::{CatalogChange, EpochStatus, TableWrite};
 use crate::command::Command;
 use crate::dataflow::{ScanInput, Sharing, ViewInputs};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::progress::ScanProgress;
+use crate::reshape;
 use crate::rows::RowLayout;
 use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
@@ -70,7 +71,9 @@ impl Writer {
         while let Some(view) = work.dirty.pop_first() {
             self.run_view(view, epoch, &mut work);
         }
-        let ready = self.newly_ready();
+        self.run_reshapes(&mut work);
+        let mut ready = self.newly_ready();
+        self.run_replacements(&mut ready, &mut work)?;
         let compute_us = started.elapsed().as_micros() as u64;
         if !self.has_changes() {
             for answer in work.answers {
@@ -84,7 +87,7 @@ impl Writer {
             .views
             .values()
             .filter(|v| v.is_dirty)
-            .map(|v| v.id)
+            .map(|v| self.shown_view(v.id))
             .collect();
         self.are_relations_dirty |= !ready.is_empty();
         let bytes_written = self.commit(epoch, work.needs_sync);
@@ -93,6 +96,11 @@ impl Writer {
                 .iter()
                 .filter_map(|id| Some(self.view_status(self.views.get(id)?))),
         );
+        let views = &mut self.views;
+        let reports = changed
+            .iter()
+            .filter_map(|id| Some((*id, views.get_mut(id)?.report())));
+        self.published.update_operators(reports);
         self.publish(EpochStatus {
             epoch,
             published_at_us: now_us(),
@@ -130,6 +138,10 @@ impl Writer {
                         let _ = reply.send(Err(ExecutorError::CatalogChanged));
                         continue;
                     }
+                    if let CatalogChange::ChangeTable { table, change } = change.change {
+                        self.start_reshape(table, change, reply);
+                        return;
+                    }
                     match self.change_catalog(*change) {
                         Ok(id) => {
                             work.needs_sync = true;
@@ -151,6 +163,7 @@ impl Writer {
     }
 
     fn wait_until_ready(&mut self, view: ObjectId, reply: oneshot::Sender<Result<()>>) {
+        let is_successor = self.catalog.is_successor(view);
         let Some(view) = self.views.get_mut(&view) else {
             let _ = reply.send(Err(ExecutorError::NotReadable {
                 message: "the view was dropped".into(),
@@ -162,7 +175,7 @@ impl Writer {
             view.answer_waiters(Err(ExecutorError::NotReadable {
                 message: format!("view \"{}\" failed: {error}", view.name),
             }));
-        } else if view.progress.is_ready || view.dataflow.is_none() {
+        } else if !is_successor && (view.progress.is_ready || view.dataflow.is_none()) {
             view.answer_waiters(Ok(()));
         }
     }
@@ -200,6 +213,11 @@ impl Writer {
             .tables
             .get_mut(&write.table)
             .ok_or(ExecutorError::CatalogChanged)?;
+        let is_current = reshape::fits(&table.rows, write.delete.as_ref())
+            && reshape::fits(&table.rows, write.insert.as_ref());
+        if !is_current {
+            return Err(ExecutorError::CatalogChanged);
+        }
         let delta = table
             .rows
             .write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
@@ -224,10 +242,12 @@ impl Writer {
         if delta.is_empty() {
             return;
         }
-        if let Some(views) = self.scanned_by.get(&object) {
-            work.dirty.extend(views.iter().copied());
-            work.changes.entry(object).or_default().push(delta);
+        let views = self.scanned_by.get(&object);
+        if views.is_none() && !self.reshapes.contains_key(&object) {
+            return;
         }
+        work.dirty.extend(views.into_iter().flatten().copied());
+        work.changes.entry(object).or_default().push(delta);
     }
 
     fn take_sources(&mut self, work: &mut EpochWork) -> Result<()> {
@@ -375,6 +395,7 @@ impl Writer {
     fn has_changes(&self) -> bool {
         self.is_catalog_dirty
             || self.letters.is_dirty()
+            || self.reshapes.values().any(|r| r.is_dirty())
             || self.tables.values().any(|t| t.is_dirty)
             || self.sources.values().any(|s| s.is_dirty)
             || self.views.values().any(|v| v.is_dirty)

@@ -10,6 +10,9 @@ pub enum ExecutorError {
     /// A written row has a key that exists (or occurs twice in one statement).
     #[error("duplicate key value violates unique constraint \"{constraint}\"")]
     UniqueViolation { constraint: String, detail: String },
+    /// A stored row has a NULL where none may be.
+    #[error("{message}")]
+    NotNullViolation { message: String },
     /// Another statement changed a row between this statement's read and its write; run it again.
     #[error("could not serialize access due to concurrent update")]
     Conflict,

@@ -3,12 +3,14 @@
 //! This crate knows nothing of Kafka, message formats, the wire protocol or SQL text.
 
 pub mod aggregates;
+mod alter;
 pub mod api;
 mod backfill;
 mod catalog_change;
 mod command;
 mod commit;
 pub mod consolidate;
+mod create_view;
 mod dataflow;
 mod dead_letters;
 pub mod delta;
@@ -18,14 +20,18 @@ pub mod error;
 pub mod evaluate;
 mod meta;
 pub mod operator;
+mod operator_stats;
 pub mod operators;
 pub mod own_writes;
+mod pause;
 mod pieces;
 mod prefetch;
 mod progress;
 mod publish;
 mod published;
 mod recovery;
+mod replace;
+mod reshape;
 mod row_store;
 mod rows;
 mod scan;

@@ -82,6 +82,9 @@ impl Writer {
 
     /// Status row of one view.
     pub fn view_status(&self, view: &View) -> MaterializedViewStatus {
+        let successor = self
+            .successor_of(view.id)
+            .and_then(|id| self.views.get(&id));
         MaterializedViewStatus {
             view: view.id,
             name: view.name.clone(),
@@ -96,6 +99,7 @@ impl Writer {
             epoch: view.progress.epoch,
             freshness_ms: 0,
             dead_letters: view.progress.dead_letters.max(0) as u64,
+            rebuild_progress: successor.map(|view| self.backfill_progress(view)),
         }
     }
 

@@ -12,6 +12,7 @@ use arrow::compute::concat_batches;
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
 use crate::state::{
     BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge,
@@ -62,6 +63,15 @@ impl RowStore {
             rows,
             committed_rows: rows,
         })
+    }
+
+    /// Goes on with other names and nullability; the rows stay as they are.
+    pub fn set_format(&mut self, format: RowFormat) {
+        debug_assert!(format.table == self.format.table && format.layout == self.format.layout);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.set_schema(format.schema.clone());
+        }
+        self.format = Arc::new(format);
     }
 
     pub fn rows(&self) -> u64 {
@@ -365,6 +375,13 @@ impl RowStore {
             blocks.apply_merge(&merged)?;
         }
         Ok(())
+    }
+
+    /// What `rivermark.operators` says of it.
+    pub fn report(&mut self, stats: OperatorStats) -> OperatorReport {
+        let mut report = OperatorReport::new("Materialize", stats, [&mut self.state]);
+        report.keys = Some(self.rows);
+        report
     }
 
     pub fn drain_into(&mut self, writes: &mut WriteSet) {

@@ -17,6 +17,7 @@ use rivermark_planner::prefix::Prefix;
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::{Emit, EpochContext, Failure};
+use crate::operator_stats::OperatorStats;
 
 /// Stands for a prefix; never given out twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -104,6 +105,8 @@ pub struct Shared {
     failures: Vec<Failure>,
     /// The id of the prefix's first operator in that view.
     first_operator: u32,
+    /// Rows in and out of each operator, from the top down.
+    counts: Vec<OperatorStats>,
 }
 
 impl EpochShares {
@@ -119,6 +122,7 @@ impl EpochShares {
         recorded: Option<Recorded>,
         failures: &[Failure],
         first_operator: u32,
+        counts: Vec<OperatorStats>,
     ) {
         let shared = recorded.map(|recorded| {
             self.bytes += recorded.bytes;
@@ -126,6 +130,7 @@ impl EpochShares {
                 deltas: recorded.deltas,
                 failures: failures.to_vec(),
                 first_operator,
+                counts,
             }
         });
         self.outputs.insert(id, shared);
@@ -149,6 +154,10 @@ impl EpochShares {
 }
 
 impl Shared {
+    pub fn counts(&self) -> &[OperatorStats] {
+        &self.counts
+    }
+
     /// Hands the output over as if the view had computed it, whose first operator of the prefix has the id
     /// `first_operator`.
     pub fn replay(

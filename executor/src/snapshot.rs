@@ -128,7 +128,7 @@ fn missing(object: ObjectId) -> ExecutorError {
 
 fn check_readable(name: &QualifiedName, state: &ViewState) -> Result<()> {
     match state {
-        ViewState::Running | ViewState::NeedsRebuild => Ok(()),
+        ViewState::Running | ViewState::Paused | ViewState::NeedsRebuild => Ok(()),
         ViewState::Backfilling => Err(ExecutorError::NotReadable {
             message: format!(
                 "materialized view \"{name}\" is still being built; its progress is in rivermark.materialized_views"
@@ -136,7 +136,7 @@ fn check_readable(name: &QualifiedName, state: &ViewState) -> Result<()> {
         }),
         ViewState::Failed(error) => Err(ExecutorError::NotReadable {
             message: format!(
-                "materialized view \"{name}\" has failed ({error}); drop it and create it again"
+                "materialized view \"{name}\" has failed ({error}); ALTER MATERIALIZED VIEW ... REBUILD builds it again"
             ),
         }),
     }

@@ -13,6 +13,7 @@ use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::prefetch::PrefetchLease;
 use crate::progress::{ScanProgress, ViewProgress};
 use crate::row_store::RowStore;
@@ -33,6 +34,8 @@ pub struct View {
     pub waiters: Vec<oneshot::Sender<Result<()>>>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
+    /// Of storing the rows.
+    pub stats: OperatorStats,
 }
 
 /// A reader that brings one view up to the shared reader of a source.
@@ -48,6 +51,7 @@ impl View {
         match (&self.progress.failed, &self.dataflow) {
             (Some(error), _) => ViewState::Failed(error.clone()),
             (None, None) => ViewState::NeedsRebuild,
+            (None, Some(_)) if self.progress.is_paused => ViewState::Paused,
             (None, Some(_)) if self.progress.is_ready => ViewState::Running,
             (None, Some(_)) => ViewState::Backfilling,
         }
@@ -55,7 +59,7 @@ impl View {
 
     /// Whether epochs still run it.
     pub fn is_maintained(&self) -> bool {
-        self.progress.failed.is_none() && self.dataflow.is_some()
+        self.progress.failed.is_none() && self.dataflow.is_some() && !self.progress.is_paused
     }
 
     /// Whether it still has something to read besides the epochs' changes.
@@ -100,10 +104,10 @@ impl View {
             shards,
             failures: Vec::new(),
         };
-        let rows = &mut self.rows;
+        let (rows, stats) = (&mut self.rows, &mut self.stats);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let delta = dataflow.run(inputs, is_first, sharing, &mut context)?;
-            rows.apply(&delta)?;
+            stats.timed(|| rows.apply(&delta))?;
             Ok(delta)
         }))
         .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));
@@ -120,6 +124,8 @@ impl View {
         self.is_dirty = true;
         self.progress.is_initialized = true;
         self.progress.rows = self.rows.rows();
+        self.stats.rows_in += delta.num_rows() as u64;
+        self.stats.rows_out += delta.num_rows() as u64;
         if !delta.is_empty() {
             self.progress.epoch = epoch;
         }
@@ -134,6 +140,15 @@ impl View {
         self.answer_waiters(Err(ExecutorError::NotReadable {
             message: format!("view \"{}\" failed: {error}", self.name),
         }));
+    }
+
+    /// Its operators as EXPLAIN numbers them; number 0 stores the rows.
+    pub fn report(&mut self) -> Vec<OperatorReport> {
+        let rows = self.rows.report(self.stats);
+        let operators = self.dataflow.as_mut().map(Dataflow::report);
+        std::iter::once(rows)
+            .chain(operators.unwrap_or_default())
+            .collect()
     }
 
     /// Answers every statement that waits for the view.

@@ -57,6 +57,20 @@ fn classify(error: &DataFusionError, position: Option<usize>) -> PlanError {
             message: parse.to_string(),
             position,
         },
+        DataFusionError::NotImplemented(message)
+            if message.contains("only support Literal types") =>
+        {
+            PlanError::unsupported(
+                "an argument of a window function that differs from row to row",
+                "write a number for the offset of lag() and lead() and for ntile()",
+            )
+        }
+        DataFusionError::NotImplemented(message) if message.contains("LATERAL syntax") => {
+            PlanError::unsupported(
+                "LATERAL on the right of a RIGHT or FULL JOIN",
+                "use an inner or a left join",
+            )
+        }
         DataFusionError::NotImplemented(message) => PlanError::Unsupported {
             feature: without_prefix(message),
             hint: "DataFusion, which plans queries, does not have it".to_string(),

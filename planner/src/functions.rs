@@ -14,6 +14,8 @@ mod json_change;
 mod json_form;
 mod math;
 mod named_cast;
+mod or_empty;
+mod ordered_set;
 mod places;
 mod regex;
 mod single;
@@ -37,6 +39,7 @@ pub use checked_arithmetic::CheckedArithmetic;
 pub use datetime::has_fraction;
 pub use half_even::RoundHalfEven;
 pub use named_cast::NamedCast;
+pub use or_empty::OrEmpty;
 pub use places::window_functions;
 pub use single::Single;
 pub use timezone::TimeZone;
@@ -57,6 +60,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(Single::default())),
             Arc::new(ScalarUDF::from(WithTies::default())),
             Arc::new(ScalarUDF::from(NamedCast::default())),
+            Arc::new(ScalarUDF::from(OrEmpty::default())),
         ]);
         for family in [
             arrays::functions,
@@ -66,6 +70,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             json_access::functions,
             json_change::functions,
             math::functions,
+            ordered_set::functions,
             regex::functions,
             strings::functions,
         ] {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use crate::catalog::{QualifiedName, SourceDef, TableDef};
+use crate::catalog::{ColumnDef, QualifiedName, SourceDef, TableDef};
 
 /// A parsed statement with the text it came from.
 #[derive(Debug, Clone)]
@@ -83,6 +83,12 @@ pub enum Statement {
         if_exists: bool,
         cascade: bool,
     },
+    Alter {
+        kind: RelationKind,
+        name: ObjectName,
+        if_exists: bool,
+        action: Box<AlterAction>,
+    },
     Comment {
         kind: CommentTarget,
         name: ObjectName,
@@ -102,6 +108,10 @@ pub enum Statement {
         analyze: bool,
         verbose: bool,
         statement: Box<Statement>,
+    },
+    /// `EXPLAIN ANALYZE MATERIALIZED VIEW name`: the operators as they run.
+    ExplainRunning {
+        name: ObjectName,
     },
     /// `COPY (query | relation) TO STDOUT [WITH (...)]`.
     CopyOut {
@@ -150,6 +160,40 @@ pub enum Statement {
     },
     /// `DISCARD ALL` and its kin.
     Discard,
+}
+
+/// What ALTER does to a relation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlterAction {
+    Rename {
+        to: String,
+    },
+    RenameColumn {
+        column: String,
+        to: String,
+    },
+    SetSchema {
+        schema: String,
+    },
+    AddColumn {
+        column: ColumnDef,
+        if_not_exists: bool,
+    },
+    /// `None` drops it.
+    SetDefault {
+        column: String,
+        default: Option<String>,
+    },
+    SetNotNull {
+        column: String,
+        not_null: bool,
+    },
+    /// Of a materialized view; `force`: from what the sources still hold.
+    Rebuild {
+        force: bool,
+    },
+    Pause,
+    Resume,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -37,6 +37,7 @@ impl Session {
             | Statement::Truncate { .. } => self.change_rows(statement, parameters).await,
             Statement::Query(_)
             | Statement::Explain { .. }
+            | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
             | Statement::Show(_)
             | Statement::Describe { .. }
@@ -67,6 +68,7 @@ impl Session {
             | Statement::CreateSchema { .. }
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -91,6 +93,7 @@ impl Session {
                 self.explain(inner, text, *analyze, *verbose, parameters)
                     .await
             }
+            Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
@@ -178,6 +181,12 @@ impl Session {
                 .drop_schemas(names, *if_exists, *cascade)
                 .await
                 .map(|()| "DROP SCHEMA"),
+            Statement::Alter {
+                kind,
+                name,
+                if_exists,
+                action,
+            } => self.alter(*kind, name, *if_exists, action).await,
             Statement::Comment {
                 name,
                 column,
@@ -209,6 +218,10 @@ impl Session {
             | Statement::Update(_)
             | Statement::Delete(_)
             | Statement::Truncate { .. } => self.dml_shape(&statement.statement, declared).await,
+            Statement::ExplainRunning { .. } => Ok(StatementShape {
+                parameters: Vec::new(),
+                result: Some(query::explain_schema()),
+            }),
             Statement::Explain {
                 statement: inner, ..
             } => {
@@ -245,6 +258,7 @@ impl Session {
             | Statement::CreateSchema { .. }
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Set { .. }

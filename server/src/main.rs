@@ -1,5 +1,6 @@
 //! The `rivermark` binary: command line, start and stop.
 
+mod alter;
 mod assignment;
 mod catalog;
 mod commit;
@@ -23,6 +24,7 @@ mod planning;
 mod prepared;
 mod query;
 mod query_runtime;
+mod rebuild;
 mod rows;
 mod serve;
 mod session;

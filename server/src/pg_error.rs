@@ -159,6 +159,14 @@ impl From<PlanError> for PgError {
             PlanError::DependentObjects { dependents, .. } => {
                 dependents_error(message, &dependents)
             }
+            PlanError::Misfits { dependents, .. } => PgError::new(
+                SqlState::DependentObjectsStillExist,
+                message,
+            )
+            .with_detail(dependents.join("\n"))
+            .with_hint(
+                "Keep the columns that they use, with their names and types, or drop them first.",
+            ),
             PlanError::WrongObjectKind { hint, .. } => PgError {
                 hint,
                 ..PgError::new(SqlState::WrongObjectType, message)
@@ -217,6 +225,9 @@ impl From<ExecutorError> for PgError {
         match error {
             ExecutorError::UniqueViolation { detail, .. } => {
                 PgError::new(SqlState::UniqueViolation, message).with_detail(detail)
+            }
+            ExecutorError::NotNullViolation { .. } => {
+                PgError::new(SqlState::NotNullViolation, message)
             }
             ExecutorError::Conflict | ExecutorError::CatalogChanged => {
                 PgError::new(SqlState::SerializationFailure, message)

@@ -5,8 +5,6 @@
 //!   not move things through.
 //! - Columns that are constant or equal to others, and orders that only hold within each branch of a UNION, make it sort the
 //!   input of a window function by less than the function relies on when it runs. A [`Fence`] below it knows no such thing.
-//! - Computed piece by piece, a window function over `RANGE BETWEEN n PRECEDING AND m PRECEDING` misses rows whose key is
-//!   NULL; over the whole partition it does not.
 
 use std::sync::Arc;
 
@@ -14,7 +12,6 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::logical_expr::{WindowFrame, WindowFrameBound, WindowFrameUnits};
 use datafusion::physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements};
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::limit::GlobalLimitExec;
@@ -25,11 +22,10 @@ use datafusion::physical_plan::{
     PlanProperties, with_new_children_if_necessary,
 };
 
-/// Puts our rules around DataFusion's.
-pub fn surround(rules: &mut Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) {
+/// Puts our rules before DataFusion's.
+pub fn precede(rules: &mut Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) {
     rules.insert(0, Arc::new(HideOffsets));
     rules.insert(0, Arc::new(FenceWindows));
-    rules.push(Arc::new(WholePartitions));
 }
 
 type Plan = Arc<dyn ExecutionPlan>;
@@ -169,50 +165,6 @@ impl PhysicalOptimizerRule for FenceWindows {
 fn is_treacherous(input: &Plan) -> Result<bool> {
     let has_equal_columns = !input.equivalence_properties().eq_group().is_empty();
     Ok(has_equal_columns || input.exists(|node| Ok(node.is::<UnionExec>()))?)
-}
-
-/// Physical optimizer rule: frames in RANGE with distances are computed over whole partitions. Runs after the others.
-#[derive(Debug)]
-struct WholePartitions;
-
-impl PhysicalOptimizerRule for WholePartitions {
-    fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
-        let whole = plan.transform_up(|node| {
-            let window = node.downcast_ref::<BoundedWindowAggExec>();
-            let has_distance = |window: &&BoundedWindowAggExec| {
-                let mut functions = window.window_expr().iter();
-                functions.any(|function| is_distance(function.get_window_frame()))
-            };
-            Ok(match window.filter(has_distance) {
-                Some(window) => {
-                    let can_repartition = !window.partition_keys().is_empty();
-                    let (functions, input) = (window.window_expr().to_vec(), window.input());
-                    let whole =
-                        WindowAggExec::try_new(functions, Arc::clone(input), can_repartition)?;
-                    Transformed::yes(Arc::new(whole) as _)
-                }
-                None => Transformed::no(node),
-            })
-        })?;
-        Ok(whole.data)
-    }
-
-    fn name(&self) -> &str {
-        "whole_partitions"
-    }
-
-    fn schema_check(&self) -> bool {
-        true
-    }
-}
-
-fn is_distance(frame: &WindowFrame) -> bool {
-    let is_far = |bound: &WindowFrameBound| match bound {
-        WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
-        WindowFrameBound::CurrentRow => false,
-    };
-    frame.units == WindowFrameUnits::Range
-        && (is_far(&frame.start_bound) || is_far(&frame.end_bound))
 }
 
 /// Passes its input on and says nothing of its order.

@@ -44,7 +44,7 @@ pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> Sess
     let zone = arrow_zone(&session.settings.lock().time_zone());
     let mut builder = session_state_builder(session_config(&zone)).with_runtime_env(queries.env());
     if let Some(optimizer) = builder.physical_optimizers() {
-        plan_fences::surround(&mut optimizer.rules);
+        plan_fences::precede(&mut optimizer.rules);
     }
     let mut state = builder.build();
     register(&mut state, session);

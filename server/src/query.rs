@@ -163,11 +163,16 @@ impl Session {
                 return Err(error.with_hint("EXPLAIN takes a SELECT or CREATE MATERIALIZED VIEW."));
             }
         };
-        let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
-        let column = Arc::new(arrow::array::StringArray::from(lines));
-        let batch = RecordBatch::try_new(explain_schema(), vec![column])?;
-        Ok(show::execution(batch, RowTag::Fixed("EXPLAIN".to_string())))
+        explained(&lines)
     }
+}
+
+/// The result of EXPLAIN.
+pub fn explained(lines: &[String]) -> Result<Execution, PgError> {
+    let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
+    let column = Arc::new(arrow::array::StringArray::from(lines));
+    let batch = RecordBatch::try_new(explain_schema(), vec![column])?;
+    Ok(show::execution(batch, RowTag::Fixed("EXPLAIN".to_string())))
 }
 
 /// Binds a query and puts in its parameters' values.

@@ -16,6 +16,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::CreateMaterializedView { .. } => Some("CREATE MATERIALIZED VIEW"),
         Statement::CreateSchema { .. } => Some("CREATE SCHEMA"),
         Statement::Drop { .. } | Statement::DropSchema { .. } => Some("DROP"),
+        Statement::Alter { .. } => Some("ALTER"),
         Statement::Comment { .. } => Some("COMMENT"),
         Statement::Flush => Some("FLUSH"),
         Statement::Discard => Some("DISCARD ALL"),
@@ -25,6 +26,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Truncate { .. }
         | Statement::Query(_)
         | Statement::Explain { .. }
+        | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
         | Statement::Show(_)
         | Statement::Describe { .. }

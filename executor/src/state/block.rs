@@ -100,6 +100,11 @@ impl BlockTable {
         })
     }
 
+    /// The relation's columns have these names from now on.
+    pub fn set_schema(&mut self, schema: SchemaRef) {
+        self.schema = schema;
+    }
+
     /// The ordinal that the next row gets, this epoch's rows counted.
     pub fn next_ordinal(&self) -> u64 {
         self.next_ordinal

@@ -39,6 +39,21 @@ pub(super) fn column_list(input: &mut Input, owner: Owner) -> Result<ColumnList>
     Ok(list)
 }
 
+/// One column with its constraints, to be added to a relation that exists.
+pub(super) fn one_column(input: &mut Input, owner: Owner) -> Result<ColumnDef> {
+    let mut list = ColumnList::default();
+    list.column(input, owner)?;
+    if list.primary_key.is_some() || !list.checks.is_empty() {
+        return Err(PlanError::unsupported(
+            "a new column with PRIMARY KEY or CHECK",
+            "create a table with the constraint and INSERT INTO it SELECT from this one",
+        ));
+    }
+    list.columns
+        .pop()
+        .ok_or_else(|| PlanError::Internal("a column was parsed".to_string()))
+}
+
 impl ColumnList {
     fn item(&mut self, input: &mut Input, owner: Owner) -> Result<()> {
         if input.accept(&["WATERMARK", "FOR"]) {
@@ -89,7 +104,7 @@ impl ColumnList {
             comment: None,
         });
         let mut is_nullable = false;
-        while !matches!(input.token(0), Token::Comma | Token::RParen) {
+        while !input.is_at_end() && !matches!(input.token(0), Token::Comma | Token::RParen) {
             let constraint = if input.accept(&["CONSTRAINT"]) {
                 Some(input.name("a constraint name")?)
             } else {

@@ -39,7 +39,7 @@ fn cascade(input: &mut Input) -> bool {
     is_cascade
 }
 
-fn relation_kind(input: &mut Input) -> Option<RelationKind> {
+pub(super) fn relation_kind(input: &mut Input) -> Option<RelationKind> {
     let kinds: [(&[&str], RelationKind); 6] = [
         (&["SOURCE"], RelationKind::Source),
         (&["TABLE"], RelationKind::Table),

@@ -15,7 +15,6 @@ pub(super) fn statement(input: &Input) -> PlanError {
         return input.expected("a statement");
     };
     match word.value.to_uppercase().as_str() {
-        "ALTER" => refused("ALTER", "DROP and CREATE again"),
         "SUBSCRIBE" => subscribe(),
         "LISTEN" | "UNLISTEN" | "NOTIFY" => {
             refused("LISTEN and NOTIFY", "poll the view with SELECT")
@@ -143,6 +142,16 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
             return Some(PlanError::unsupported(
                 "ASOF JOIN",
                 "join on the key and a time range, and keep the latest row with DISTINCT ON",
+            ));
+        }
+        if ["CURRENT", "GROUP", "TIES"]
+            .iter()
+            .any(|what| at(i, &["EXCLUDE", what]))
+            || at(i, &["EXCLUDE", "NO", "OTHERS"])
+        {
+            return Some(PlanError::unsupported(
+                "EXCLUDE in a window frame",
+                "leave it out and take the row's own value off again: sum(x) OVER (…) - x",
             ));
         }
         if at(i, &["MATCH_RECOGNIZE"])

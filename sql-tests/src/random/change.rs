@@ -160,7 +160,10 @@ impl Tables<'_> {
         if !table.has_key {
             return self.insert(random);
         }
-        let mut change = Change::new("INSERT … ON CONFLICT", format!("INSERT INTO {} VALUES ", table.name));
+        let mut change = Change::new(
+            "INSERT … ON CONFLICT",
+            format!("INSERT INTO {} VALUES ", table.name),
+        );
         let last = table.take_id();
         let mut ids: Vec<i64> = (1..=last).collect();
         while ids.len() > 4 {
@@ -184,7 +187,10 @@ impl Tables<'_> {
 
     /// From a table with a key, so that no more than one row gives a value.
     fn update_from(&mut self, random: &mut Random) -> Change {
-        let keyed = self.all.iter().find(|t| t.has_key && t.name != self.table().name);
+        let keyed = self
+            .all
+            .iter()
+            .find(|t| t.has_key && t.name != self.table().name);
         let Some(other) = keyed else {
             return self.update(random);
         };
@@ -200,7 +206,10 @@ impl Tables<'_> {
     fn delete_using(&self, random: &mut Random) -> Change {
         let (name, other) = (&self.table().name, self.other(random));
         let condition = predicate(&[Column::new("o.a", Type::Int)], 1, random);
-        let sql = format!("DELETE FROM {name} USING {} AS o WHERE o.s = {name}.s AND {condition}", other.name);
+        let sql = format!(
+            "DELETE FROM {name} USING {} AS o WHERE o.s = {name}.s AND {condition}",
+            other.name
+        );
         Change::new("DELETE … USING", sql)
     }
 

@@ -58,7 +58,7 @@ const REFUSED: &[(&str, &str)] = &[
         "CREATE SINK",
     ),
     ("CREATE UNIQUE INDEX i ON t (a)", "CREATE INDEX"),
-    ("ALTER TABLE t ADD COLUMN b INT", "ALTER"),
+    ("ALTER TABLE t DROP COLUMN b", "ALTER ... DROP COLUMN"),
     ("SUBSCRIBE TO mv", "SUBSCRIBE"),
     ("COPY (SUBSCRIBE mv) TO STDOUT", "SUBSCRIBE"),
     ("DECLARE c CURSOR FOR SUBSCRIBE mv", "SUBSCRIBE"),

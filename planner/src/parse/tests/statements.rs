@@ -97,6 +97,7 @@ fn summary_of_use(statement: &Statement) -> String {
         } => {
             format!("explain a={analyze} v={verbose} {}", summary(statement))
         }
+        Statement::ExplainRunning { name: n } => format!("explain running {}", name(n)),
         Statement::CopyOut { query, options } => format!("copy {query} {options:?}"),
         Statement::Prepare {
             name,
@@ -413,6 +414,10 @@ const REST: &[(&str, &str)] = &[
     (
         "EXPLAIN (VERBOSE, ANALYZE off, FORMAT text) SELECT 1",
         "explain a=false v=true SELECT 1",
+    ),
+    (
+        "EXPLAIN ANALYZE MATERIALIZED VIEW s.v",
+        "explain running s.v",
     ),
     ("EXPLAIN (SELECT 1)", "explain a=false v=false (SELECT 1)"),
     (
