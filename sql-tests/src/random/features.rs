@@ -75,9 +75,11 @@ pub const ALL: &[&str] = &[
     "NOT IN",
     "EXISTS",
     "NOT EXISTS",
+    "ANY/ALL",
     "IN as a value",
     "EXISTS as a value",
     "scalar subquery",
+    "LATERAL",
 ];
 
 /// Kinds of operators, and what makes use of them.
@@ -133,5 +135,7 @@ pub const JOINS: &[(&str, &[&str])] = &[
     ("semi", &["IN", "EXISTS"]),
     ("anti", &["NOT IN", "NOT EXISTS"]),
     ("mark", &["IN as a value", "EXISTS as a value"]),
+    ("quantified", &["ANY/ALL"]),
     ("scalar", &["scalar subquery"]),
+    ("lateral", &["LATERAL"]),
 ];

@@ -22,11 +22,12 @@ pub fn combined(left: Relation, right: Relation, random: &mut Random) -> Relatio
     let Some(keys) = right.keys(&left.columns, random) else {
         return left;
     };
-    match random.random_range(0..10) {
+    match random.random_range(0..11) {
         0..4 => pairs(left, right, keys, random),
         4..7 => subquery::chosen(left, right, keys, random),
         7 => subquery::marked(left, right, keys, random),
         8 => subquery::with_value(left, right, keys, random),
+        10 => subquery::lateral(left, right, keys, random),
         _ => subquery::groups(left, right, keys, random),
     }
 }

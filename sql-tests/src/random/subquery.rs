@@ -32,6 +32,7 @@ fn test(
     match random.random_range(0..10) {
         0..4 => exists(left, right, keys, random),
         4 if keys.len() > 1 => row_membership(right, keys, random),
+        5 | 6 => quantified(right, keys, random),
         _ => membership(right, keys, random),
     }
 }
@@ -95,6 +96,61 @@ fn row_membership(right: &Other, keys: &Keys, random: &mut Random) -> (String, &
     (text, feature)
 }
 
+/// A comparison with any, or all, values of the other relation.
+fn quantified(right: &Other, keys: &Keys, random: &mut Random) -> (String, &'static str) {
+    let (own, its) = &keys[0];
+    let operator = *["=", "<>", "<", ">="].choose(random).unwrap_or(&"=");
+    let quantifier = *["ANY", "ALL", "SOME"].choose(random).unwrap_or(&"ANY");
+    let rest = match random.random_range(0..3) {
+        0 => String::new(),
+        1 => format!(" WHERE {}", predicate(&right.columns, 1, random)),
+        _ => format!(" WHERE {}", equal(&keys[keys.len() - 1..])),
+    };
+    let text = format!("{own} {operator} {quantifier} (SELECT {its} FROM {{}}{rest})");
+    (text, "ANY/ALL")
+}
+
+/// Each row with some of the rows that belong to it, or with what they amount to.
+pub(super) fn lateral(
+    mut left: Relation,
+    right: Other,
+    keys: Keys,
+    random: &mut Random,
+) -> Relation {
+    left.features.insert("LATERAL");
+    let mut columns = left.columns.clone();
+    let mut shown: Vec<Column> = right
+        .columns
+        .iter()
+        .filter(|c| c.ty.is_ordered())
+        .cloned()
+        .collect();
+    shown.truncate(2);
+    let condition = condition(&left.columns, &right, equal(&keys), random);
+    let names: Vec<String> = shown.iter().map(|c| c.name.clone()).collect();
+    let inner = match random.random_range(0..3) {
+        0 => {
+            columns.push(Column::new("l_n", Type::Big));
+            format!("SELECT count(*) AS l_n FROM {{}} WHERE {condition}")
+        }
+        1 => {
+            columns.extend(shown);
+            let (names, count) = (names.join(", "), random.random_range(1..3));
+            format!("SELECT {names} FROM {{}} WHERE {condition} ORDER BY {names} LIMIT {count}")
+        }
+        _ => {
+            columns.extend(shown);
+            format!("SELECT {} FROM {{}} WHERE {condition}", names.join(", "))
+        }
+    };
+    let list: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
+    let rest = match random.random_bool(0.5) {
+        true => format!(" CROSS JOIN LATERAL ({inner}) AS l"),
+        false => format!(" LEFT JOIN LATERAL ({inner}) AS l ON true"),
+    };
+    query(left, right, columns, &list.join(", "), &rest)
+}
+
 /// Rows for which a test, or a test and something else, is true.
 pub(super) fn chosen(
     mut left: Relation,
@@ -151,6 +207,7 @@ pub(super) fn marked(
     let (test, feature) = test(&left.columns, &right, &keys, random);
     left.features.insert(match feature {
         "IN" | "NOT IN" => "IN as a value",
+        "ANY/ALL" => "ANY/ALL",
         _ => "EXISTS as a value",
     });
     with_column(left, right, &test, Type::Bool)
