@@ -19,7 +19,7 @@ use datafusion::physical_plan::union::UnionExec;
 use datafusion::physical_plan::windows::{BoundedWindowAggExec, WindowAggExec};
 use datafusion::physical_plan::{
     DisplayAs, DisplayFormatType, ExecutionPlan, ExecutionPlanProperties, PhysicalExpr,
-    PlanProperties, with_new_children_if_necessary,
+    PlanProperties, replace_children_if_necessary,
 };
 
 /// Puts our rules before DataFusion's.
@@ -145,7 +145,7 @@ impl PhysicalOptimizerRule for FenceWindows {
             Ok(match &children[..] {
                 [input] if is_window && is_treacherous(input)? => {
                     let fence = Arc::new(Fence::new(Arc::clone(input)));
-                    Transformed::yes(with_new_children_if_necessary(node, vec![fence])?)
+                    Transformed::yes(replace_children_if_necessary(node, vec![fence])?)
                 }
                 _ => Transformed::no(node),
             })
