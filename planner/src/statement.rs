@@ -72,6 +72,7 @@ pub enum Statement {
         name: String,
         if_not_exists: bool,
     },
+    CreateIndex(CreateIndex),
     Drop {
         kind: RelationKind,
         names: Vec<ObjectName>,
@@ -160,6 +161,25 @@ pub enum Statement {
     },
     /// `DISCARD ALL` and its kin.
     Discard,
+}
+
+/// `CREATE [UNIQUE] INDEX [IF NOT EXISTS] [name] ON relation (columns)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateIndex {
+    /// `None`: made of the relation's and the columns' names.
+    pub name: Option<String>,
+    pub if_not_exists: bool,
+    pub is_unique: bool,
+    pub relation: ObjectName,
+    pub columns: Vec<NamedIndexColumn>,
+}
+
+/// A column of an index as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedIndexColumn {
+    pub name: String,
+    pub is_descending: bool,
+    pub nulls_first: bool,
 }
 
 /// What ALTER does to a relation.

@@ -66,6 +66,7 @@ impl Session {
             | Statement::CreateView { .. }
             | Statement::CreateMaterializedView { .. }
             | Statement::CreateSchema { .. }
+            | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
             | Statement::Alter { .. }
@@ -164,6 +165,10 @@ impl Session {
                 .create_schema(name, *if_not_exists)
                 .await
                 .map(|()| "CREATE SCHEMA"),
+            Statement::CreateIndex(create) => self
+                .create_index(create, text)
+                .await
+                .map(|()| "CREATE INDEX"),
             Statement::Drop {
                 kind,
                 names,
@@ -256,6 +261,7 @@ impl Session {
             | Statement::CreateView { .. }
             | Statement::CreateMaterializedView { .. }
             | Statement::CreateSchema { .. }
+            | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
             | Statement::Alter { .. }
@@ -318,6 +324,7 @@ impl Session {
         self.prepared.clear();
         self.deallocated.push(Deallocated::All);
         self.cursors.clear();
+        self.plans.clear();
         self.shared.settings.lock().reset_all();
         Ok(done("DISCARD ALL"))
     }

@@ -194,7 +194,10 @@ fn reads_only_sources(catalog: &Catalog, id: ObjectId) -> bool {
                 Some(ObjectKind::View(_)) => pending.push(*input),
                 Some(ObjectKind::Source(_)) => {}
                 Some(ObjectKind::MaterializedView(_)) if group.contains(input) => {}
-                Some(ObjectKind::Table(_) | ObjectKind::MaterializedView(_)) | None => {
+                Some(
+                    ObjectKind::Table(_) | ObjectKind::MaterializedView(_) | ObjectKind::Index(_),
+                )
+                | None => {
                     return false;
                 }
             }

@@ -11,6 +11,7 @@ use crate::catalog::{DATABASE_NAME, Namespace};
 use crate::cursors::Cursor;
 use crate::pg_catalog::compat;
 use crate::pg_error::{Notice, NoticeLevel, PgError};
+use crate::plan_cache::PlanCache;
 use crate::planning::States;
 use crate::query_runtime::timed_out;
 use crate::serve::ServerState;
@@ -43,6 +44,7 @@ pub struct Session {
     pub cursors: BTreeMap<String, Cursor>,
     pub deallocated: Vec<Deallocated>,
     pub states: States,
+    pub plans: PlanCache,
     /// For what the client is to hear while a statement runs; the server's own sessions have none.
     outlet: Option<Outlet>,
     notices: Vec<Notice>,
@@ -66,6 +68,7 @@ impl Session {
             cursors: BTreeMap::new(),
             deallocated: Vec::new(),
             states: States::default(),
+            plans: PlanCache::default(),
             outlet,
             notices: Vec::new(),
             told,

@@ -8,7 +8,7 @@ use rivermark_planner::catalog::{Object, ObjectKind, TableDef};
 use rivermark_planner::names::{fold, ident};
 use rivermark_planner::statement::ObjectName;
 
-use crate::catalog::undefined_relation;
+use crate::catalog::{no_rows_of_index, undefined_relation};
 use crate::pg_error::PgError;
 use crate::planning::StatementPlanner;
 use crate::session::Session;
@@ -120,6 +120,7 @@ impl Session {
             ObjectKind::View(_) | ObjectKind::MaterializedView(_) => {
                 "Change the tables that the view reads."
             }
+            ObjectKind::Index(_) => return Err(no_rows_of_index(&object.name.name)),
         };
         let message = format!(
             "cannot {} {} \"{}\"",

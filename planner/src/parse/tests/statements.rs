@@ -307,6 +307,19 @@ const REST: &[(&str, &str)] = &[
         "CreateSchema { name: \"s\", if_not_exists: true }",
     ),
     (
+        "CREATE UNIQUE INDEX IF NOT EXISTS i ON s.t USING btree (a DESC, \"B\" NULLS FIRST)",
+        "CreateIndex(CreateIndex { name: Some(\"i\"), if_not_exists: true, is_unique: true, \
+             relation: ObjectName { schema: Some(\"s\"), name: \"t\" }, columns: [\
+             NamedIndexColumn { name: \"a\", is_descending: true, nulls_first: true }, \
+             NamedIndexColumn { name: \"B\", is_descending: false, nulls_first: true }] })",
+    ),
+    (
+        "CREATE INDEX ON t (a)",
+        "CreateIndex(CreateIndex { name: None, if_not_exists: false, is_unique: false, \
+             relation: ObjectName { schema: None, name: \"t\" }, columns: [\
+             NamedIndexColumn { name: \"a\", is_descending: false, nulls_first: false }] })",
+    ),
+    (
         "DROP MATERIALIZED VIEW IF EXISTS a, s.b CASCADE",
         "Drop { kind: MaterializedView, names: [ObjectName { schema: None, name: \"a\" }, \
              ObjectName { schema: Some(\"s\"), name: \"b\" }], if_exists: true, cascade: true }",
