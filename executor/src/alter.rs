@@ -46,7 +46,7 @@ impl Writer {
             }
             ObjectKind::Table(def) => Renewed::Rows(table_format(def)?),
             ObjectKind::MaterializedView(def) => Renewed::Rows(view_format(def)?),
-            ObjectKind::View(_) => Renewed::Nothing,
+            ObjectKind::View(_) | ObjectKind::Index(_) => Renewed::Nothing,
         })
     }
 

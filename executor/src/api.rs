@@ -7,7 +7,8 @@ use std::time::Duration;
 use arrow::array::RecordBatch;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{
-    MaterializedViewDef, ObjectId, OutputColumn, QualifiedName, SourceDef, TableDef, ViewDef,
+    IndexDef, MaterializedViewDef, ObjectId, OutputColumn, QualifiedName, SourceDef, TableDef,
+    ViewDef,
 };
 use rivermark_planner::plan::StreamPlan;
 
@@ -64,6 +65,13 @@ pub enum CatalogChange {
         replace: bool,
     },
     CreateMaterializedView(Box<NewMaterializedView>),
+    /// `def.entries` is filled in by the engine. The index is registered at once and complete later: see
+    /// `Engine::wait_until_ready`.
+    CreateIndex {
+        name: QualifiedName,
+        sql: String,
+        def: IndexDef,
+    },
     /// Builds views beside those that they replace, in dependency order; all swap in one epoch. The id that is
     /// returned is that of the first successor, which [`crate::Engine::wait_until_ready`] waits for.
     Replace {
@@ -92,7 +100,7 @@ pub enum CatalogChange {
         table: ObjectId,
         change: TableChange,
     },
-    /// Drops the objects, which nothing else may depend on.
+    /// Drops the objects with their indexes. Nothing else may depend on them.
     Drop {
         objects: Vec<ObjectId>,
     },

@@ -1,5 +1,6 @@
 //! Catalog changes, applied by the writer between two epochs' inputs.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
@@ -15,7 +16,7 @@ use crate::error::{ExecutorError, Result};
 use crate::meta;
 use crate::progress::SourceProgress;
 use crate::row_store::RowStore;
-use crate::rows::{RowFormat, RowLayout};
+use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source_input::SourceInput;
 use crate::state::{Family, WriteSet};
 use crate::writer::{Table, Writer};
@@ -124,6 +125,9 @@ impl Writer {
                     "a change of rows takes more than one epoch".into(),
                 ));
             }
+            CatalogChange::CreateIndex { name, sql, def } => {
+                Some(self.create_index(name, sql, def)?)
+            }
             CatalogChange::Drop { objects } => {
                 self.drop_objects(&objects)?;
                 None
@@ -196,6 +200,7 @@ impl Writer {
     }
 
     fn drop_objects(&mut self, objects: &[ObjectId]) -> Result<()> {
+        let objects = &self.with_indexes(objects);
         let outside = |o: &&Arc<Object>| !objects.contains(&o.id);
         for id in objects {
             let dependents: Vec<String> = self
@@ -219,12 +224,26 @@ impl Writer {
         Ok(())
     }
 
+    /// The objects and the indexes of those among them that have some, each once.
+    fn with_indexes(&self, objects: &[ObjectId]) -> Vec<ObjectId> {
+        let mut all = BTreeSet::new();
+        for id in objects {
+            all.insert(*id);
+            all.extend(self.catalog.indexes_of(*id).map(|(index, _)| index.id));
+        }
+        all.into_iter().collect()
+    }
+
     /// Stops running an object and deletes what it leaves behind.
     pub fn forget(&mut self, id: ObjectId, object: Option<&Object>) -> Result<()> {
         self.detach(id);
         if let Some(object) = object {
+            if let Some(index) = object.as_index() {
+                self.detach_index(id, index);
+            }
             self.dropped.push(dropped(object));
         }
+        self.indexing.remove(&id);
         self.tables.remove(&id);
         self.sources.remove(&id);
         self.published.remove_view(id);
@@ -277,6 +296,7 @@ impl Writer {
                         .iter_mut()
                         .find(|c| c.name == column)
                         .map(|c| &mut c.comment),
+                    ObjectKind::Index(_) => None,
                 };
                 *slot.ok_or(ExecutorError::CatalogChanged)? = comment;
             }
@@ -324,7 +344,8 @@ fn view_schema(columns: &[OutputColumn]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn dropped(object: &Object) -> Dropped {
+/// What is deleted with an object.
+pub fn dropped(object: &Object) -> Dropped {
     match &object.kind {
         ObjectKind::Source(_) => Dropped {
             tables: Vec::new(),
@@ -350,5 +371,9 @@ fn dropped(object: &Object) -> Dropped {
                 meta: meta::view_key(object.id),
             }
         }
+        ObjectKind::Index(def) => Dropped {
+            tables: vec![(ROWS_FAMILY, def.entries)],
+            meta: meta::index_key(object.id),
+        },
     }
 }

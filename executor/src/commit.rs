@@ -71,18 +71,18 @@ impl Writer {
                 rows: table.rows.rows(),
             };
             meta::put(writes, &meta::table_key(*id), &progress)?;
-            table.rows.drain_into(writes);
+            table.rows.drain_into(writes)?;
         }
         for (id, view) in self.views.iter_mut().filter(|(_, v)| v.is_dirty) {
             merge_blocks(&mut view.rows);
             meta::put(writes, &meta::view_key(*id), &view.progress)?;
-            view.drain_into(writes);
+            view.drain_into(writes)?;
         }
         for (id, source) in self.sources.iter().filter(|(_, s)| s.is_dirty) {
             meta::put(writes, &meta::source_key(*id), &source.progress)?;
         }
         for reshape in self.reshapes.values_mut().filter(|r| r.is_dirty()) {
-            reshape.collect(writes);
+            reshape.collect(writes)?;
         }
         if self.is_catalog_dirty {
             meta::put(writes, meta::COPIES, &self.copies())?;

@@ -74,6 +74,7 @@ impl Writer {
         self.run_reshapes(&mut work);
         let mut ready = self.newly_ready();
         self.run_replacements(&mut ready, &mut work)?;
+        let built = self.build_indexes(&mut work);
         let compute_us = started.elapsed().as_micros() as u64;
         if !self.has_changes() {
             for answer in work.answers {
@@ -117,6 +118,9 @@ impl Writer {
             if let Some(view) = self.views.get_mut(&view) {
                 view.answer_waiters(Ok(()));
             }
+        }
+        for index in built {
+            self.answer_index_waiters(index, Ok(()));
         }
         Ok(())
     }
@@ -163,6 +167,13 @@ impl Writer {
     }
 
     fn wait_until_ready(&mut self, view: ObjectId, reply: oneshot::Sender<Result<()>>) {
+        if self
+            .catalog
+            .get(view)
+            .is_some_and(|o| o.as_index().is_some())
+        {
+            return self.wait_for_index(view, reply);
+        }
         let is_successor = self.catalog.is_successor(view);
         let Some(view) = self.views.get_mut(&view) else {
             let _ = reply.send(Err(ExecutorError::NotReadable {
@@ -314,7 +325,10 @@ impl Writer {
 
     /// Repeats `action` while it fails for the environment's fault (disk I/O), visibly and without end: giving up
     /// would turn a full disk into a failed view.
-    fn retry_storage<T>(&mut self, mut action: impl FnMut(&mut Writer) -> Result<T>) -> Result<T> {
+    pub fn retry_storage<T>(
+        &mut self,
+        mut action: impl FnMut(&mut Writer) -> Result<T>,
+    ) -> Result<T> {
         let mut delay = Duration::from_millis(10);
         loop {
             match action(self) {

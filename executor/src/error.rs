@@ -67,3 +67,8 @@ impl From<datafusion::error::DataFusionError> for ExecutorError {
         }
     }
 }
+
+/// The error as DataFusion carries it through a query.
+pub fn external(error: ExecutorError) -> datafusion::error::DataFusionError {
+    datafusion::error::DataFusionError::External(Box::new(error))
+}

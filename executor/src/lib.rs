@@ -2,6 +2,7 @@
 //!
 //! This crate knows nothing of Kafka, message formats, the wire protocol or SQL text.
 
+mod access;
 pub mod aggregates;
 mod alter;
 pub mod api;
@@ -18,10 +19,13 @@ pub mod engine;
 mod epoch;
 pub mod error;
 pub mod evaluate;
+mod index;
+mod index_build;
 mod meta;
 pub mod operator;
 mod operator_stats;
 pub mod operators;
+pub mod ordered_scan;
 pub mod own_writes;
 mod pause;
 mod pieces;
@@ -32,15 +36,18 @@ mod published;
 mod recovery;
 mod replace;
 mod reshape;
+mod row_reader;
+mod row_scan;
 mod row_store;
 mod rows;
-mod scan;
 mod shared_prefix;
 pub mod snapshot;
 pub mod source;
 mod source_input;
+mod source_scan;
 pub mod state;
 pub mod stored_rows;
+mod stored_scan;
 mod usage;
 mod view;
 mod writer;

@@ -27,6 +27,10 @@ pub fn table_key(id: ObjectId) -> Vec<u8> {
     format!("table/{id}").into_bytes()
 }
 
+pub fn index_key(id: ObjectId) -> Vec<u8> {
+    format!("index/{id}").into_bytes()
+}
+
 /// Adds one value to an epoch's write.
 pub fn put(writes: &mut WriteSet, key: &[u8], value: &impl Serialize) -> Result<()> {
     let bytes =

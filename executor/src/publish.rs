@@ -52,18 +52,20 @@ impl Writer {
                 }
                 ObjectKind::Table(_) => self.tables.get(&object.id).map(|table| Readable::Rows {
                     format: table.rows.format.clone(),
+                    indexes: table.rows.complete_indexes().into(),
                     name,
                     state: crate::api::ViewState::Running,
                 }),
                 ObjectKind::MaterializedView(_) => {
                     self.views.get(&object.id).map(|view| Readable::Rows {
                         format: view.rows.format.clone(),
+                        indexes: view.rows.complete_indexes().into(),
                         name,
                         state: view.state(),
                     })
                 }
-                // Inlined by the planner.
-                ObjectKind::View(_) => None,
+                // Inlined by the planner; read with its relation.
+                ObjectKind::View(_) | ObjectKind::Index(_) => None,
             };
             if let Some(readable) = readable {
                 readables.insert(object.id, readable);

@@ -86,6 +86,8 @@ pub fn recover(
         scanned_by: BTreeMap::new(),
         prefixes: Arc::default(),
         backfilling: BTreeSet::new(),
+        indexing: BTreeSet::new(),
+        index_waiters: BTreeMap::new(),
         reshapes: BTreeMap::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
@@ -174,6 +176,10 @@ impl Writer {
                     self.restore_view(object.id, &object.name, def, &catalog)?
                 }
                 ObjectKind::View(_) => {}
+                // An object comes behind what it depends on.
+                ObjectKind::Index(def) => {
+                    self.attach_index(object.id, &object.name.name, def)?;
+                }
             }
         }
         for replacement in self.catalog.replacements().to_vec() {

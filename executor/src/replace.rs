@@ -127,15 +127,20 @@ impl Writer {
         if let Some(first) = replacement.first() {
             self.catalog.remove_replacement(first);
         }
+        let mut olds = Vec::with_capacity(replacement.members.len());
         for (old, object) in &replacement.members {
             let before = self.catalog.get(*old).cloned();
             self.forget(*old, before.as_deref())?;
+            olds.push((object.id, before));
             ready.push(object.id);
             if let Some(view) = self.views.get_mut(&object.id) {
                 view.is_dirty = true;
             }
         }
         self.catalog.complete_replacement(replacement);
+        for (id, before) in olds {
+            self.renew_indexes(id, before.as_deref());
+        }
         self.is_catalog_dirty = true;
         Ok(())
     }

@@ -83,8 +83,8 @@ impl TableChange {
 }
 
 impl Reshape {
-    pub fn collect(&mut self, writes: &mut WriteSet) {
-        self.rows.drain_into(writes);
+    pub fn collect(&mut self, writes: &mut WriteSet) -> Result<()> {
+        self.rows.drain_into(writes)
     }
 
     pub fn committed(&mut self) {
@@ -246,6 +246,7 @@ impl Writer {
                     table.is_dirty = true;
                     self.dropped.push(Dropped::rows_of(old));
                 }
+                self.renew_indexes(id, None);
                 self.is_catalog_dirty = true;
                 work.needs_sync = true;
                 work.answers.push(Answer::Changed(reply, None));

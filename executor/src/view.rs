@@ -159,11 +159,11 @@ impl View {
         }
     }
 
-    pub fn drain_into(&mut self, writes: &mut WriteSet) {
+    pub fn drain_into(&mut self, writes: &mut WriteSet) -> Result<()> {
         if let Some(dataflow) = &mut self.dataflow {
             dataflow.drain_into(writes);
         }
-        self.rows.drain_into(writes);
+        self.rows.drain_into(writes)
     }
 
     pub fn committed(&mut self) {

@@ -63,6 +63,10 @@ pub struct Writer {
     pub prefixes: Arc<SharedPrefixes>,
     /// Views that have something to read besides the epochs' changes.
     pub backfilling: BTreeSet<ObjectId>,
+    /// Relations with indexes that are being built.
+    pub indexing: BTreeSet<ObjectId>,
+    /// Statements that wait until an index is complete.
+    pub index_waiters: BTreeMap<ObjectId, Vec<oneshot::Sender<Result<()>>>>,
     /// Tables whose rows are being copied into another form.
     pub reshapes: BTreeMap<ObjectId, Reshape>,
 
@@ -125,7 +129,7 @@ impl Writer {
 
     /// Whether epochs have something to do without any input.
     fn has_background_work(&self) -> bool {
-        !self.backfilling.is_empty() || !self.reshapes.is_empty()
+        !self.backfilling.is_empty() || !self.reshapes.is_empty() || !self.indexing.is_empty()
     }
 
     /// Waits for work; true if sources may have something.
@@ -254,6 +258,12 @@ impl Writer {
         }
         for view in self.views.values_mut() {
             view.answer_waiters(Err(ExecutorError::ShuttingDown));
+        }
+        for waiter in std::mem::take(&mut self.index_waiters)
+            .into_values()
+            .flatten()
+        {
+            let _ = waiter.send(Err(ExecutorError::ShuttingDown));
         }
         for waiter in self.position_waiters.drain(..) {
             let _ = waiter.reply.send(Err(ExecutorError::ShuttingDown));

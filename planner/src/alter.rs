@@ -36,6 +36,21 @@ pub fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan> {
 pub fn rename(catalog: &mut Catalog, id: ObjectId, to: QualifiedName) -> Result<()> {
     let mut object = found(catalog, id)?;
     let from = std::mem::replace(&mut object.name, to.clone());
+    let indexes: Vec<Object> = catalog.indexes_of(id).map(|(o, _)| o.clone()).collect();
+    for mut index in indexes.into_iter().filter(|i| i.name.schema != to.schema) {
+        // They are always in their relation's schema.
+        index.name.schema.clone_from(&to.schema);
+        if catalog.find(&index.name).is_some() {
+            return Err(PlanError::Duplicate {
+                kind: UndefinedKind::Relation,
+                message: format!(
+                    "relation \"{}\" already exists in schema \"{}\"",
+                    index.name.name, to.schema
+                ),
+            });
+        }
+        catalog.put(index);
+    }
     rewrite_readers(
         catalog,
         id,
@@ -80,6 +95,8 @@ pub fn rename_column(catalog: &mut Catalog, id: ObjectId, from: &str, to: &str) 
         }
         ObjectKind::View(view) => view.columns[index].name = to.to_string(),
         ObjectKind::MaterializedView(view) => view.columns[index].name = to.to_string(),
+        // It has no columns of its own.
+        ObjectKind::Index(_) => {}
     }
     let columns: Vec<(String, String)> = before
         .into_iter()
@@ -110,7 +127,7 @@ pub fn add_column(catalog: &mut Catalog, id: ObjectId, column: ColumnDef) -> Res
     match &mut object.kind {
         ObjectKind::Source(source) => source.columns.push(column),
         ObjectKind::Table(table) => table.columns.push(column),
-        ObjectKind::View(_) | ObjectKind::MaterializedView(_) => {
+        ObjectKind::View(_) | ObjectKind::MaterializedView(_) | ObjectKind::Index(_) => {
             return Err(PlanError::WrongObjectKind {
                 message: format!("\"{}\" is not a table or source", object.name.name),
                 hint: Some("CREATE OR REPLACE the view with its new query.".to_string()),
@@ -179,7 +196,8 @@ pub fn all_dependents(catalog: &Catalog, id: ObjectId) -> Vec<ObjectId> {
     let mut found = BTreeSet::new();
     let mut pending = vec![id];
     while let Some(id) = pending.pop() {
-        for object in catalog.dependents(id) {
+        // An index reads nothing.
+        for object in catalog.dependents(id).filter(|o| o.as_index().is_none()) {
             if found.insert(object.id) {
                 pending.push(object.id);
             }
@@ -260,7 +278,8 @@ fn rewrite_readers_if(
         let query = match &mut object.kind {
             ObjectKind::View(view) => &mut view.query,
             ObjectKind::MaterializedView(view) => &mut view.query,
-            ObjectKind::Source(_) | ObjectKind::Table(_) => continue,
+            // An index goes by its relation's id and the places of columns.
+            ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::Index(_) => continue,
         };
         if is_touched(query) {
             *query = reader.rewrite(query)?;
@@ -292,6 +311,7 @@ pub fn column_names(object: &Object) -> Vec<String> {
         ObjectKind::Table(table) => of_columns(&table.columns),
         ObjectKind::View(view) => of_output(&view.columns),
         ObjectKind::MaterializedView(view) => of_output(&view.columns),
+        ObjectKind::Index(_) => Vec::new(),
     }
 }
 

@@ -191,12 +191,36 @@ pub struct MaterializedViewDef {
     pub fingerprint: u64,
 }
 
+/// A second order of a table's or materialized view's rows, kept in the same commits as the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexDef {
+    /// Whose rows.
+    pub relation: ObjectId,
+    pub columns: Vec<IndexColumn>,
+    /// Said so, and true because the columns include the primary key.
+    pub is_unique: bool,
+    /// It has an entry for every row; until then no query uses it.
+    pub is_complete: bool,
+    /// Where its entries are kept.
+    pub entries: TableId,
+}
+
+/// A column of an index and how it is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexColumn {
+    /// Index into the relation's columns.
+    pub column: usize,
+    pub is_descending: bool,
+    pub nulls_first: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ObjectKind {
     Source(SourceDef),
     Table(TableDef),
     View(ViewDef),
     MaterializedView(MaterializedViewDef),
+    Index(IndexDef),
 }
 
 /// One catalog object.
@@ -213,17 +237,29 @@ pub struct Object {
 }
 
 impl Object {
-    /// "source", "table", "view" or "materialized view".
+    /// "source", "table", "view", "materialized view" or "index".
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {
             ObjectKind::Source(_) => "source",
             ObjectKind::Table(_) => "table",
             ObjectKind::View(_) => "view",
             ObjectKind::MaterializedView(_) => "materialized view",
+            ObjectKind::Index(_) => "index",
         }
     }
 
-    /// The relation's columns as a query sees them.
+    /// The index's definition, if it is one.
+    pub fn as_index(&self) -> Option<&IndexDef> {
+        match &self.kind {
+            ObjectKind::Index(index) => Some(index),
+            ObjectKind::Source(_)
+            | ObjectKind::Table(_)
+            | ObjectKind::View(_)
+            | ObjectKind::MaterializedView(_) => None,
+        }
+    }
+
+    /// The relation's columns as a query sees them; an index has none, since no query names it.
     pub fn schema(&self) -> SchemaRef {
         let of_columns = |columns: &[ColumnDef]| -> Vec<_> {
             columns
@@ -242,6 +278,7 @@ impl Object {
             ObjectKind::Table(t) => of_columns(&t.columns),
             ObjectKind::View(v) => of_output(&v.columns),
             ObjectKind::MaterializedView(m) => of_output(&m.columns),
+            ObjectKind::Index(_) => Vec::new(),
         };
         Arc::new(Schema::new(fields))
     }
@@ -305,6 +342,14 @@ impl Catalog {
             .filter(move |o| o.depends_on.contains(&id))
     }
 
+    /// The indexes of a relation, oldest first.
+    pub fn indexes_of(&self, relation: ObjectId) -> impl Iterator<Item = (&Object, &IndexDef)> {
+        let index_of =
+            move |o: &'_ Arc<Object>| o.as_index().is_some_and(|i| i.relation == relation);
+        let indexes = self.objects.values().filter(move |o| index_of(o));
+        indexes.filter_map(|o| Some((o.as_ref(), o.as_index()?)))
+    }
+
     pub fn replacements(&self) -> &[Replacement] {
         &self.replacements
     }
@@ -363,6 +408,9 @@ impl Catalog {
                     }
                 }
                 reader.depends_on.sort();
+                if let ObjectKind::Index(index) = &mut reader.kind {
+                    index.relation = new;
+                }
             }
         }
     }

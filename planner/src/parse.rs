@@ -23,6 +23,7 @@ mod copy;
 mod create;
 mod drop;
 mod explain;
+mod index;
 mod input;
 mod normalize;
 mod options;

@@ -89,7 +89,7 @@ impl Session {
         };
         let is_table_like = kind == RelationKind::Table
             && is_naming
-            && !matches!(object.kind, ObjectKind::Source(_));
+            && !matches!(object.kind, ObjectKind::Source(_) | ObjectKind::Index(_));
         if object.kind_name() != kind_name(kind) && !is_table_like {
             let message = format!("\"{}\" is not a {}", name.name, kind_name(kind));
             let hint = format!(
@@ -287,7 +287,10 @@ fn rename(catalog: &mut Catalog, id: ObjectId, to: QualifiedName) -> Result<(), 
 fn is_not_null(object: &Object, column: &str) -> bool {
     match &object.kind {
         ObjectKind::Table(table) => table.columns.iter().any(|c| c.name == column && c.not_null),
-        ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::MaterializedView(_) => false,
+        ObjectKind::Source(_)
+        | ObjectKind::View(_)
+        | ObjectKind::MaterializedView(_)
+        | ObjectKind::Index(_) => false,
     }
 }
 

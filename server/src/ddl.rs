@@ -95,7 +95,7 @@ impl Session {
     }
 
     /// Whether a relation of that name may be created; `false` (with a notice) where IF NOT EXISTS skips it.
-    fn may_create(
+    pub fn may_create(
         &mut self,
         catalog: &Catalog,
         name: &QualifiedName,

@@ -39,6 +39,7 @@ impl Session {
             | Statement::Explain { .. }
             | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::Show(_)
             | Statement::Describe { .. }
             | Statement::DeclareCursor { .. }
@@ -66,6 +67,7 @@ impl Session {
             | Statement::CreateView { .. }
             | Statement::CreateMaterializedView { .. }
             | Statement::CreateSchema { .. }
+            | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
             | Statement::Alter { .. }
@@ -95,6 +97,7 @@ impl Session {
             }
             Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
+            Statement::CopyIn(copy) => self.copy_in(copy),
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
             Statement::DeclareCursor { name, query } => {
@@ -164,6 +167,10 @@ impl Session {
                 .create_schema(name, *if_not_exists)
                 .await
                 .map(|()| "CREATE SCHEMA"),
+            Statement::CreateIndex(create) => self
+                .create_index(create, text)
+                .await
+                .map(|()| "CREATE INDEX"),
             Statement::Drop {
                 kind,
                 names,
@@ -251,11 +258,13 @@ impl Session {
                 })
             }
             Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::CreateSource { .. }
             | Statement::CreateTable { .. }
             | Statement::CreateView { .. }
             | Statement::CreateMaterializedView { .. }
             | Statement::CreateSchema { .. }
+            | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
             | Statement::Alter { .. }
@@ -318,6 +327,7 @@ impl Session {
         self.prepared.clear();
         self.deallocated.push(Deallocated::All);
         self.cursors.clear();
+        self.plans.clear();
         self.shared.settings.lock().reset_all();
         Ok(done("DISCARD ALL"))
     }

@@ -197,7 +197,8 @@ fn closure(catalog: &Catalog, targets: &BTreeSet<ObjectId>) -> (BTreeSet<ObjectI
     let mut pending: VecDeque<ObjectId> = targets.iter().copied().collect();
     let mut lines = Vec::new();
     while let Some(id) = pending.pop_front() {
-        for object in catalog.dependents(id) {
+        // Indexes go with their relation, without a word.
+        for object in catalog.dependents(id).filter(|o| o.as_index().is_none()) {
             if all.insert(object.id) {
                 let on = catalog.get(id).map(|o| described(o)).unwrap_or_default();
                 lines.push(format!("{} depends on {on}", described(object)));

@@ -1,4 +1,4 @@
-//! A materialized view whose CREATE statement is still running: it is dropped if the statement is given up.
+//! A materialized view (or index) whose CREATE statement is still running: it is dropped if the statement is given up.
 //!
 //! The change of the catalog runs in a task of its own, since it can not be taken back: a statement that is cancelled
 //! while the engine applies it must still learn the id of what to drop.

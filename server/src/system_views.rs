@@ -147,7 +147,10 @@ fn materialized_views(names: &Namespace) -> Rows {
             .get(view.view)
             .and_then(|o| match &o.kind {
                 ObjectKind::MaterializedView(view) => Some(view.query.clone()),
-                ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::View(_) => None,
+                ObjectKind::Source(_)
+                | ObjectKind::Table(_)
+                | ObjectKind::View(_)
+                | ObjectKind::Index(_) => None,
             });
         let error = match &view.state {
             ViewState::Failed(error) => Some(error.clone()),

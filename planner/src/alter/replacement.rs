@@ -137,7 +137,7 @@ fn follow(scratch: &mut Catalog, object: &Arc<Object>) -> Result<Option<Successo
             return Ok(None);
         }
         ObjectKind::MaterializedView(def) => def,
-        ObjectKind::Source(_) | ObjectKind::Table(_) => return Ok(None),
+        ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::Index(_) => return Ok(None),
     };
     let plan = replan(scratch, &def.query)?;
     refuse_other_types(&def.columns, &plan)?;
@@ -222,12 +222,13 @@ fn refuse_itself(catalog: &Catalog, old: &Object, depends_on: &[ObjectId]) -> Re
 fn materialized(object: &Object) -> Result<&MaterializedViewDef> {
     match &object.kind {
         ObjectKind::MaterializedView(def) => Ok(def),
-        ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::View(_) => {
-            Err(PlanError::WrongObjectKind {
-                message: format!("\"{}\" is not a materialized view", object.name.name),
-                hint: None,
-            })
-        }
+        ObjectKind::Source(_)
+        | ObjectKind::Table(_)
+        | ObjectKind::View(_)
+        | ObjectKind::Index(_) => Err(PlanError::WrongObjectKind {
+            message: format!("\"{}\" is not a materialized view", object.name.name),
+            hint: None,
+        }),
     }
 }
 

@@ -63,10 +63,6 @@ pub(super) fn create(input: &Input) -> PlanError {
             "CREATE SINK",
             "read the view over the wire; sinks come in a later version",
         ),
-        "INDEX" | "UNIQUE" => refused(
-            "CREATE INDEX",
-            "a view is stored by its key; make a view keyed as you look it up",
-        ),
         "ROLE" | "USER" | "GROUP" | "POLICY" => {
             refused("CREATE ROLE", "every user may read and write everything")
         }
@@ -92,7 +88,7 @@ pub(super) fn create(input: &Input) -> PlanError {
         ),
         "FOREIGN" | "SERVER" => refused("foreign data wrappers", "declare a source"),
         "SUBSCRIPTION" | "PUBLICATION" => refused("logical replication", "declare a source"),
-        _ => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW or SCHEMA"),
+        _ => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX or SCHEMA"),
     }
 }
 

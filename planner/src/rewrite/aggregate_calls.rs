@@ -140,7 +140,7 @@ fn joined(function: &Function, element: Expr, brackets: [&str; 2], data_type: Da
 }
 
 /// `CASE WHEN condition THEN result END`
-fn chosen(condition: Expr, result: Expr) -> Expr {
+pub(super) fn chosen(condition: Expr, result: Expr) -> Expr {
     Expr::Case {
         case_token: AttachedToken::empty(),
         end_token: AttachedToken::empty(),

@@ -17,14 +17,14 @@ use std::sync::Arc;
 
 use datafusion::common::DFSchema;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Result, ScalarValue, plan_datafusion_err};
+use datafusion::common::{Column, Result, ScalarValue, plan_datafusion_err};
 use datafusion::functions_aggregate::count::count_all;
 use datafusion::logical_expr::expr::{Exists, InSubquery, SetComparison, SetQuantifier};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Case, Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Operator, SkipType,
-    Subquery, lit, when,
+    BinaryExpr, Case, Expr, FetchType, Filter, LogicalPlan, LogicalPlanBuilder, Operator,
+    Projection, SkipType, Subquery, lit, when,
 };
 
 use crate::rewrite::decorrelate::{as_outer, with_references};
@@ -192,8 +192,7 @@ impl Rewriter<'_> {
             }
             _ => {}
         }
-        let column = subquery.subquery.schema().columns().into_iter().next();
-        let column = column.ok_or_else(|| plan_datafusion_err!("subquery has no column"))?;
+        let (subquery, column) = with_own_name(&subquery)?;
         let outer = Box::new(as_outer(*expr, self.schema)?);
         let compared = BinaryExpr::new(outer, op, Box::new(Expr::Column(column)));
         let compared = Expr::BinaryExpr(compared);
@@ -239,6 +238,16 @@ impl Negated for SetComparison {
         };
         self
     }
+}
+
+/// The subquery with its value under a name that the row around it can not have.
+fn with_own_name(subquery: &Subquery) -> Result<(Subquery, Column)> {
+    let column = subquery.subquery.schema().columns().into_iter().next();
+    let column = column.ok_or_else(|| plan_datafusion_err!("subquery has no column"))?;
+    let value = Expr::Column(column).alias("rm:compared");
+    let plan = Projection::try_new(vec![value], Arc::clone(&subquery.subquery))?;
+    let subquery = subquery.with_plan(Arc::new(LogicalPlan::Projection(plan)));
+    Ok((subquery, Column::new_unqualified("rm:compared")))
 }
 
 fn exists(subquery: Subquery) -> Expr {

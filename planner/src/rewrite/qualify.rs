@@ -23,7 +23,7 @@ use crate::rewrite::cast_names::name_casts;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::scope::{Scope, constraint};
-use crate::rewrite::select_list::{Names, expand_select_list, strip_schemas};
+use crate::rewrite::select_list::{Names, expand_select_list, resolve_ordinals, strip_schemas};
 use crate::statement::ObjectName;
 
 /// How far to go.
@@ -198,6 +198,7 @@ impl Qualifier<'_> {
         }
         select.from = from;
         let names = expand_select_list(select, &scope)?;
+        resolve_ordinals(select);
         let from = std::mem::take(&mut select.from);
         let none = GroupByExpr::Expressions(Vec::new(), Vec::new());
         let keys = std::mem::replace(&mut select.group_by, none);

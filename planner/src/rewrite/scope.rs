@@ -4,12 +4,13 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, Query, TableFactor, Value, VisitMut,
-    VisitorMut,
+    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, TableFactor,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{PlanError, Result};
 use crate::names::{fold, ident};
+use crate::rewrite::aggregate_calls::chosen;
 use crate::rewrite::expressions::call;
 
 /// One column of a FROM clause.
@@ -170,9 +171,23 @@ impl Scope {
             .columns
             .iter()
             .flat_map(|column| [text(column), reference(Some(name), column)]);
+        let row = call("named_struct", pairs.collect());
+        // what an outer join puts in place of a missing row is NULL, not a row of NULLs
+        let columns = table.columns.iter();
+        let is_missing = columns
+            .map(|column| Expr::IsNull(Box::new(reference(Some(name), column))))
+            .reduce(|all, one| Expr::BinaryOp {
+                left: Box::new(all),
+                op: BinaryOperator::And,
+                right: Box::new(one),
+            })?;
+        let is_there = Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            expr: Box::new(Expr::Nested(Box::new(is_missing))),
+        };
         Some(ScopeColumn {
             name: name.to_string(),
-            expr: call("named_struct", pairs.collect()),
+            expr: chosen(is_there, row),
         })
     }
 

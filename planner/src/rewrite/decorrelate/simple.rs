@@ -1,6 +1,7 @@
 //! The subqueries that DataFusion decorrelates, and rightly: those that refer to the row around them in the conditions
 //! of a WHERE clause that nothing above it gives another meaning.
 
+use datafusion::common::tree_node::TreeNode;
 use datafusion::common::{DFSchema, JoinType, Result};
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{BinaryExpr, Distinct, Expr, LogicalPlan, Operator};
@@ -58,10 +59,14 @@ fn pullable(plan: &LogicalPlan, below: Below) -> Result<bool> {
     }
     match plan {
         LogicalPlan::Filter(filter) => {
+            let own = filter.input.schema();
             let is_right = split_conjunction(&filter.predicate)
                 .into_iter()
                 .filter(|conjunct| conjunct.contains_outer())
-                .all(|conjunct| below == Below::Rows || is_equality(conjunct));
+                .all(|conjunct| {
+                    let is_pulled = below == Below::Rows || is_equality(conjunct);
+                    is_pulled && !is_ambiguous(conjunct, own)
+                });
             Ok(is_right && pullable(&filter.input, below)?)
         }
         _ if has_outer(plan) => Ok(false),
@@ -89,6 +94,14 @@ fn pullable(plan: &LogicalPlan, below: Below) -> Result<bool> {
         }
         _ => Ok(false),
     }
+}
+
+/// Whether the row around and the subquery's own call a column alike: DataFusion would take one for the other.
+fn is_ambiguous(conjunct: &Expr, own: &DFSchema) -> bool {
+    let is_known = |part: &Expr| {
+        Ok(matches!(part, Expr::OuterReferenceColumn(_, column) if own.has_column(column)))
+    };
+    conjunct.exists(is_known).unwrap_or(true)
 }
 
 fn has_outer(plan: &LogicalPlan) -> bool {
