@@ -85,6 +85,7 @@ pub enum UndefinedKind {
     Parameter,
     PreparedStatement,
     Cursor,
+    Constraint,
 }
 
 pub type Result<T, E = PlanError> = std::result::Result<T, E>;

@@ -119,6 +119,7 @@ pub enum Statement {
         query: Box<ast::Query>,
         options: CopyOptions,
     },
+    CopyIn(Box<CopyIn>),
     Show(Show),
     Describe {
         name: ObjectName,
@@ -267,16 +268,45 @@ pub enum FetchCount {
     All,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyOptions {
-    pub format: CopyFormat,
-    pub header: bool,
-    pub delimiter: Option<u8>,
-    pub null: Option<String>,
+/// `COPY relation [(columns)] FROM STDIN`.
+#[derive(Debug, Clone)]
+pub struct CopyIn {
+    pub name: ObjectName,
+    /// Empty: all but the generated ones.
+    pub columns: Vec<String>,
+    pub options: CopyOptions,
+    /// SQL text of the condition that rows must meet.
+    pub filter: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    pub format: CopyFormat,
+    pub header: CopyHeader,
+    pub delimiter: Option<u8>,
+    pub null: Option<String>,
+    /// Of CSV.
+    pub quote: Option<u8>,
+    /// Of CSV.
+    pub escape: Option<u8>,
+    /// Columns whose unquoted texts are never NULL.
+    pub force_not_null: Vec<String>,
+    /// Columns whose quoted texts may be NULL.
+    pub force_null: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CopyHeader {
+    #[default]
+    None,
+    Line,
+    /// A line that must have the columns' names.
+    Match,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CopyFormat {
+    #[default]
     Text,
     Csv,
     Binary,

@@ -39,6 +39,7 @@ impl Session {
             | Statement::Explain { .. }
             | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::Show(_)
             | Statement::Describe { .. }
             | Statement::DeclareCursor { .. }
@@ -96,6 +97,7 @@ impl Session {
             }
             Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
+            Statement::CopyIn(copy) => self.copy_in(copy),
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
             Statement::DeclareCursor { name, query } => {
@@ -256,6 +258,7 @@ impl Session {
                 })
             }
             Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::CreateSource { .. }
             | Statement::CreateTable { .. }
             | Statement::CreateView { .. }

@@ -30,6 +30,8 @@ pub struct PgError {
     pub hint: Option<String>,
     /// 1-based character of the statement's text.
     pub position: Option<usize>,
+    /// Where in the data of a COPY.
+    pub context: Option<String>,
 }
 
 impl PgError {
@@ -41,6 +43,7 @@ impl PgError {
             detail: None,
             hint: None,
             position: None,
+            context: None,
         }
     }
 
@@ -59,6 +62,11 @@ impl PgError {
 
     pub fn with_hint(mut self, hint: impl Into<String>) -> PgError {
         self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn with_context(mut self, context: impl Into<String>) -> PgError {
+        self.context = Some(context.into());
         self
     }
 
@@ -197,6 +205,7 @@ fn undefined_state(kind: UndefinedKind) -> SqlState {
         UndefinedKind::Parameter => SqlState::UndefinedParameter,
         UndefinedKind::PreparedStatement => SqlState::InvalidSqlStatementName,
         UndefinedKind::Cursor => SqlState::InvalidCursorName,
+        UndefinedKind::Constraint => SqlState::UndefinedObject,
     }
 }
 
@@ -207,9 +216,10 @@ fn duplicate_state(kind: UndefinedKind) -> SqlState {
         UndefinedKind::Schema => SqlState::DuplicateSchema,
         UndefinedKind::PreparedStatement => SqlState::DuplicatePreparedStatement,
         UndefinedKind::Cursor => SqlState::DuplicateCursor,
-        UndefinedKind::Function | UndefinedKind::Type | UndefinedKind::Parameter => {
-            SqlState::DuplicateObject
-        }
+        UndefinedKind::Function
+        | UndefinedKind::Type
+        | UndefinedKind::Parameter
+        | UndefinedKind::Constraint => SqlState::DuplicateObject,
     }
 }
 

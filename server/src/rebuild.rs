@@ -20,7 +20,7 @@ enum New<'a> {
     /// As the statement says.
     Replaced {
         statement: &'a Statement,
-        query: ast::Query,
+        query: Box<ast::Query>,
         zone: String,
         sql: &'a str,
     },
@@ -44,7 +44,7 @@ impl Session {
         let name = creation_name(name, &self.shared)?;
         let new = New::Replaced {
             statement,
-            query: self.resolved(query, sql)?,
+            query: Box::new(self.resolved(query, sql)?),
             zone: self.zone(),
             sql,
         };

@@ -29,6 +29,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Explain { .. }
         | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
+        | Statement::CopyIn(_)
         | Statement::Show(_)
         | Statement::Describe { .. }
         | Statement::Set { .. }

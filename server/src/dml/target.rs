@@ -66,6 +66,7 @@ pub enum Verb {
     Update,
     Delete,
     Truncate,
+    Copy,
 }
 
 impl Verb {
@@ -75,12 +76,13 @@ impl Verb {
             Verb::Update => "update",
             Verb::Delete => "delete from",
             Verb::Truncate => "truncate",
+            Verb::Copy => "copy to",
         }
     }
 
     fn only_adds(self) -> bool {
         match self {
-            Verb::Insert => true,
+            Verb::Insert | Verb::Copy => true,
             Verb::Update | Verb::Delete | Verb::Truncate => false,
         }
     }

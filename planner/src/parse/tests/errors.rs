@@ -73,7 +73,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("SUBSCRIBE TO mv", "SUBSCRIBE"),
     ("COPY (SUBSCRIBE mv) TO STDOUT", "SUBSCRIBE"),
     ("DECLARE c CURSOR FOR SUBSCRIBE mv", "SUBSCRIBE"),
-    ("COPY t FROM STDIN", "COPY ... FROM"),
+    ("COPY t FROM '/tmp/x'", "COPY from a file"),
     ("COPY t TO '/tmp/x'", "COPY to a file"),
     ("LISTEN mv", "LISTEN"),
     (

@@ -99,6 +99,7 @@ fn summary_of_use(statement: &Statement) -> String {
         }
         Statement::ExplainRunning { name: n } => format!("explain running {}", name(n)),
         Statement::CopyOut { query, options } => format!("copy {query} {options:?}"),
+        Statement::CopyIn(copy) => format!("{copy:?}"),
         Statement::Prepare {
             name,
             parameter_types,
@@ -439,11 +440,15 @@ const REST: &[(&str, &str)] = &[
     ),
     (
         "COPY (SELECT 1) TO STDOUT WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'n')",
-        "copy SELECT 1 CopyOptions { format: Csv, header: true, delimiter: Some(59), null: Some(\"n\") }",
+        "copy SELECT 1 CopyOptions { format: Csv, header: Line, delimiter: Some(59), null: Some(\"n\"), quote: None, escape: None, force_not_null: [], force_null: [] }",
+    ),
+    (
+        "COPY s.t (a, \"B\") FROM STDIN (FORMAT csv, HEADER match, QUOTE '''', ESCAPE '\\', FORCE_NULL (a)) WHERE a > 1",
+        "CopyIn { name: ObjectName { schema: Some(\"s\"), name: \"t\" }, columns: [\"a\", \"B\"], options: CopyOptions { format: Csv, header: Match, delimiter: None, null: None, quote: Some(39), escape: Some(92), force_not_null: [], force_null: [\"a\"] }, filter: Some(\"a > 1\") }",
     ),
     (
         "COPY s.t (a, \"B\") TO STDOUT CSV HEADER",
-        "copy SELECT a, \"B\" FROM s.t CopyOptions { format: Csv, header: true, delimiter: None, null: None }",
+        "copy SELECT a, \"B\" FROM s.t CopyOptions { format: Csv, header: Line, delimiter: None, null: None, quote: None, escape: None, force_not_null: [], force_null: [] }",
     ),
 ];
 
