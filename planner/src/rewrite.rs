@@ -2,7 +2,7 @@
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
-//! [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`casts`],
+//! [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`casts`],
 //! [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`membership`], [`scalar_subquery`],
 //! [`decorrelate`], [`join_keys`], [`join_order`], [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`],
 //! [`sort_columns`], [`null_frames`].
@@ -21,6 +21,7 @@ pub mod first_rows;
 pub mod fixed_zone;
 mod function_names;
 pub mod grouping_columns;
+mod grouping_keys;
 pub mod guard;
 pub mod join_keys;
 pub mod join_order;

@@ -22,6 +22,7 @@ mod parameters;
 mod pg_catalog;
 mod pg_error;
 mod plan_cache;
+mod plan_fences;
 mod planning;
 mod prepared;
 mod query;

@@ -36,16 +36,20 @@ use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS, no_rows_of_index}
 use crate::dml::given_rows;
 use crate::pg_catalog::{compat, functions};
 use crate::pg_error::PgError;
+use crate::plan_fences;
 use crate::query_runtime::QueryRuntime;
 use crate::sessions::SessionShared;
 
 /// The session state of batch queries: the planner's, with system functions and the queries' memory.
 pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
     let zone = arrow_zone(&session.settings.lock().time_zone());
-    let mut state = session_state_builder(session_config(&zone))
+    let mut builder = session_state_builder(session_config(&zone))
         .with_runtime_env(queries.env())
-        .with_physical_optimizer_rule(Arc::new(OrderedScans))
-        .build();
+        .with_physical_optimizer_rule(Arc::new(OrderedScans));
+    if let Some(optimizer) = builder.physical_optimizers() {
+        plan_fences::precede(&mut optimizer.rules);
+    }
+    let mut state = builder.build();
     register(&mut state, session);
     state
 }

@@ -145,6 +145,12 @@ fn a_table_agrees_with_a_map() {
                 change(&mut tables[n], &mut models[n], &mut rng);
                 check(&mut tables[n], &models[n], &mut rng);
             }
+            if rng.random_bool(0.1) {
+                // An epoch that fails while it is computed, before anything is handed to a commit.
+                tables.iter_mut().for_each(StateTable::discard);
+                store.release_spill();
+                continue;
+            }
             let mut writes = WriteSet::new();
             tables
                 .iter_mut()

@@ -30,6 +30,9 @@ use datafusion::logical_expr::{
 use crate::rewrite::decorrelate::{as_outer, with_references};
 use crate::rewrite::scalar_subquery::is_one_row;
 
+/// Name of the value of a correlated subquery.
+const VALUE: &str = "rm:member";
+
 /// Rewrites all of `plan`, which is not yet analysed.
 pub fn three_valued(plan: LogicalPlan) -> Result<LogicalPlan> {
     let rewritten = plan.transform_up_with_subqueries(|plan| {
@@ -139,6 +142,9 @@ impl Rewriter<'_> {
 
     fn membership(&self, mut test: InSubquery, place: Place) -> Result<Expr> {
         test.expr = Box::new(self.spelled_out(*test.expr, Place::Value)?);
+        if !test.subquery.outer_ref_columns.is_empty() {
+            test.subquery = with_named_value(&test.subquery)?;
+        }
         if is_correlated_row(&test.subquery) {
             let value = Expr::ScalarSubquery(test.subquery);
             return Ok(match test.negated {
@@ -301,4 +307,16 @@ fn null_rows(subquery: &Subquery) -> Result<Subquery> {
 fn filtered(subquery: &Subquery, condition: Expr) -> Result<Subquery> {
     let filter = Filter::try_new(condition, Arc::clone(&subquery.subquery))?;
     with_references(subquery.with_plan(Arc::new(LogicalPlan::Filter(filter))))
+}
+
+/// The subquery with a name of its own for its value. If coercion casts the value and decorrelation adds the column as it
+/// is, because the condition uses it too, DataFusion would have one name for both.
+fn with_named_value(subquery: &Subquery) -> Result<Subquery> {
+    let plan = Arc::clone(&subquery.subquery);
+    let [column] = &plan.schema().columns()[..] else {
+        return Ok(subquery.clone());
+    };
+    let value = Expr::Column(column.clone()).alias(VALUE);
+    let named = Projection::try_new(vec![value], plan)?;
+    Ok(subquery.with_plan(Arc::new(LogicalPlan::Projection(named))))
 }

@@ -22,6 +22,7 @@ use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::cast_names::name_casts;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::first_rows::fetch_as_limit;
+use crate::rewrite::grouping_keys::separate_grouping_keys;
 use crate::rewrite::scope::{Scope, constraint};
 use crate::rewrite::select_list::{Names, expand_select_list, resolve_ordinals, strip_schemas};
 use crate::statement::ObjectName;
@@ -76,6 +77,7 @@ pub fn qualify(
     };
     let names = qualifier.query(&mut query, &Ctes::default())?;
     if mode.is_expanded() {
+        separate_grouping_keys(&mut query);
         name_casts(&mut query);
     }
     Ok(Qualified {
