@@ -272,11 +272,11 @@ impl Relation {
             }
         };
         let store = self.rows.as_mut().unwrap();
-        store.apply(&delta).unwrap();
+        store.apply_delta(&delta).unwrap();
         if random.random_bool(0.1) {
             // As if the epoch had failed, and ran again.
             store.discard();
-            store.apply(&delta).unwrap();
+            store.apply_delta(&delta).unwrap();
         }
         let (completed, _) = store.build_indexes(random.random_range(1..40)).unwrap();
         for id in completed {
