@@ -10,11 +10,13 @@ use rivermark_executor::api::TableWrite;
 use rivermark_planner::ObjectId;
 use rivermark_planner::catalog::{ColumnDef, Object, ObjectKind, TableDef};
 use rivermark_planner::statement::{ObjectName, Statement};
+use rivermark_planner::types::SqlType;
 
 use crate::assignment::{assign, check_not_null, row_schema};
 use crate::catalog::undefined_relation;
 use crate::constraints::{RowRules, bind_rules};
 use crate::dml_query::{self, Changed};
+use crate::literal_rows::literal_rows;
 use crate::parameters;
 use crate::pg_error::PgError;
 use crate::planning::StatementPlanner;
@@ -76,6 +78,20 @@ pub struct Change {
 impl Dml {
     pub fn table(&self) -> ObjectId {
         self.target.object.id
+    }
+
+    /// The rows of an INSERT of constants, which need no query.
+    fn literal_rows(&self) -> Option<RecordBatch> {
+        if self.verb != Verb::Insert {
+            return None;
+        }
+        let columns = &self.target.table.columns;
+        let types = self
+            .statement
+            .columns
+            .iter()
+            .map(|column| columns[*column].data_type.clone());
+        literal_rows(&self.statement.query, &types.collect::<Vec<SqlType>>())
     }
 
     /// The command tag after a change of so many rows.
@@ -201,7 +217,10 @@ impl Session {
         let zone = self.shared.settings.lock().time_zone();
         let (dml, values) = (dml.clone(), values.to_vec());
         let computed = async move {
-            let batches = collect(&planner, &dml.statement.query, &values).await?;
+            let batches = match dml.literal_rows() {
+                Some(rows) => vec![rows],
+                None => collect(&planner, &dml.statement.query, &values).await?,
+            };
             dml.change(&planner, batches, &zone)
         };
         self.server.queries.clone().run(computed).await

@@ -16,6 +16,7 @@ mod evaluation_state;
 mod fleet;
 mod half_built;
 mod information_schema;
+mod literal_rows;
 mod parameters;
 mod pg_catalog;
 mod pg_error;
