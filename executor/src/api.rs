@@ -157,6 +157,25 @@ pub struct MaterializedViewStatus {
     pub dead_letters: u64,
 }
 
+/// A row of `rivermark.operators`: what an operator has done since the server started.
+#[derive(Debug, Clone)]
+pub struct OperatorStatus {
+    pub view: ObjectId,
+    /// Its line in the view's EXPLAIN, from 0.
+    pub operator: u32,
+    pub name: &'static str,
+    pub rows_in: u64,
+    pub rows_out: u64,
+    pub busy: Duration,
+    pub has_state: bool,
+    /// `None` where it is not known without reading all of them.
+    pub state_keys: Option<u64>,
+    /// In data files.
+    pub state_bytes: u64,
+    /// The part of lookups in its state that needed no read; `None` if there were none.
+    pub cache_hit_ratio: Option<f64>,
+}
+
 /// A row of `rivermark.epochs` (the most recent ones).
 #[derive(Debug, Clone)]
 pub struct EpochStatus {

@@ -15,6 +15,7 @@ use rivermark_planner::catalog::{ObjectId, Positions};
 use crate::delta::Delta;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
+use crate::pieces::most_rows;
 use crate::progress::{ScanProgress, distance, has_reached};
 use crate::row_store::RowStore;
 use crate::source::{ReadRequest, ReaderState};
@@ -161,7 +162,7 @@ impl Writer {
 
     /// One backfilling view's part of a number of rows that all of them may read in an epoch.
     fn backfill_share(&self, rows: usize) -> usize {
-        (rows / self.backfilling.len().max(1)).max(LEAST_CHUNK_ROWS)
+        most_rows((rows / self.backfilling.len().max(1)).max(LEAST_CHUNK_ROWS))
     }
 
     /// Views that have become readable with the epoch just committed.

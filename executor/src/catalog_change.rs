@@ -181,10 +181,11 @@ impl Writer {
             state_tables,
             fingerprint: new.plan.fingerprint,
         };
-        let dataflow =
+        let mut dataflow =
             Dataflow::build(&new.plan.root, first_state_table, &self.store, &self.cache)?;
         let rows = self.row_store(view_format(&def)?, 0)?;
         let id = self.catalog.allocate_object();
+        dataflow.share(id, Arc::make_mut(&mut self.prefixes));
         let progress = ViewProgress {
             is_initialized: false,
             is_ready: false,
@@ -203,6 +204,7 @@ impl Writer {
             progress,
             readers: BTreeMap::new(),
             waiters: Vec::new(),
+            stats: Default::default(),
             is_dirty: true,
         };
         self.views.insert(id, view);
@@ -279,6 +281,7 @@ impl Writer {
                     message: "the view was dropped".into(),
                 }));
             }
+            Arc::make_mut(&mut self.prefixes).remove(*id);
             self.scanned_by.remove(id);
             for views in self.scanned_by.values_mut() {
                 views.remove(id);

@@ -6,16 +6,42 @@ use arrow::datatypes::SchemaRef;
 use rivermark_planner::TableId;
 use rivermark_planner::catalog::ObjectId;
 use rivermark_planner::plan::{PlanNode, PlanOp};
+use rivermark_planner::prefix::Prefix;
 
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::operators::build_operator;
+use crate::pieces;
+use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
 
 /// What a view reads in an epoch, by scanned object. Columns are those of [`Dataflow::scan_columns`].
-pub type ViewInputs = BTreeMap<ObjectId, Vec<Delta>>;
+pub type ViewInputs = BTreeMap<ObjectId, ScanInput>;
+
+/// What a view reads of one object in an epoch.
+pub struct ScanInput {
+    pub deltas: Vec<Delta>,
+    /// Whether that is what every view gets that uses the same columns: all that the epoch changed.
+    pub is_live: bool,
+}
+
+/// What the views of an epoch share.
+pub struct Sharing<'a> {
+    pub prefixes: &'a SharedPrefixes,
+    pub shares: &'a mut EpochShares,
+    /// How much may be kept of outputs.
+    pub max_bytes: usize,
+}
+
+/// One run of a dataflow.
+struct Run<'a, 'b> {
+    inputs: &'a ViewInputs,
+    is_first: bool,
+    sharing: &'a mut Sharing<'b>,
+}
 
 /// A tree of running operators.
 pub struct Dataflow {
@@ -29,12 +55,27 @@ enum Node {
     Scan {
         object: ObjectId,
         columns: Vec<usize>,
+        prefix: Option<Prefix>,
+        stats: OperatorStats,
     },
     Operator {
         operator: Box<dyn Operator>,
         inputs: Vec<Node>,
         is_dirty: bool,
+        /// Set if there is nothing but operators without state below, down to a scan.
+        prefix: Option<NodePrefix>,
+        stats: OperatorStats,
     },
+}
+
+/// A prefix that other views may have, too.
+struct NodePrefix {
+    prefix: Prefix,
+    /// The id of its first operator.
+    first_operator: u32,
+    id: Option<PrefixId>,
+    /// The prefix that the next operator makes of it, if it does.
+    above: Option<PrefixId>,
 }
 
 impl Dataflow {
@@ -72,10 +113,16 @@ impl Dataflow {
         &mut self,
         inputs: &ViewInputs,
         is_first: bool,
+        sharing: &mut Sharing<'_>,
         context: &mut EpochContext,
     ) -> Result<Delta> {
         let mut deltas = Vec::new();
-        self.root.run(inputs, is_first, context, &mut |delta, _| {
+        let mut run = Run {
+            inputs,
+            is_first,
+            sharing,
+        };
+        self.root.run(&mut run, context, &mut |delta, _| {
             if !delta.is_empty() {
                 deltas.push(delta);
             }
@@ -91,6 +138,18 @@ impl Dataflow {
         } else {
             consolidate(whole)
         }
+    }
+
+    /// From now on the dataflow, which is that of `view`, takes part in what views share.
+    pub fn share(&mut self, view: ObjectId, prefixes: &mut SharedPrefixes) {
+        self.root.share(view, None, prefixes);
+    }
+
+    /// The operators as EXPLAIN numbers them, from 1 on.
+    pub fn report(&mut self) -> Vec<OperatorReport> {
+        let mut reports = Vec::new();
+        self.root.report(&mut reports);
+        reports
     }
 
     pub fn drain_into(&mut self, writes: &mut WriteSet) {
@@ -134,6 +193,8 @@ impl Builder<'_> {
             return Ok(Node::Scan {
                 object: *object,
                 columns,
+                prefix: self.prefix_of(plan),
+                stats: OperatorStats::default(),
             });
         }
         let inputs = plan
@@ -146,11 +207,23 @@ impl Builder<'_> {
             .collect();
         let operator = build_operator(self.next_operator, plan, tables)?;
         self.next_operator += 1;
+        let prefix = self.prefix_of(plan).map(|prefix| NodePrefix {
+            first_operator: self.next_operator - prefix.operators() as u32,
+            prefix,
+            id: None,
+            above: None,
+        });
         Ok(Node::Operator {
             operator,
             inputs,
             is_dirty: false,
+            prefix,
+            stats: OperatorStats::default(),
         })
+    }
+
+    fn prefix_of(&self, plan: &PlanNode) -> Option<Prefix> {
+        Prefix::of(plan, &|object| self.scan_columns[&object].clone())
     }
 
     fn next_state_table(&mut self) -> StateTable {
@@ -164,49 +237,185 @@ impl Node {
     /// Runs the subtree; what an operator gives goes on to the next one at once.
     fn run(
         &mut self,
-        view_inputs: &ViewInputs,
-        is_first: bool,
+        run: &mut Run<'_, '_>,
         context: &mut EpochContext,
         emit: &mut Emit<'_>,
     ) -> Result<()> {
         match self {
-            Node::Scan { object, columns } => {
-                let deltas = view_inputs.get(object).into_iter().flatten();
+            Node::Scan {
+                object,
+                columns,
+                stats,
+                ..
+            } => {
+                let input = run.inputs.get(object);
+                let deltas = input.iter().flat_map(|input| &input.deltas);
                 for delta in deltas.filter(|d| !d.is_empty()) {
-                    emit(delta.with_batch(delta.batch().project(columns)?), context)?;
+                    stats.rows_in += delta.num_rows() as u64;
+                    stats.rows_out += delta.num_rows() as u64;
+                    let delta = delta.with_batch(delta.batch().project(columns)?);
+                    for piece in pieces::split(delta) {
+                        emit(piece, context)?;
+                    }
                 }
                 Ok(())
             }
+            Node::Operator { prefix, .. } => match prefix.as_ref().and_then(|p| p.shared(run)) {
+                Some(shared) => self.run_shared(shared, run, context, emit),
+                None => self.run_alone(run, context, emit),
+            },
+        }
+    }
+
+    /// Takes the output of a prefix that another view has computed in this epoch, or computes it for all of them.
+    /// `first_operator`: of the prefix.
+    fn run_shared(
+        &mut self,
+        (id, first_operator): (PrefixId, u32),
+        run: &mut Run<'_, '_>,
+        context: &mut EpochContext,
+        emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        match run.sharing.shares.get(id) {
+            Some(Some(shared)) => {
+                self.add_counts(&mut shared.counts().iter());
+                return shared.replay(first_operator, context, emit);
+            }
+            Some(None) => return self.run_alone(run, context, emit),
+            None => {}
+        }
+        let mut recording = run.sharing.shares.recording(run.sharing.max_bytes);
+        let known_failures = context.failures.len();
+        let counted = self.counts();
+        self.run_alone(run, context, &mut |delta, context| {
+            recording.add(delta, context, emit)
+        })?;
+        let recorded = recording.finish();
+        let deltas = recorded.as_ref().map(|r| r.deltas().to_vec());
+        let counts = self.counts().into_iter().zip(&counted);
+        let counts = counts.map(|(now, before)| now.rows_since(before)).collect();
+        // Of what was too large the failures of later operators are among them, but then they are not kept.
+        let failures = &context.failures[known_failures..];
+        run.sharing
+            .shares
+            .keep(id, recorded, failures, first_operator, counts);
+        for delta in deltas.into_iter().flatten() {
+            emit(delta, context)?;
+        }
+        Ok(())
+    }
+
+    fn run_alone(
+        &mut self,
+        run: &mut Run<'_, '_>,
+        context: &mut EpochContext,
+        emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        let Node::Operator {
+            operator,
+            inputs,
+            is_dirty,
+            stats,
+            ..
+        } = self
+        else {
+            return self.run(run, context, emit);
+        };
+        let mut has_input = run.is_first;
+        if run.is_first {
+            *is_dirty = true;
+            for delta in operator.initialize(context)? {
+                stats.rows_out += delta.num_rows() as u64;
+                emit(delta, context)?;
+            }
+        }
+        for (port, input) in inputs.iter_mut().enumerate() {
+            input.run(run, context, &mut |delta, context| {
+                if delta.is_empty() {
+                    return Ok(());
+                }
+                has_input = true;
+                *is_dirty = true;
+                stats.rows_in += delta.num_rows() as u64;
+                for delta in stats.timed(|| operator.push(port, delta, context))? {
+                    stats.rows_out += delta.num_rows() as u64;
+                    emit(delta, context)?;
+                }
+                Ok(())
+            })?;
+        }
+        if has_input {
+            let (mut later, mut rows_out) = (OperatorStats::default(), 0);
+            let mut emit = |delta: Delta, context: &mut EpochContext| {
+                rows_out += delta.num_rows() as u64;
+                later.timed(|| emit(delta, context))
+            };
+            stats.timed(|| operator.finish_into(context, &mut emit))?;
+            stats.rows_out += rows_out;
+            stats.busy = stats.busy.saturating_sub(later.busy);
+        }
+        Ok(())
+    }
+
+    /// What the operators of a prefix have counted, from the top down.
+    fn counts(&self) -> Vec<OperatorStats> {
+        match self {
+            Node::Scan { stats, .. } => vec![*stats],
+            Node::Operator { stats, inputs, .. } => {
+                let below = inputs.iter().flat_map(Node::counts);
+                std::iter::once(*stats).chain(below).collect()
+            }
+        }
+    }
+
+    fn add_counts(&mut self, counts: &mut dyn Iterator<Item = &OperatorStats>) {
+        let (stats, inputs): (_, &mut [Node]) = match self {
+            Node::Scan { stats, .. } => (stats, &mut []),
+            Node::Operator { stats, inputs, .. } => (stats, inputs),
+        };
+        if let Some(more) = counts.next() {
+            stats.add(more);
+        }
+        inputs.iter_mut().for_each(|input| input.add_counts(counts));
+    }
+
+    /// The subtree's operators as EXPLAIN numbers them: each before its inputs.
+    fn report(&mut self, reports: &mut Vec<OperatorReport>) {
+        match self {
+            Node::Scan { stats, .. } => reports.push(OperatorReport::new("Scan", *stats, [])),
             Node::Operator {
                 operator,
                 inputs,
-                is_dirty,
+                stats,
+                ..
             } => {
-                let mut has_input = is_first;
-                if is_first {
-                    *is_dirty = true;
-                    for delta in operator.initialize(context)? {
-                        emit(delta, context)?;
-                    }
-                }
-                for (port, input) in inputs.iter_mut().enumerate() {
-                    input.run(view_inputs, is_first, context, &mut |delta, context| {
-                        if delta.is_empty() {
-                            return Ok(());
-                        }
-                        has_input = true;
-                        *is_dirty = true;
-                        for delta in operator.push(port, delta, context)? {
-                            emit(delta, context)?;
-                        }
-                        Ok(())
-                    })?;
-                }
-                if has_input {
-                    operator.finish_into(context, emit)?;
-                }
-                Ok(())
+                let report = OperatorReport::new(operator.name(), *stats, operator.state_tables());
+                reports.push(report);
+                inputs.iter_mut().for_each(|input| input.report(reports));
             }
+        }
+    }
+
+    /// Registers the subtree's prefixes. `above`: that of the operator which reads it.
+    fn share(&mut self, view: ObjectId, above: Option<PrefixId>, prefixes: &mut SharedPrefixes) {
+        let (inputs, prefix) = match self {
+            Node::Operator { inputs, prefix, .. } => (inputs, prefix),
+            // For EXPLAIN.
+            Node::Scan { prefix, .. } => {
+                if let Some(own) = prefix {
+                    prefixes.add(view, own);
+                }
+                return;
+            }
+        };
+        let own = prefix.as_mut().map(|own| {
+            let id = prefixes.add(view, &own.prefix);
+            own.id = Some(id);
+            own.above = above;
+            id
+        });
+        for input in inputs {
+            input.share(view, own, prefixes);
         }
     }
 
@@ -216,6 +425,7 @@ impl Node {
             operator,
             inputs,
             is_dirty,
+            ..
         } = self
         {
             for input in inputs {
@@ -242,6 +452,7 @@ impl Node {
             operator,
             inputs,
             is_dirty,
+            ..
         } = self
         {
             for input in inputs {
@@ -250,6 +461,16 @@ impl Node {
             action(operator.as_mut());
             *is_dirty = false;
         }
+    }
+}
+
+impl NodePrefix {
+    /// The prefix's id and first operator, if this run may take part.
+    fn shared(&self, run: &Run<'_, '_>) -> Option<(PrefixId, u32)> {
+        let id = self.id?;
+        let is_live = run.inputs.get(&self.prefix.object())?.is_live;
+        let is_shared = is_live && !run.is_first && run.sharing.prefixes.is_shared(id, self.above);
+        is_shared.then_some((id, self.first_operator))
     }
 }
 

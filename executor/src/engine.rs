@@ -8,10 +8,12 @@ use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
+use rivermark_planner::prefix::Prefix;
 use tokio::sync::oneshot;
 
 use crate::api::{
-    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, SourceStatus, TableWrite,
+    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, OperatorStatus, SourceStatus,
+    TableWrite,
 };
 use crate::command::{Command, PreparedChange};
 use crate::epoch::now_us;
@@ -193,6 +195,25 @@ impl Engine {
             }
         }
         views
+    }
+
+    /// Rows of `rivermark.operators`.
+    pub fn operators(&self) -> Vec<OperatorStatus> {
+        let store = &self.inner.store;
+        let reports = self.inner.published.operators().into_iter();
+        reports
+            .flat_map(|(view, reports)| crate::usage::operator_rows(store, view, reports))
+            .collect()
+    }
+
+    /// Names of the views whose plans begin with the same prefix, for EXPLAIN.
+    pub fn views_with(&self, prefix: &Prefix) -> Vec<String> {
+        let catalog = &self.snapshot().catalog;
+        let prefixes = self.inner.published.status().prefixes;
+        let views = prefixes.views_with(prefix).into_iter();
+        views
+            .filter_map(|view| Some(catalog.get(view)?.name.to_string()))
+            .collect()
     }
 
     /// Rows of `rivermark.epochs`: the most recent ones.

@@ -9,13 +9,17 @@ use tracing::{error, warn};
 
 use crate::api::{EpochStatus, TableWrite};
 use crate::command::Command;
-use crate::dataflow::ViewInputs;
+use crate::dataflow::{ScanInput, Sharing, ViewInputs};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::progress::ScanProgress;
 use crate::rows::RowLayout;
+use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
 use crate::writer::{PositionWaiter, Writer};
+
+/// How much of the memory limit an epoch may take for what views compute for one another.
+const SHARED_PERCENT: usize = 5;
 
 /// What an epoch has computed so far.
 #[derive(Default)]
@@ -24,6 +28,10 @@ pub struct EpochWork {
     pub changes: BTreeMap<ObjectId, Vec<Delta>>,
     /// What shared readers delivered.
     pub decoded: BTreeMap<ObjectId, Vec<DecodedBatch>>,
+    /// What live views read of an object, by the columns that they use.
+    pruned: BTreeMap<(ObjectId, Vec<usize>), Vec<Delta>>,
+    /// What views have computed for others, too.
+    shares: EpochShares,
     /// Views that have to run.
     pub dirty: BTreeSet<ObjectId>,
     pub rows_in: u64,
@@ -85,6 +93,11 @@ impl Writer {
                 .iter()
                 .filter_map(|id| Some(self.view_status(self.views.get(id)?))),
         );
+        let views = &mut self.views;
+        let reports = changed
+            .iter()
+            .filter_map(|id| Some((*id, views.get_mut(id)?.report())));
+        self.published.update_operators(reports);
         self.publish(EpochStatus {
             epoch,
             published_at_us: now_us(),
@@ -256,8 +269,15 @@ impl Writer {
             .retry_storage(|writer| writer.view_inputs(&mut view, work))
             .and_then(|inputs| {
                 let shards = self.config.shards;
+                let prefixes = self.prefixes.clone();
+                let mut sharing = Sharing {
+                    prefixes: &prefixes,
+                    shares: &mut work.shares,
+                    max_bytes: self.config.memory_limit / 100 * SHARED_PERCENT,
+                };
                 self.retry_storage(|writer| {
-                    view.run(&inputs, epoch, shards, &mut writer.letters, now_us())
+                    let letters = &mut writer.letters;
+                    view.run(&inputs, &mut sharing, epoch, shards, letters, now_us())
                 })
             });
         match outcome {
@@ -331,7 +351,9 @@ impl Writer {
         let objects: Vec<ObjectId> = view.progress.scans.keys().copied().collect();
         for object in objects {
             let columns = view.columns_of(object);
-            let deltas = match view.progress.scans[&object].clone() {
+            let scan = view.progress.scans[&object].clone();
+            let is_live = scan == ScanProgress::Live;
+            let deltas = match scan {
                 ScanProgress::Live => live_input(object, &columns, work)?,
                 ScanProgress::Rows { cursor } => {
                     self.backfill_rows(view, object, cursor, &columns, work)?
@@ -341,7 +363,7 @@ impl Writer {
                 }
             };
             if !deltas.is_empty() {
-                inputs.insert(object, deltas);
+                inputs.insert(object, ScanInput { deltas, is_live });
             }
         }
         if view
@@ -383,18 +405,24 @@ impl Answer {
     }
 }
 
-/// The epoch's changes of an object that the view is live on.
-fn live_input(object: ObjectId, columns: &[usize], work: &EpochWork) -> Result<Vec<Delta>> {
-    if let Some(batches) = work.decoded.get(&object) {
-        return batches
-            .iter()
-            .map(|batch| batch.for_columns(columns))
-            .collect();
+/// The epoch's changes of an object that the view is live on. All of them are known before the first view runs that
+/// reads it.
+fn live_input(object: ObjectId, columns: &[usize], work: &mut EpochWork) -> Result<Vec<Delta>> {
+    let key = (object, columns.to_vec());
+    if let Some(deltas) = work.pruned.get(&key) {
+        return Ok(deltas.clone());
     }
-    let Some(deltas) = work.changes.get(&object) else {
-        return Ok(Vec::new());
+    let deltas: Vec<Delta> = if let Some(batches) = work.decoded.get(&object) {
+        let pruned = batches.iter().map(|batch| batch.for_columns(columns));
+        pruned.collect::<Result<_>>()?
+    } else {
+        let deltas = work.changes.get(&object).into_iter().flatten();
+        deltas
+            .map(|delta| project(delta, columns))
+            .collect::<Result<_>>()?
     };
-    deltas.iter().map(|delta| project(delta, columns)).collect()
+    work.pruned.insert(key, deltas.clone());
+    Ok(deltas)
 }
 
 /// A stored relation's delta with only the columns that the view uses.

@@ -89,3 +89,15 @@ pub struct Failure {
     pub payload: String,
     pub error: String,
 }
+
+impl Failure {
+    /// The failure as another view has it that computes the same, but whose operators are numbered from `to` on
+    /// instead of `from`.
+    pub fn for_operator(&self, from: u32, to: u32) -> Failure {
+        let mut failure = self.clone();
+        if let Some((id, _)) = failure.key.split_first_chunk_mut::<4>() {
+            *id = (u32::from_be_bytes(*id) - from + to).to_be_bytes();
+        }
+        failure
+    }
+}

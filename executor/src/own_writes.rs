@@ -71,9 +71,9 @@ impl OwnWrites {
         self.bytes
     }
 
-    /// Adds a statement's change. A key that the transaction or the newest snapshot has is a `UniqueViolation`
-    /// already here, so that the statement fails and not the commit; the writer has the last word.
-    pub fn add(&mut self, newest: &Snapshot, write: &TableWrite) -> Result<()> {
+    /// Adds a statement's change. A key that the transaction or `taken`, the newest snapshot, has is a
+    /// `UniqueViolation` already here, so that the statement fails and not the commit; the writer has the last word.
+    pub fn add(&mut self, taken: &Snapshot, write: &TableWrite) -> Result<()> {
         let (delete, insert) = (write.delete.as_ref(), write.insert.as_ref());
         match self.rows {
             OwnRows::Keyed(_) => {
@@ -81,7 +81,7 @@ impl OwnWrites {
                     self.delete_keyed(rows)?;
                 }
                 if let Some(rows) = insert {
-                    self.insert_keyed(newest, rows)?;
+                    self.insert_keyed(taken, rows)?;
                 }
             }
             OwnRows::Bag(_) => {
@@ -127,13 +127,13 @@ impl OwnWrites {
         Ok(())
     }
 
-    fn insert_keyed(&mut self, newest: &Snapshot, rows: &RecordBatch) -> Result<()> {
+    fn insert_keyed(&mut self, taken: &Snapshot, rows: &RecordBatch) -> Result<()> {
         let OwnRows::Keyed(changes) = &mut self.rows else {
             return Ok(());
         };
         let keys = self.format.storage_keys(rows.columns())?;
         let values = self.format.rows.encode(rows.columns())?;
-        let stored = newest
+        let stored = taken
             .store
             .get_many(ROWS_FAMILY, self.format.table, &keys)?;
         for i in 0..keys.len() {
@@ -219,6 +219,22 @@ impl OwnWrites {
             delete,
             insert,
         }))
+    }
+
+    /// What a key holds now, if it was written: `Some(None)` for a row that was taken away.
+    pub(crate) fn row_of(&self, key: &[u8]) -> Option<Option<&[u8]>> {
+        match &self.rows {
+            OwnRows::Keyed(changes) => changes.get(key).map(|change| change.after.as_deref()),
+            OwnRows::Bag(_) | OwnRows::Log(_) => None,
+        }
+    }
+
+    /// The change of a row's multiplicity.
+    pub(crate) fn copies_of(&self, key: &[u8]) -> i64 {
+        match &self.rows {
+            OwnRows::Bag(counts) => counts.get(key).copied().unwrap_or_default(),
+            OwnRows::Keyed(_) | OwnRows::Log(_) => 0,
+        }
     }
 
     /// What is left of stored entries.

@@ -21,6 +21,7 @@ impl Writer {
             self.published.snapshot().relations.clone()
         };
         let catalog = if self.is_catalog_dirty {
+            self.published.set_prefixes(self.prefixes.clone());
             Arc::new(self.catalog.clone())
         } else {
             self.published.snapshot().catalog.clone()

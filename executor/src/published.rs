@@ -8,6 +8,8 @@ use parking_lot::{Mutex, RwLock};
 use rivermark_planner::catalog::ObjectId;
 
 use crate::api::{EpochStatus, MaterializedViewStatus, SourceStatus};
+use crate::operator_stats::OperatorReport;
+use crate::shared_prefix::SharedPrefixes;
 use crate::snapshot::Snapshot;
 use crate::writer::EPOCH_HISTORY;
 
@@ -15,6 +17,8 @@ use crate::writer::EPOCH_HISTORY;
 pub struct Published {
     snapshot: RwLock<Arc<Snapshot>>,
     status: Mutex<Status>,
+    /// The operators of each view.
+    operators: Mutex<BTreeMap<ObjectId, Vec<OperatorReport>>>,
 }
 
 /// As of the last publication.
@@ -27,6 +31,7 @@ pub struct Status {
     /// Set while a commit is being retried, e.g. because the disk is full.
     pub storage_error: Option<String>,
     pub is_closed: bool,
+    pub prefixes: Arc<SharedPrefixes>,
 }
 
 impl Published {
@@ -37,6 +42,7 @@ impl Published {
                 durable_epoch,
                 ..Status::default()
             }),
+            operators: Mutex::default(),
         }
     }
 
@@ -76,8 +82,19 @@ impl Published {
         views.for_each(|view| drop(status.views.insert(view.view, view)));
     }
 
+    /// Replaces the operators of views that ran.
+    pub fn update_operators(&self, reports: impl Iterator<Item = (ObjectId, Vec<OperatorReport>)>) {
+        self.operators.lock().extend(reports);
+    }
+
+    /// The operators of the views.
+    pub fn operators(&self) -> BTreeMap<ObjectId, Vec<OperatorReport>> {
+        self.operators.lock().clone()
+    }
+
     pub fn remove_view(&self, view: ObjectId) {
         self.status.lock().views.remove(&view);
+        self.operators.lock().remove(&view);
     }
 
     pub fn set_durable(&self, epoch: u64) {
@@ -95,6 +112,10 @@ impl Published {
 
     pub fn set_storage_error(&self, error: Option<String>) {
         self.status.lock().storage_error = error;
+    }
+
+    pub fn set_prefixes(&self, prefixes: Arc<SharedPrefixes>) {
+        self.status.lock().prefixes = prefixes;
     }
 
     pub fn close(&self) {

@@ -85,6 +85,7 @@ pub fn recover(
         letters,
         dropped: Vec::new(),
         scanned_by: BTreeMap::new(),
+        prefixes: Arc::default(),
         backfilling: BTreeSet::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
@@ -189,7 +190,10 @@ impl Writer {
                     "the progress of materialized view \"{name}\" is missing in the data directory"
                 ))
             })?;
-        let dataflow = self.replan(name, def)?;
+        let mut dataflow = self.replan(name, def)?;
+        if let Some(dataflow) = &mut dataflow {
+            dataflow.share(id, Arc::make_mut(&mut self.prefixes));
+        }
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
@@ -202,6 +206,7 @@ impl Writer {
             progress,
             readers: BTreeMap::new(),
             waiters: Vec::new(),
+            stats: Default::default(),
             is_dirty: false,
         };
         if view.is_backfilling() {
@@ -244,6 +249,9 @@ impl Writer {
         });
         self.published
             .update_views(self.views.values().map(|v| self.view_status(v)));
+        let reports = self.views.values_mut().map(|v| (v.id, v.report()));
+        self.published.update_operators(reports);
+        self.published.set_prefixes(self.prefixes.clone());
         self.refresh_sources();
         self.are_relations_dirty = false;
     }

@@ -12,6 +12,7 @@ use arrow::compute::concat_batches;
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
 use crate::state::{
     BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge,
@@ -365,6 +366,13 @@ impl RowStore {
             blocks.apply_merge(&merged)?;
         }
         Ok(())
+    }
+
+    /// What `rivermark.operators` says of it.
+    pub fn report(&mut self, stats: OperatorStats) -> OperatorReport {
+        let mut report = OperatorReport::new("Materialize", stats, [&mut self.state]);
+        report.keys = Some(self.rows);
+        report
     }
 
     pub fn drain_into(&mut self, writes: &mut WriteSet) {

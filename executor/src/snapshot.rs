@@ -15,6 +15,7 @@ use crate::rows::RowFormat;
 use crate::scan::{SourceScan, StoredScan};
 use crate::source::Source;
 use crate::state::{Family, KeyRange, StoreSnapshot};
+use crate::stored_rows::StoredRows;
 
 /// How a relation of the catalog is read.
 #[derive(Clone)]
@@ -76,6 +77,17 @@ impl Snapshot {
             store: self.store.clone(),
             own: Some(own),
         }))
+    }
+
+    /// Single rows of a table, for a transaction that has written `own`.
+    pub fn stored_rows(&self, table: ObjectId, own: Option<Arc<OwnWrites>>) -> Result<StoredRows> {
+        let (format, name) = self.row_format(table)?;
+        Ok(StoredRows {
+            format: format.clone(),
+            store: self.store.clone(),
+            own,
+            name: name.name.clone(),
+        })
     }
 
     /// For a transaction that writes the table; empty.

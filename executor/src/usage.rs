@@ -1,8 +1,10 @@
 //! How much a relation takes on disk and in memtables.
 
 use rivermark_planner::TableId;
-use rivermark_planner::catalog::MaterializedViewDef;
+use rivermark_planner::catalog::{MaterializedViewDef, ObjectId};
 
+use crate::api::OperatorStatus;
+use crate::operator_stats::OperatorReport;
 use crate::state::{Family, Store};
 
 /// Approximate bytes of a view's rows and operator state. Zero where the store can not tell at the moment.
@@ -15,4 +17,29 @@ pub fn state_bytes(store: &Store, def: &MaterializedViewDef) -> u64 {
         .chain(state)
         .map(Result::unwrap_or_default)
         .sum()
+}
+
+/// The rows of `rivermark.operators` for the operators of a view.
+pub fn operator_rows(
+    store: &Store,
+    view: ObjectId,
+    reports: Vec<OperatorReport>,
+) -> impl Iterator<Item = OperatorStatus> {
+    (0..).zip(reports).map(move |(operator, report)| {
+        let tables = report.tables.iter();
+        let bytes = tables.map(|(family, id)| store.table_bytes(*family, *id).unwrap_or_default());
+        let lookups = report.cache_hits + report.cache_misses;
+        OperatorStatus {
+            view,
+            operator,
+            name: report.name,
+            rows_in: report.stats.rows_in,
+            rows_out: report.stats.rows_out,
+            busy: report.stats.busy,
+            has_state: !report.tables.is_empty(),
+            state_keys: report.keys,
+            state_bytes: bytes.sum(),
+            cache_hit_ratio: (lookups > 0).then(|| report.cache_hits as f64 / lookups as f64),
+        }
+    })
 }

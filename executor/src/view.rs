@@ -8,11 +8,12 @@ use rivermark_planner::catalog::{ObjectId, Positions, QualifiedName};
 use tokio::sync::oneshot;
 
 use crate::api::ViewState;
-use crate::dataflow::{Dataflow, ViewInputs};
+use crate::dataflow::{Dataflow, Sharing, ViewInputs};
 use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
+use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::prefetch::PrefetchLease;
 use crate::progress::{ScanProgress, ViewProgress};
 use crate::row_store::RowStore;
@@ -33,6 +34,8 @@ pub struct View {
     pub waiters: Vec<oneshot::Sender<Result<()>>>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
+    /// Of storing the rows.
+    pub stats: OperatorStats,
 }
 
 /// A reader that brings one view up to the shared reader of a source.
@@ -83,6 +86,7 @@ impl View {
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
+        sharing: &mut Sharing<'_>,
         epoch: u64,
         shards: usize,
         letters: &mut DeadLetters,
@@ -99,10 +103,10 @@ impl View {
             shards,
             failures: Vec::new(),
         };
-        let rows = &mut self.rows;
+        let (rows, stats) = (&mut self.rows, &mut self.stats);
         let result = catch_unwind(AssertUnwindSafe(|| {
-            let delta = dataflow.run(inputs, is_first, &mut context)?;
-            rows.apply(&delta)?;
+            let delta = dataflow.run(inputs, is_first, sharing, &mut context)?;
+            stats.timed(|| rows.apply(&delta))?;
             Ok(delta)
         }))
         .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));
@@ -119,6 +123,8 @@ impl View {
         self.is_dirty = true;
         self.progress.is_initialized = true;
         self.progress.rows = self.rows.rows();
+        self.stats.rows_in += delta.num_rows() as u64;
+        self.stats.rows_out += delta.num_rows() as u64;
         if !delta.is_empty() {
             self.progress.epoch = epoch;
         }
@@ -133,6 +139,15 @@ impl View {
         self.answer_waiters(Err(ExecutorError::NotReadable {
             message: format!("view \"{}\" failed: {error}", self.name),
         }));
+    }
+
+    /// Its operators as EXPLAIN numbers them; number 0 stores the rows.
+    pub fn report(&mut self) -> Vec<OperatorReport> {
+        let rows = self.rows.report(self.stats);
+        let operators = self.dataflow.as_mut().map(Dataflow::report);
+        std::iter::once(rows)
+            .chain(operators.unwrap_or_default())
+            .collect()
     }
 
     /// Answers every statement that waits for the view.

@@ -18,6 +18,7 @@ use crate::error::{ExecutorError, Result};
 use crate::progress::has_reached;
 use crate::published::Published;
 use crate::row_store::RowStore;
+use crate::shared_prefix::SharedPrefixes;
 use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
 use crate::state::{CacheHandle, Store};
@@ -57,6 +58,8 @@ pub struct Writer {
     pub dropped: Vec<Dropped>,
     /// Views that scan an object, for every object that is scanned.
     pub scanned_by: BTreeMap<ObjectId, BTreeSet<ObjectId>>,
+    /// What the plans of views have in common.
+    pub prefixes: Arc<SharedPrefixes>,
     /// Views that have something to read besides the epochs' changes.
     pub backfilling: BTreeSet<ObjectId>,
 

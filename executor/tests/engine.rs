@@ -203,6 +203,9 @@ async fn views_follow_their_tables_through_restarts() {
     };
     engine.write(vec![update]).await.unwrap();
     assert_eq!(read(&engine, sums).await, ["a 7 1", "b 21 2"]);
+    let status = engine.materialized_views();
+    let counted = status.iter().find(|status| status.view == sums);
+    assert_eq!(counted.map(|status| status.rows), Some(2));
     assert_eq!(read(&engine, big).await, ["b 21"]);
     let delete = TableWrite {
         table: bag,
@@ -301,5 +304,42 @@ async fn an_object_in_use_is_not_dropped() {
         .await
         .unwrap();
     assert!(engine.snapshot().catalog.objects().next().is_none());
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dead_letter_goes_with_its_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    let table = create_table(&engine, "t", true, false).await;
+    let quotients = "SELECT id, 100 / value AS q FROM t";
+    let first = create_view(&engine, "first", quotients).await;
+    let second = create_view(&engine, "second", quotients).await;
+    insert(&engine, table, &[(1, "a", 0), (2, "b", 5)]).await;
+    let letters = |engine: &Engine| {
+        let letters = engine.snapshot().dead_letters().unwrap();
+        let mut objects: Vec<ObjectId> = letters.iter().map(|letter| letter.object).collect();
+        objects.sort();
+        objects
+    };
+    for view in [first, second] {
+        assert_eq!(read(&engine, view).await, ["2 20"]);
+    }
+    assert_eq!(letters(&engine), [first, second]);
+
+    engine.shutdown().await;
+    drop(engine);
+    let engine = open(dir.path());
+    assert_eq!(letters(&engine), [first, second]);
+    let update = TableWrite {
+        table,
+        delete: Some(rows(&[(1, "a", 0)])),
+        insert: Some(rows(&[(1, "a", 4)])),
+    };
+    engine.write(vec![update]).await.unwrap();
+    for view in [first, second] {
+        assert_eq!(read(&engine, view).await, ["1 25", "2 20"]);
+    }
+    assert!(letters(&engine).is_empty());
     engine.shutdown().await;
 }

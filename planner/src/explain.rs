@@ -9,9 +9,34 @@ use crate::plan::{
     AggregateStrategy, BoundExpr, Counting, GroupingSet, JoinKey, JoinKind, PlanNode, PlanOp,
     Reach, SetOperation, StreamPlan,
 };
+use crate::prefix::{Prefix, used_columns};
+
+/// So many views are named that share a prefix.
+const NAMED_SHARERS: usize = 5;
 
 /// The plan as text, one line per element.
 pub fn explain(plan: &StreamPlan) -> Vec<String> {
+    explain_with(plan, &|_, _| None)
+}
+
+/// As [`explain`]; `views_with` gives the names of the views that have a prefix, too.
+pub fn explain_shared(
+    plan: &StreamPlan,
+    views_with: &dyn Fn(&Prefix) -> Vec<String>,
+) -> Vec<String> {
+    let root = &plan.root;
+    explain_with(plan, &|_, node| {
+        let node = node?;
+        let prefix = Prefix::of(node, &|object| used_columns(root, object))?;
+        sharers(&views_with(&prefix))
+    })
+}
+
+/// What is added to a line, by its number and node. The first line, number 0, has none: it is what stores the rows.
+pub type Note<'a> = dyn Fn(usize, Option<&PlanNode>) -> Option<String> + 'a;
+
+/// As [`explain`], with notes at the lines' ends.
+pub fn explain_with(plan: &StreamPlan, note: &Note<'_>) -> Vec<String> {
     let root = &plan.root;
     let mut materialize = "Materialize".to_string();
     match &root.properties.stream_key {
@@ -24,44 +49,83 @@ pub fn explain(plan: &StreamPlan) -> Vec<String> {
     if root.properties.append_only {
         materialize += " append-only";
     }
-    let mut lines = vec![materialize];
-    let mut tables = 0;
-    explain_node(root, 1, &mut tables, &mut lines);
-    lines.push(format!(
-        "State tables: {tables}, fingerprint {:016x}",
-        plan.fingerprint
+    add_note(&mut materialize, note(0, None));
+    let mut text = Text {
+        lines: vec![materialize],
+        next: 1,
+        tables: 0,
+        note,
+    };
+    let lines = text.subtree(root, 1);
+    text.lines.extend(lines);
+    text.lines.push(format!(
+        "State tables: {}, fingerprint {:016x}",
+        text.tables, plan.fingerprint
     ));
-    lines
+    text.lines
 }
 
-/// Appends the lines of a subtree; `tables` counts the state tables given out so far, inputs first.
-fn explain_node(node: &PlanNode, depth: usize, tables: &mut u32, lines: &mut Vec<String>) {
-    let mut below = Vec::new();
-    for input in &node.inputs {
-        explain_node(input, depth + 1, tables, &mut below);
+/// A plan's text while it is written.
+struct Text<'a> {
+    lines: Vec<String>,
+    /// Number of the next line.
+    next: usize,
+    /// State tables given out so far, inputs first.
+    tables: u32,
+    note: &'a Note<'a>,
+}
+
+impl Text<'_> {
+    /// The lines of a subtree.
+    fn subtree(&mut self, node: &PlanNode, depth: usize) -> Vec<String> {
+        let number = self.next;
+        self.next += 1;
+        let mut below = Vec::new();
+        for input in &node.inputs {
+            below.extend(self.subtree(input, depth + 1));
+        }
+        let mut line = format!("{}{}{}", "  ".repeat(depth), node.op.name(), details(node));
+        let properties = &node.properties;
+        if properties.append_only {
+            line += " append-only";
+        }
+        if !properties.watermark_columns.is_empty() {
+            let _ = write!(
+                line,
+                " watermark=({})",
+                names(node, &properties.watermark_columns)
+            );
+        }
+        let owned = node.op.state_tables();
+        if owned > 0 {
+            let first = self.tables;
+            let _ = write!(line, " state=#{first}..#{}", first + owned - 1);
+            self.tables += owned;
+        }
+        if !properties.grows.is_empty() {
+            line += " grows";
+        }
+        add_note(&mut line, (self.note)(number, Some(node)));
+        below.insert(0, line);
+        below
     }
-    let mut line = format!("{}{}{}", "  ".repeat(depth), node.op.name(), details(node));
-    let properties = &node.properties;
-    if properties.append_only {
-        line += " append-only";
+}
+
+fn add_note(line: &mut String, note: Option<String>) {
+    if let Some(note) = note {
+        line.push(' ');
+        line.push_str(&note);
     }
-    if !properties.watermark_columns.is_empty() {
-        let _ = write!(
-            line,
-            " watermark=({})",
-            names(node, &properties.watermark_columns)
-        );
+}
+
+/// `shared with: a, b and 3 more`.
+fn sharers(views: &[String]) -> Option<String> {
+    let (named, rest) = views.split_at(views.len().min(NAMED_SHARERS));
+    match (named, rest.len()) {
+        ([], _) => None,
+        (named, 0) => Some(format!("shared with: {}", named.join(", "))),
+        (named, more) => Some(format!("shared with: {} and {more} more", named.join(", "))),
     }
-    let owned = node.op.state_tables();
-    if owned > 0 {
-        let _ = write!(line, " state=#{}..#{}", *tables, *tables + owned - 1);
-        *tables += owned;
-    }
-    if !properties.grows.is_empty() {
-        line += " grows";
-    }
-    lines.push(line);
-    lines.append(&mut below);
 }
 
 fn details(node: &PlanNode) -> String {

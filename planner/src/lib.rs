@@ -25,6 +25,7 @@ pub mod parse;
 pub mod parse_query;
 pub mod pg_text;
 pub mod plan;
+pub mod prefix;
 pub mod properties;
 pub mod relations;
 pub mod rewrite;

@@ -16,6 +16,7 @@ use crate::statement::{ParsedStatement, Statement};
 /// How deep expressions and subqueries of a person may nest. Each level of a subquery takes three or four.
 const MAX_DEPTH: usize = 200;
 
+mod change;
 mod columns;
 mod copy;
 mod create;
@@ -141,11 +142,11 @@ fn statement(input: &mut Input) -> Result<Statement> {
         Token::LParen => return Ok(Statement::Query(input.query()?)),
         _ => return Err(input.expected("a statement")),
     };
-    if let "SELECT" | "VALUES" | "WITH" = first.as_str() {
+    if let "SELECT" | "VALUES" = first.as_str() {
         return Ok(Statement::Query(input.query()?));
     }
-    if let "INSERT" | "UPDATE" | "DELETE" = first.as_str() {
-        return change(input);
+    if let "WITH" | "INSERT" | "UPDATE" | "DELETE" = first.as_str() {
+        return change::query_or_change(input);
     }
     type Parser = fn(&mut Input) -> Result<Statement>;
     let parser: Parser = match first.as_str() {
@@ -154,6 +155,7 @@ fn statement(input: &mut Input) -> Result<Statement> {
         "COMMENT" => drop::comment,
         "EXPLAIN" => explain::explain,
         "COPY" => copy::copy,
+        "TRUNCATE" => change::truncate,
         "SHOW" => show::show,
         "DESCRIBE" | "DESC" => show::describe,
         "FLUSH" => |_| Ok(Statement::Flush),
@@ -180,14 +182,4 @@ fn statement(input: &mut Input) -> Result<Statement> {
     };
     input.skip(1);
     parser(input)
-}
-
-/// INSERT, UPDATE and DELETE.
-fn change(input: &mut Input) -> Result<Statement> {
-    match input.standard_statement()? {
-        ast::Statement::Insert(insert) => Ok(Statement::Insert(Box::new(insert))),
-        update @ ast::Statement::Update(_) => Ok(Statement::Update(Box::new(update))),
-        ast::Statement::Delete(delete) => Ok(Statement::Delete(Box::new(delete))),
-        other => Err(PlanError::Internal(format!("a change parsed as {other}"))),
-    }
 }

@@ -4,7 +4,7 @@
 //! ([`any_all`], [`syntax`], [`function_names`]), [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`],
 //! [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`],
-//! [`set_operation`].
+//! [`set_operation`], [`sort_columns`].
 
 mod aliases;
 mod any_all;
@@ -32,6 +32,7 @@ mod select_list;
 pub mod session_zone;
 pub mod set_operation;
 pub mod simplify;
+pub mod sort_columns;
 mod syntax;
 mod table_functions;
 pub mod volatile;

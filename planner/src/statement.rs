@@ -34,6 +34,13 @@ impl ObjectName {
     }
 }
 
+/// A statement that changes rows, with the queries that stand before it.
+#[derive(Debug, Clone)]
+pub struct Change<T> {
+    pub with: Option<ast::With>,
+    pub body: T,
+}
+
 #[derive(Debug, Clone)]
 pub enum Statement {
     CreateSource {
@@ -82,9 +89,12 @@ pub enum Statement {
         column: Option<String>,
         comment: Option<String>,
     },
-    Insert(Box<ast::Insert>),
-    Update(Box<ast::Statement>),
-    Delete(Box<ast::Delete>),
+    Insert(Box<Change<ast::Insert>>),
+    Update(Box<Change<ast::Update>>),
+    Delete(Box<Change<ast::Delete>>),
+    Truncate {
+        names: Vec<ObjectName>,
+    },
     /// Window functions in its FROM have the one form that `parse/normalize.rs` describes.
     Query(Box<ast::Query>),
     /// `EXPLAIN [ANALYZE] [VERBOSE] [(FORMAT ...)] statement`.
@@ -92,6 +102,10 @@ pub enum Statement {
         analyze: bool,
         verbose: bool,
         statement: Box<Statement>,
+    },
+    /// `EXPLAIN ANALYZE MATERIALIZED VIEW name`: the operators as they run.
+    ExplainRunning {
+        name: ObjectName,
     },
     /// `COPY (query | relation) TO STDOUT [WITH (...)]`.
     CopyOut {

@@ -14,7 +14,6 @@ use arrow::datatypes::{
     TimestampMicrosecondType,
 };
 use arrow::error::ArrowError;
-use arrow::util::display::{ArrayFormatter, FormatOptions};
 use bytes::BytesMut;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::catalog::ColumnDef;
@@ -301,6 +300,7 @@ pub fn check_not_null(
     rows: &RecordBatch,
     columns: &[ColumnDef],
     table: &str,
+    zone: &SessionTimeZone,
 ) -> Result<(), PgError> {
     for (i, column) in columns.iter().enumerate().filter(|(_, c)| c.not_null) {
         let values = rows.column(i);
@@ -314,23 +314,36 @@ pub fn check_not_null(
             "null value in column \"{}\" of relation \"{table}\" violates not-null constraint",
             column.name
         );
-        return Err(
-            PgError::new(SqlState::NotNullViolation, message).with_detail(failing_row(rows, row))
-        );
+        return Err(PgError::new(SqlState::NotNullViolation, message)
+            .with_detail(failing_row(rows, row, zone)));
     }
     Ok(())
 }
 
+/// Longer values in the detail of an error are cut here, as PostgreSQL does.
+const SHOWN_BYTES: usize = 64;
+
 /// PostgreSQL's detail of a constraint's violation.
-pub fn failing_row(rows: &RecordBatch, row: usize) -> String {
-    let options = FormatOptions::default().with_null("null");
-    let shown =
-        rows.columns()
-            .iter()
-            .map(|column| match ArrayFormatter::try_new(column, &options) {
-                Ok(formatter) => formatter.value(row).to_string(),
+pub fn failing_row(rows: &RecordBatch, row: usize, zone: &SessionTimeZone) -> String {
+    let schema = rows.schema();
+    let shown = rows
+        .columns()
+        .iter()
+        .zip(schema.fields())
+        .map(|(values, field)| {
+            if values.is_null(row) {
+                return "null".to_string();
+            }
+            let mut buffer = BytesMut::new();
+            let written = Column::new(field, values)
+                .and_then(|column| column.put_text(row, &mut buffer, zone));
+            let text = String::from_utf8_lossy(&buffer);
+            match written {
+                Ok(()) if text.len() <= SHOWN_BYTES => text.into_owned(),
+                Ok(()) => format!("{}...", &text[..text.floor_char_boundary(SHOWN_BYTES)]),
                 Err(_) => "?".to_string(),
-            });
+            }
+        });
     format!(
         "Failing row contains ({}).",
         shown.collect::<Vec<_>>().join(", ")
@@ -342,6 +355,8 @@ mod tests {
     use arrow::array::{
         BooleanArray, Decimal128Array, Float64Array, Int64Array, TimestampMicrosecondArray,
     };
+
+    use arrow::util::display::{ArrayFormatter, FormatOptions};
 
     use super::*;
 

@@ -9,98 +9,146 @@ use rivermark_executor::ExecutorError;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::ObjectId;
 
-use crate::dml::{Change, Dml};
+use crate::dml::{Change, Dml, Returned};
 use crate::pg_error::PgError;
 use crate::serve::ServerState;
 use crate::session::{Session, SessionStatement};
-use crate::session_api::Execution;
+use crate::session_api::{Execution, RowTag};
 use crate::transaction::{OpenTransaction, Step, Transaction};
 
 /// How often a statement by itself is tried before it asks for a turn of its own.
 const FREE_TRIES: usize = 3;
+/// How often it is tried then. Only plain INSERTs of the keys of an ON CONFLICT can still get in the way, each of them
+/// once.
+const OWN_TRIES: usize = 1000;
 
-/// Tables that lose rows.
-fn reduced(writes: &[TableWrite]) -> impl Iterator<Item = ObjectId> {
-    let reduced = writes.iter().filter(|write| write.delete.is_some());
-    reduced.map(|write| write.table)
-}
-
-/// Gives writes to the engine, as one change.
-async fn write_shared(server: &ServerState, writes: Vec<TableWrite>) -> Result<(), ExecutorError> {
+/// Gives writes to the engine, as one change. Whoever takes rows away, or has decided by which keys are taken, has a
+/// shared turn at the table; an INSERT that wants a key for itself needs none.
+async fn write_shared(
+    server: &ServerState,
+    writes: Vec<TableWrite>,
+    is_upsert: bool,
+) -> Result<(), ExecutorError> {
     if writes.is_empty() {
         return Ok(());
     }
-    let _turns = server.turns.shared(reduced(&writes)).await;
-    server.engine.write(writes).await.map(|_| ())
+    let needs_turn = |write: &&TableWrite| is_upsert || write.delete.is_some();
+    let tables = writes.iter().filter(needs_turn).map(|write| write.table);
+    let _turns = server.turns.shared(tables).await;
+    write(server, writes, is_upsert).await
+}
+
+/// A key that was taken after a statement with ON CONFLICT had looked is a conflict like any other.
+async fn write(
+    server: &ServerState,
+    writes: Vec<TableWrite>,
+    is_upsert: bool,
+) -> Result<(), ExecutorError> {
+    match server.engine.write(writes).await {
+        Err(ExecutorError::UniqueViolation { .. }) if is_upsert => Err(ExecutorError::Conflict),
+        other => other.map(|_| ()),
+    }
 }
 
 async fn commit(server: &ServerState, open: &OpenTransaction) -> Result<(), ExecutorError> {
-    write_shared(server, open.net_writes()?).await
+    write_shared(server, open.net_writes()?, open.has_upserts).await
+}
+
+/// What a statement has done.
+struct Outcome {
+    rows: usize,
+    returned: Option<Returned>,
+}
+
+impl Change {
+    fn parts(self) -> (Vec<TableWrite>, Outcome) {
+        let Change {
+            writes,
+            rows,
+            returned,
+        } = self;
+        (writes, Outcome { rows, returned })
+    }
 }
 
 impl Session {
-    /// Runs an INSERT, UPDATE or DELETE.
+    /// Runs an INSERT, UPDATE, DELETE or TRUNCATE.
     pub async fn change_rows(
         &mut self,
         statement: &SessionStatement,
         values: &[ScalarValue],
     ) -> Result<Execution, PgError> {
         let dml = self.dml(&statement.statement)?;
-        let rows = if self.transaction.is_open() {
-            let rows = self.defer(&dml, values).await?;
+        let Outcome { rows, returned } = if self.transaction.is_open() {
+            let outcome = self.defer(&dml, values).await?;
             if let Transaction::Implicit(open) = &mut self.transaction {
                 let step = Step {
                     statement: statement.clone(),
                     values: values.to_vec(),
-                    rows,
+                    rows: outcome.rows,
                 };
                 open.keep(step, &self.server.queries.env().memory_pool)?;
+                open.has_shown |= outcome.returned.is_some();
             }
-            rows
+            outcome
         } else {
             self.change_alone(&dml, values).await?
         };
-        Ok(Execution::Command { tag: dml.tag(rows) })
+        Ok(match returned {
+            Some(returned) => Execution::Rows {
+                stream: returned.into_stream(),
+                tag: RowTag::Counted(dml.tag_words()),
+            },
+            None => Execution::Command { tag: dml.tag(rows) },
+        })
     }
 
     /// Runs a statement that is a transaction of its own.
-    async fn change_alone(&mut self, dml: &Dml, values: &[ScalarValue]) -> Result<usize, PgError> {
+    async fn change_alone(
+        &mut self,
+        dml: &Dml,
+        values: &[ScalarValue],
+    ) -> Result<Outcome, PgError> {
         let server = self.server.clone();
+        let is_upsert = dml.is_upsert();
         let mut own_turn = Vec::new();
-        for attempt in 1.. {
+        for attempt in 1..=FREE_TRIES + OWN_TRIES {
             if attempt > FREE_TRIES && own_turn.is_empty() {
-                own_turn = server.turns.exclusive([dml.table()]).await;
+                own_turn = server.turns.exclusive(dml.tables()).await;
             }
-            let Change { write, rows } = self.compute(dml, values).await?;
-            if write.delete.is_none() && write.insert.is_none() {
-                return Ok(rows);
+            let (writes, outcome) = self.compute(dml, values).await?.parts();
+            if writes.is_empty() {
+                return Ok(outcome);
             }
             let written = if own_turn.is_empty() {
-                write_shared(&server, vec![write]).await
+                write_shared(&server, writes, is_upsert).await
             } else {
-                server.engine.write(vec![write]).await.map(|_| ())
+                write(&server, writes, is_upsert).await
             };
             match written {
                 // Answered when the change that was in the way is published: the next snapshot has it.
                 Err(ExecutorError::Conflict) => {}
                 Err(error) => return Err(error.into()),
-                Ok(()) => return Ok(rows),
+                Ok(()) => return Ok(outcome),
             }
         }
         Err(ExecutorError::Conflict.into())
     }
 
-    /// Computes a statement's change and keeps it until the transaction ends; the number of rows.
-    async fn defer(&mut self, dml: &Dml, values: &[ScalarValue]) -> Result<usize, PgError> {
+    /// Computes a statement's change and keeps it until the transaction ends.
+    async fn defer(&mut self, dml: &Dml, values: &[ScalarValue]) -> Result<Outcome, PgError> {
         if let Some(open) = self.transaction.open() {
             open.pin(&self.server.engine);
         }
-        let Change { write, rows } = self.compute(dml, values).await?;
+        let (writes, outcome) = self.compute(dml, values).await?.parts();
         if let Some(open) = self.transaction.open() {
             let pool = &self.server.queries.env().memory_pool;
-            open.defer(&write, &self.server.engine, pool)?;
+            open.has_upserts |= dml.is_upsert();
+            for write in &writes {
+                open.defer(write, dml.is_upsert(), &self.server.engine, pool)?;
+            }
         }
-        Ok(rows)
+        Ok(outcome)
     }
 
     /// Commits a block; a conflict is the client's to resolve, who has read what it wrote by.
@@ -133,18 +181,26 @@ impl Session {
         let tables: Vec<ObjectId> = writes.keys().copied().collect();
         drop(writes);
         let _turns = server.turns.exclusive(tables).await;
-        self.transaction = Transaction::Implicit(OpenTransaction::default());
-        for step in steps {
-            let dml = self.dml(&step.statement.statement)?;
-            if self.defer(&dml, &step.values).await? != step.rows {
-                return Err(ExecutorError::Conflict.into());
+        for _ in 0..OWN_TRIES {
+            self.transaction = Transaction::Implicit(OpenTransaction::default());
+            for step in &steps {
+                let dml = self.dml(&step.statement.statement)?;
+                if self.defer(&dml, &step.values).await?.rows != step.rows {
+                    return Err(ExecutorError::Conflict.into());
+                }
+            }
+            let Some(again) = self.transaction.open() else {
+                return Ok(());
+            };
+            let (writes, is_upsert) = (again.net_writes()?, again.has_upserts);
+            if writes.is_empty() {
+                return Ok(());
+            }
+            match write(&server, writes, is_upsert).await {
+                Err(ExecutorError::Conflict) => {}
+                other => return Ok(other?),
             }
         }
-        let again = self.transaction.open();
-        let writes = again.map_or(Ok(Vec::new()), |open| open.net_writes())?;
-        if !writes.is_empty() {
-            server.engine.write(writes).await?;
-        }
-        Ok(())
+        Err(ExecutorError::Conflict.into())
     }
 }

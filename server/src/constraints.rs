@@ -96,7 +96,12 @@ impl RowRules {
     }
 
     /// CHECK constraints; NULL passes.
-    pub fn check(&self, rows: &RecordBatch, table: &str) -> Result<(), PgError> {
+    pub fn check(
+        &self,
+        rows: &RecordBatch,
+        table: &str,
+        zone: &SessionTimeZone,
+    ) -> Result<(), PgError> {
         for (name, expr) in &self.checks {
             let holds = evaluate(expr, rows)?;
             let Some(holds) = holds.as_boolean_opt() else {
@@ -112,7 +117,7 @@ impl RowRules {
                     "new row for relation \"{table}\" violates check constraint \"{name}\""
                 );
                 return Err(PgError::new(SqlState::CheckViolation, message)
-                    .with_detail(failing_row(rows, row)));
+                    .with_detail(failing_row(rows, row, zone)));
             }
         }
         Ok(())

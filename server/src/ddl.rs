@@ -4,19 +4,22 @@ use std::sync::Arc;
 
 use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
-use rivermark_executor::api::{CatalogChange, NewMaterializedView};
+use rivermark_executor::api::{CatalogChange, NewMaterializedView, OperatorStatus};
 use rivermark_planner::bind::bind_scalar;
 use rivermark_planner::catalog::{
     Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
     ViewDef,
 };
-use rivermark_planner::explain::explain;
+use rivermark_planner::explain::{explain_shared, explain_with};
 use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
+use rivermark_planner::parse_query::parse_query;
+use rivermark_planner::plan::PlanNode;
+use rivermark_planner::prefix::Prefix;
 use rivermark_planner::statement::{ObjectName, Statement};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::assignment::arrow_zone;
-use crate::catalog::{SYSTEM_SCHEMAS, creation_name};
+use crate::catalog::{SYSTEM_SCHEMAS, creation_name, undefined_relation};
 use crate::half_built::HalfBuilt;
 use crate::pg_error::{Notice, PgError};
 use crate::session::Session;
@@ -24,6 +27,23 @@ use crate::sqlstate::SqlState;
 
 /// How often a change is planned again because the catalog changed under it.
 pub const ATTEMPTS: usize = 5;
+
+/// What an operator has done, at the end of its line.
+fn measured(operator: &OperatorStatus) -> String {
+    let mut text = format!(
+        "(rows in={} out={}, time={:.3} ms",
+        operator.rows_in,
+        operator.rows_out,
+        operator.busy.as_secs_f64() * 1000.0
+    );
+    if operator.has_state {
+        text += &format!(", state={} bytes", operator.state_bytes);
+    }
+    if let Some(ratio) = operator.cache_hit_ratio {
+        text += &format!(", cache hits={:.0} %", ratio * 100.0);
+    }
+    text + ")"
+}
 
 /// A statement's turn at the catalog.
 pub struct Turn {
@@ -311,7 +331,8 @@ impl Session {
             text: Some(sql),
         };
         let planned = plan_view(&names.snapshot.catalog, view)?;
-        let mut lines = explain(&planned.plan);
+        let views_with = |prefix: &Prefix| names.server.engine.views_with(prefix);
+        let mut lines = explain_shared(&planned.plan, &views_with);
         lines.extend(
             planned
                 .plan
@@ -320,6 +341,33 @@ impl Session {
                 .map(|notice| format!("NOTICE: {notice}")),
         );
         Ok(lines)
+    }
+
+    /// The lines of EXPLAIN ANALYZE MATERIALIZED VIEW: the plan with what its operators have done.
+    pub fn explain_running(&mut self, name: &ObjectName) -> Result<Vec<String>, PgError> {
+        let names = self.namespace();
+        let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
+        let ObjectKind::MaterializedView(def) = &object.kind else {
+            let message = format!("\"{}\" is not a materialized view", object.name);
+            return Err(PgError::new(SqlState::WrongObjectType, message));
+        };
+        let query = parse_query(&def.query)?;
+        let view = self.view_query(&query, &[], "UTC", &def.query);
+        let plan = plan_view(&names.snapshot.catalog, view)?.plan;
+        if plan.fingerprint != def.fingerprint {
+            let message = format!(
+                "materialized view \"{}\" needs a rebuild: this version has another plan for it",
+                object.name
+            );
+            return Err(PgError::new(
+                SqlState::ObjectNotInPrerequisiteState,
+                message,
+            ));
+        }
+        let mut operators = names.server.engine.operators();
+        operators.retain(|operator| operator.view == object.id);
+        let note = |line: usize, _: Option<&PlanNode>| operators.get(line).map(measured);
+        Ok(explain_with(&plan, &note))
     }
 
     pub async fn create_schema(&mut self, name: &str, if_not_exists: bool) -> Result<(), PgError> {

@@ -31,11 +31,13 @@ impl Session {
     ) -> Result<Execution, PgError> {
         self.prepare_transaction(&statement.statement).await?;
         match &statement.statement {
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
-                self.change_rows(statement, parameters).await
-            }
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Truncate { .. } => self.change_rows(statement, parameters).await,
             Statement::Query(_)
             | Statement::Explain { .. }
+            | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
             | Statement::Show(_)
             | Statement::Describe { .. }
@@ -90,6 +92,7 @@ impl Session {
                 self.explain(inner, text, *analyze, *verbose, parameters)
                     .await
             }
+            Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
@@ -204,13 +207,14 @@ impl Session {
         };
         match &statement.statement {
             Statement::Query(query) => self.query_shape(query, &statement.text, declared).await,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_) => {
-                let parameters = self.dml_parameters(&statement.statement, declared).await?;
-                Ok(StatementShape {
-                    parameters,
-                    result: None,
-                })
-            }
+            Statement::Insert(_)
+            | Statement::Update(_)
+            | Statement::Delete(_)
+            | Statement::Truncate { .. } => self.dml_shape(&statement.statement, declared).await,
+            Statement::ExplainRunning { .. } => Ok(StatementShape {
+                parameters: Vec::new(),
+                result: Some(query::explain_schema()),
+            }),
             Statement::Explain {
                 statement: inner, ..
             } => {

@@ -1,7 +1,7 @@
 //! From a parsed query to a plan that can run: the planner's binder over the statement's names, or, for client tools'
 //! statements about the catalog, DataFusion's own planner over the same names.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use async_trait::async_trait;
@@ -32,6 +32,7 @@ use rivermark_planner::types::SqlType;
 
 use crate::assignment::arrow_zone;
 use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};
+use crate::dml::given_rows;
 use crate::pg_catalog::{compat, functions};
 use crate::pg_error::PgError;
 use crate::query_runtime::QueryRuntime;
@@ -123,6 +124,8 @@ pub struct StatementPlanner {
     pub names: Namespace,
     pub state: SessionState,
     pub text: String,
+    /// Relations that are the statement's own, in the schema [`given_rows::SCHEMA`].
+    pub given: BTreeMap<String, Arc<dyn TableProvider>>,
 }
 
 impl StatementPlanner {
@@ -135,10 +138,7 @@ impl StatementPlanner {
         if compat::mentions_catalog(&self.text) {
             return self.bind_catalog_query(query).await;
         }
-        let relations = StatementRelations {
-            names: &self.names,
-            failure: Mutex::new(None),
-        };
+        let relations = self.relations();
         let bound = Binder::new(&relations, &self.state)
             .with_text(&self.text)
             .with_parameter_types(types)
@@ -154,18 +154,31 @@ impl StatementPlanner {
         })
     }
 
+    fn relations(&self) -> StatementRelations<'_> {
+        StatementRelations {
+            names: &self.names,
+            given: &self.given,
+            failure: Mutex::new(None),
+        }
+    }
+
     /// The query with its names resolved and stars expanded.
     pub fn qualify(&self, query: &ast::Query) -> Result<ast::Query, PgError> {
-        let relations = StatementRelations {
-            names: &self.names,
-            failure: Mutex::new(None),
-        };
+        Ok(self.qualify_named(query)?.0)
+    }
+
+    /// As [`Self::qualify`], with the names of the query's columns.
+    pub fn qualify_named(&self, query: &ast::Query) -> Result<(ast::Query, Vec<String>), PgError> {
+        let relations = self.relations();
         let qualified = Binder::new(&relations, &self.state)
             .with_text(&self.text)
             .qualify(query);
         match relations.failure.into_inner() {
             Some(failure) => Err(failure),
-            None => Ok(qualified?.query),
+            None => {
+                let qualified = qualified?;
+                Ok((qualified.query, qualified.columns))
+            }
         }
     }
 
@@ -218,12 +231,22 @@ fn catalog_column(field: &FieldRef) -> String {
 /// The statement's names as the binder asks for them. What goes wrong is kept, since the binder only hears "none".
 struct StatementRelations<'a> {
     names: &'a Namespace,
+    given: &'a BTreeMap<String, Arc<dyn TableProvider>>,
     failure: Mutex<Option<PgError>>,
 }
 
 impl StatementRelations<'_> {
     fn find(&self, schema: &str, name: &ObjectName) -> Result<Option<Relation>, PgError> {
         let qualified = name.resolve(schema);
+        if schema == given_rows::SCHEMA
+            && let Some(table) = self.given.get(&name.name)
+        {
+            return Ok(Some(Relation {
+                id: None,
+                name: qualified,
+                body: RelationBody::Rows(provider_as_source(table.clone())),
+            }));
+        }
         if SYSTEM_SCHEMAS.contains(&schema) {
             let table = self.names.system_table(schema, &name.name)?;
             return Ok(table.map(|table| Relation {

@@ -1,5 +1,6 @@
 //! SELECT, EXPLAIN and COPY TO: queries over a snapshot, run on the queries' own threads.
 
+use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -8,7 +9,7 @@ use std::time::Instant as Clock;
 use arrow::array::{RecordBatch, RecordBatchOptions};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use datafusion::error::Result as DfResult;
-use datafusion::execution::memory_pool::MemoryConsumer;
+use datafusion::execution::memory_pool::{MemoryConsumer, MemoryReservation};
 use datafusion::execution::{RecordBatchStream, SendableRecordBatchStream};
 use datafusion::physical_plan::display::DisplayableExecutionPlan;
 use datafusion::physical_plan::{displayable, execute_stream};
@@ -52,6 +53,7 @@ impl Session {
             names,
             state,
             text: text.to_string(),
+            given: BTreeMap::new(),
         }
     }
 
@@ -108,8 +110,7 @@ impl Session {
         let query = query.clone();
         let declared = declared.to_vec();
         let shape = async move {
-            let (parameters, bound) =
-                described(&planner, &query, &declared, Default::default()).await?;
+            let (parameters, bound) = described(&planner, &query, &declared).await?;
             let plan = parameters::bind_nulls(bound.plan, &parameters)?;
             let schema = Bound { plan, ..bound }.schema()?;
             Ok(StatementShape {
@@ -162,15 +163,20 @@ impl Session {
                 return Err(error.with_hint("EXPLAIN takes a SELECT or CREATE MATERIALIZED VIEW."));
             }
         };
-        let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
-        let column = Arc::new(arrow::array::StringArray::from(lines));
-        let batch = RecordBatch::try_new(explain_schema(), vec![column])?;
-        Ok(show::execution(batch, RowTag::Fixed("EXPLAIN".to_string())))
+        explained(&lines)
     }
 }
 
+/// The result of EXPLAIN.
+pub fn explained(lines: &[String]) -> Result<Execution, PgError> {
+    let lines: Vec<&str> = lines.iter().flat_map(|text| text.lines()).collect();
+    let column = Arc::new(arrow::array::StringArray::from(lines));
+    let batch = RecordBatch::try_new(explain_schema(), vec![column])?;
+    Ok(show::execution(batch, RowTag::Fixed("EXPLAIN".to_string())))
+}
+
 /// Binds a query and puts in its parameters' values.
-async fn bound_query(
+pub async fn bound_query(
     planner: &StatementPlanner,
     query: &ast::Query,
     values: &[ScalarValue],
@@ -182,31 +188,29 @@ async fn bound_query(
     })
 }
 
-/// A query's parameters and its plan, with the placeholders still in it. `known` are types found elsewhere.
-pub async fn described(
+/// The types of parameters as far as they are known before a query is bound.
+pub fn early_types(
+    count: usize,
+    declared: &[Option<u32>],
+    found: &parameters::Found,
+) -> Result<Vec<Option<SqlType>>, PgError> {
+    let fields = parameters::fields(count, declared, found)?;
+    let known = fields.iter().take(count).enumerate().map(|(i, field)| {
+        let declared = declared.get(i).copied().flatten();
+        let is_known = declared.is_some_and(|oid| oid != 0) || found.contains_key(&(i + 1));
+        is_known.then(|| SqlType::of_field(field))
+    });
+    Ok(known.collect())
+}
+
+/// A query's parameters and its plan, with the placeholders still in it.
+async fn described(
     planner: &StatementPlanner,
     query: &ast::Query,
     declared: &[Option<u32>],
-    known: parameters::Found,
 ) -> Result<(Vec<FieldRef>, Bound), PgError> {
     let (count, mut found) = parameters::scan(query);
-    found.extend(known);
-    let count = count.max(found.keys().max().copied().unwrap_or(0));
-    let early: Vec<Option<SqlType>> = (0..count)
-        .map(|i| -> Result<Option<SqlType>, PgError> {
-            let is_declared = declared
-                .get(i)
-                .copied()
-                .flatten()
-                .is_some_and(|oid| oid != 0);
-            if !is_declared && !found.contains_key(&(i + 1)) {
-                return Ok(None);
-            }
-            Ok(parameters::fields(count, declared, &found)?
-                .get(i)
-                .map(|f| SqlType::of_field(f)))
-        })
-        .collect::<Result<_, _>>()?;
+    let early = early_types(count, declared, &found)?;
     let bound = planner.bind(query, &early).await?;
     parameters::add_inferred(&mut found, &bound.plan)?;
     let fields = parameters::fields(count, declared, &found)?;
@@ -246,24 +250,49 @@ async fn explain_query(
     ])
 }
 
+/// All rows of a query.
+pub struct Collected {
+    pub schema: SchemaRef,
+    pub batches: Vec<RecordBatch>,
+    /// The rows' part of the queries' memory.
+    pub held: MemoryReservation,
+}
+
 /// All rows of a query, held within the queries' memory.
+pub async fn collected(
+    planner: &StatementPlanner,
+    query: &ast::Query,
+    values: &[ScalarValue],
+) -> Result<Collected, PgError> {
+    collect_bound(&bound_query(planner, query, values).await?).await
+}
+
+/// All rows of a query, held while it runs.
 pub async fn collect(
     planner: &StatementPlanner,
     query: &ast::Query,
     values: &[ScalarValue],
 ) -> Result<Vec<RecordBatch>, PgError> {
-    let bound = bound_query(planner, query, values).await?;
+    Ok(collected(planner, query, values).await?.batches)
+}
+
+pub async fn collect_bound(bound: &Bound) -> Result<Collected, PgError> {
     let plan = bound.physical().await?;
     let pool = &bound.state.runtime_env().memory_pool;
-    let reservation = MemoryConsumer::new("rows to write").register(pool);
+    let held = MemoryConsumer::new("rows to write").register(pool);
+    let schema = plan.schema();
     let mut stream = execute_stream(plan, bound.state.task_ctx())?;
     let mut batches = Vec::new();
     while let Some(batch) = stream.next().await {
         let batch = batch?;
-        reservation.try_grow(batch.get_array_memory_size())?;
+        held.try_grow(batch.get_array_memory_size())?;
         batches.push(batch);
     }
-    Ok(batches)
+    Ok(Collected {
+        schema,
+        batches,
+        held,
+    })
 }
 
 /// A stream whose columns have PostgreSQL's names.

@@ -39,6 +39,19 @@ const MATERIALIZED_VIEWS: &[Column] = &[
     ("last_error", Text),
 ];
 
+const OPERATORS: &[Column] = &[
+    ("schema", Text),
+    ("object", Text),
+    ("operator", Int4),
+    ("name", Text),
+    ("rows_in", Int8),
+    ("rows_out", Int8),
+    ("busy_ms", Float8),
+    ("state_keys", Int8),
+    ("state_bytes", Int8),
+    ("cache_hit_ratio", Float8),
+];
+
 const DEAD_LETTERS: &[Column] = &[
     ("at", Timestamptz),
     ("object", Text),
@@ -79,6 +92,7 @@ pub const VIEWS: &[(&str, &[Column])] = &[
     ("dead_letters", DEAD_LETTERS),
     ("epochs", EPOCHS),
     ("materialized_views", MATERIALIZED_VIEWS),
+    ("operators", OPERATORS),
     ("sessions", SESSIONS),
     ("settings", SETTINGS),
     ("sources", SOURCES),
@@ -89,6 +103,7 @@ pub fn rows(name: &str, names: &Namespace) -> Result<Option<Rows>, PgError> {
     Ok(Some(match name {
         "sources" => sources(names),
         "materialized_views" => materialized_views(names),
+        "operators" => operators(names),
         "dead_letters" => dead_letters(names)?,
         "epochs" => epochs(names),
         "settings" => settings(names),
@@ -150,6 +165,28 @@ fn materialized_views(names: &Namespace) -> Rows {
             view.dead_letters.into(),
             definition.into(),
             error.into(),
+        ]);
+    }
+    rows
+}
+
+fn operators(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(OPERATORS);
+    for operator in names.server.engine.operators() {
+        let Some(view) = names.snapshot.catalog.get(operator.view) else {
+            continue;
+        };
+        rows.push(vec![
+            view.name.schema.as_str().into(),
+            view.name.name.as_str().into(),
+            (operator.operator as i32).into(),
+            operator.name.into(),
+            operator.rows_in.into(),
+            operator.rows_out.into(),
+            Cell::Float(operator.busy.as_secs_f64() * 1000.0),
+            operator.state_keys.map_or(Cell::Null, Cell::from),
+            operator.state_bytes.into(),
+            operator.cache_hit_ratio.map_or(Cell::Null, Cell::Float),
         ]);
     }
     rows

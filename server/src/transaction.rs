@@ -46,6 +46,8 @@ pub struct OpenTransaction {
     pub steps: Vec<Step>,
     /// The client has seen more than the tags of the steps.
     pub has_shown: bool,
+    /// Statements have decided by which keys are taken.
+    pub has_upserts: bool,
     /// For writes and steps, within the queries' memory.
     memory: Option<MemoryReservation>,
 }
@@ -114,14 +116,19 @@ impl OpenTransaction {
         snapshot.clone()
     }
 
-    /// Keeps a statement's change until the transaction ends.
+    /// Keeps a statement's change until the transaction ends. An upsert has looked which keys are taken; if others
+    /// have taken them since, the commit tells.
     pub fn defer(
         &mut self,
         write: &TableWrite,
+        is_upsert: bool,
         engine: &Engine,
         pool: &Arc<dyn MemoryPool>,
     ) -> Result<(), PgError> {
-        let newest = engine.snapshot();
+        let newest = match is_upsert {
+            true => self.pin(engine),
+            false => engine.snapshot(),
+        };
         let own = match self.writes.entry(write.table) {
             std::collections::btree_map::Entry::Occupied(entry) => entry.into_mut(),
             std::collections::btree_map::Entry::Vacant(entry) => {

@@ -22,8 +22,10 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
+        | Statement::Truncate { .. }
         | Statement::Query(_)
         | Statement::Explain { .. }
+        | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
         | Statement::Show(_)
         | Statement::Describe { .. }
@@ -52,7 +54,10 @@ impl Session {
         }
         let changes_rows = matches!(
             statement,
-            Statement::Insert(_) | Statement::Update(_) | Statement::Delete(_)
+            Statement::Insert(_)
+                | Statement::Update(_)
+                | Statement::Delete(_)
+                | Statement::Truncate { .. }
         );
         if !changes_rows
             // EXECUTE comes by here again with the statement it stands for

@@ -3,8 +3,9 @@
 //! generated can fail (no division by zero, no overflow) and no answer depends on an order that is not total.
 
 pub mod expression;
+pub mod features;
 mod first_rows;
-pub mod join;
+mod join;
 mod over;
 pub mod query;
 pub mod table;

@@ -61,6 +61,15 @@ impl Options {
         self
     }
 
+    /// Divides all work into pieces of so many rows: what an operator is given at once, what threads share, what an
+    /// epoch takes of a source or of a relation that a new view reads.
+    pub fn small_pieces(self, rows: usize) -> Self {
+        let rows = rows.to_string();
+        self.env("RIVERMARK_PIECE_ROWS", &rows)
+            .env("RIVERMARK_MAX_EPOCH_ROWS", &rows)
+            .env("RIVERMARK_MIN_EPOCH_INTERVAL", "0ms")
+    }
+
     /// Starts the server and waits until it accepts connections.
     pub fn start(self) -> Result<Server> {
         Server::start(self)

@@ -1,5 +1,6 @@
-//! Runs every file of `slt/<feature>/*.slt` over the wire: once in a fresh server, and once more with a clean restart
-//! of the server in its middle, so that every behaviour that has a SQL test also survives a restart.
+//! Runs every file of `slt/<feature>/*.slt` over the wire: once in a fresh server with one shard, and once more with a
+//! clean restart of the server in its middle, three shards and epochs split into small pieces: every behaviour that has
+//! a SQL test also survives a restart, and no answer depends on how the work is divided.
 //!
 //! A file marked `# oracle: postgres` is also run against PostgreSQL, where a materialized view becomes a plain view
 //! (always up to date, as ours are): what such a file expects is what PostgreSQL answers, not what we believe.
@@ -18,11 +19,13 @@ use async_trait::async_trait;
 use rivermark_sql_tests::kafka::{Kafka, unique_name};
 use rivermark_sql_tests::postgres::Postgres;
 use rivermark_sql_tests::script::Directive;
-use rivermark_sql_tests::server::Server;
+use rivermark_sql_tests::server::{Options, Server};
 use rivermark_sql_tests::session::{Session, SqlError, runtime};
 use sqllogictest::{AsyncDB, DBOutput, DefaultColumnType, Record, Runner};
 
 const PARALLEL_FILES: usize = 2;
+/// Rows that are worked on together in the run with a restart.
+const SMALL_PIECE_ROWS: usize = 3;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
@@ -198,12 +201,20 @@ fn runner(target: Target) -> Runner<Wire, impl sqllogictest::MakeConnection<Conn
     runner
 }
 
+/// The plain run does all work in one place and at once, the run with a restart divides it as much as it can.
+fn options(mode: Mode) -> Options {
+    match mode {
+        Mode::Restart => Server::options().shards(3).small_pieces(SMALL_PIECE_ROWS),
+        Mode::Plain | Mode::Oracle => Server::options().shards(1),
+    }
+}
+
 fn run_file(path: &Path, mode: Mode, oracle: &Postgres) -> Result<()> {
     if mode == Mode::Oracle {
         let mut runner = runner(oracle_target(oracle)?);
         return Ok(runtime().block_on(runner.run_file_async(path))?);
     }
-    let server: SharedServer = Arc::new(Mutex::new(Server::options().start()?));
+    let server: SharedServer = Arc::new(Mutex::new(options(mode).start()?));
     let mut runner = runner(Target::Rivermark(Arc::clone(&server)));
     let records = sqllogictest::parse_file::<DefaultColumnType>(path)?;
     let is_step = |r: &Record<_>| matches!(r, Record::Statement { .. } | Record::Query { .. });

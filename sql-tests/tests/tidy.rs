@@ -201,11 +201,21 @@ fn operators_say_what_they_are() {
     let mut complaints = Vec::new();
     for (_, path) in operator_files() {
         let text = std::fs::read_to_string(&path).expect("a readable file");
-        let head: String = text.lines().take_while(|l| l.starts_with("//!")).collect();
-        for heading in ["Semantics", "State", "Output", "Watermark", "Cost"] {
-            if !head.contains(heading) {
-                complaints.push(format!("{}: the header has no {heading}", path.display()));
-            }
+        let head = text.lines().take_while(|l| l.starts_with("//!"));
+        let headings = ["Semantics", "State", "Output", "Watermark", "Cost"];
+        let is_heading = |line: &str| {
+            let words = line.strip_prefix("//! ").and_then(|l| l.split_once(": "));
+            words.map(|(heading, _)| heading.to_string())
+        };
+        let found: Vec<String> = head
+            .filter_map(is_heading)
+            .filter(|heading| headings.contains(&heading.as_str()))
+            .collect();
+        if found != headings {
+            complaints.push(format!(
+                "{}: the header has {found:?} and not {headings:?}, each at the start of a line",
+                path.display()
+            ));
         }
     }
     check(complaints);

@@ -21,12 +21,15 @@ use super::encoding::Reader;
 use super::entry::EntryCodec;
 use super::outcome::{Outcome, OutcomeCodec};
 use crate::error::{ExecutorError, Result};
+use crate::pieces::most_rows;
 use crate::state::{Rows, TableScan};
 
 /// Elements handed over at once.
 const BATCH_ENTRIES: usize = 4096;
 /// Rows handed over at once: an element counts as often as its weight.
-const BATCH_ROWS: usize = 65_536;
+fn batch_rows() -> usize {
+    most_rows(65_536)
+}
 
 /// One argument of the accumulator.
 #[derive(Debug, Clone)]
@@ -142,7 +145,11 @@ impl Replay {
             .flat_map(|(row, &weight)| (0..weight).map(move |_| row))
             .peekable();
         while copies.peek().is_some() {
-            let indices: UInt32Array = copies.by_ref().take(BATCH_ROWS).collect::<Vec<_>>().into();
+            let indices: UInt32Array = copies
+                .by_ref()
+                .take(batch_rows())
+                .collect::<Vec<_>>()
+                .into();
             let args = self.inputs.iter().map(|input| match input {
                 Input::Element(column) => Ok(take(&columns[*column], &indices, None)?),
                 Input::Constant(value) => Ok(value.to_array_of_size(indices.values().len())?),

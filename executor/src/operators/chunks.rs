@@ -5,13 +5,17 @@ use rayon::prelude::*;
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::{EpochContext, Failure};
+use crate::pieces::most_rows;
 
 /// Below this many rows a fork costs more than it saves. Tests fork for little, to see that it changes nothing.
-const PARALLEL_ROWS: usize = if cfg!(test) { 16 } else { 4096 };
+pub fn parallel_rows() -> usize {
+    most_rows(if cfg!(test) { 16 } else { 4096 })
+}
 
 /// At most `shards` contiguous parts of `delta`, each worth a thread; `delta` itself if it is small.
 pub fn split(delta: Delta, shards: usize) -> Vec<Delta> {
-    let parts = shards.min(delta.num_rows() / PARALLEL_ROWS * 2).max(1);
+    let worth = (delta.num_rows() / parallel_rows() * 2).min(delta.num_rows());
+    let parts = shards.min(worth).max(1);
     if parts == 1 {
         return vec![delta];
     }

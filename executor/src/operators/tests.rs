@@ -7,7 +7,7 @@ use arrow::datatypes::{DataType, Field, Int64Type, Schema, SchemaRef};
 use datafusion::logical_expr::Operator as Binary;
 use datafusion::physical_expr::expressions::{binary, col, lit};
 use datafusion::physical_plan::PhysicalExpr;
-use rivermark_planner::plan::{BoundExpr, PlanNode, PlanOp, Properties};
+use rivermark_planner::plan::{BoundExpr, GroupingSet, PlanNode, PlanOp, Properties};
 
 use super::build_operator;
 use crate::delta::Delta;
@@ -170,4 +170,40 @@ fn union_and_values() {
         (2, schema(&["v"]))
     );
     assert!(values.finish(&mut context(1)).unwrap().is_empty());
+}
+
+#[test]
+fn grouping_sets_repeat_rows() {
+    let set = |is_left_out, id| GroupingSet {
+        left_out: vec![is_left_out],
+        id,
+    };
+    let mut sets = operator(
+        PlanOp::GroupingSets {
+            keys: vec![bound(quotient(), DataType::Int64)],
+            sets: vec![set(false, 7), set(true, 8)],
+        },
+        &["a", "key", "set"],
+    );
+    let mut context = context(1);
+    let rows = input(&[(Some(20), 2), (Some(0), -1)]);
+    let output = sets.push(0, rows, &mut context).unwrap();
+    let rows: Vec<(Vec<Option<i64>>, i64)> = output
+        .iter()
+        .map(|delta| {
+            assert_eq!(delta.num_rows(), 1);
+            let columns = delta.columns().iter();
+            let values = columns.map(|c| c.as_primitive::<Int64Type>().iter().next().flatten());
+            (values.collect(), delta.weight(0))
+        })
+        .collect();
+    let expected = [
+        (vec![Some(20), Some(5), Some(7)], 2),
+        (vec![Some(20), None, Some(8)], 2),
+    ];
+    assert_eq!(rows, expected);
+    assert_eq!(
+        (context.failures.len(), context.failures[0].weight),
+        (1, -1)
+    );
 }

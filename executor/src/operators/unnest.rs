@@ -17,9 +17,12 @@ use super::conform::conform;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{EpochContext, Operator};
+use crate::pieces::most_rows;
 
 /// Output rows after which a delta is cut.
-const OUTPUT_ROWS: usize = 65_536;
+fn output_rows() -> usize {
+    most_rows(65_536)
+}
 
 /// See the module text.
 pub struct Unnest {
@@ -103,7 +106,7 @@ impl Operator for Unnest {
                 .map(|list| list.range(row).len())
                 .max()
                 .unwrap_or(0);
-            if pending >= OUTPUT_ROWS {
+            if pending >= output_rows() {
                 output.push(self.spread(&delta, &lists, start..row + 1)?);
                 (start, pending) = (row + 1, 0);
             }
@@ -263,10 +266,10 @@ mod tests {
     #[test]
     fn long_output_is_cut() {
         let long: Lists = (0..3)
-            .map(|_| Some(vec![Some(1); OUTPUT_ROWS / 2 + 1]))
+            .map(|_| Some(vec![Some(1); output_rows() / 2 + 1]))
             .collect();
         let rows = unnest(long.clone(), vec![None; 3], None);
-        assert_eq!(rows.len(), 3 * (OUTPUT_ROWS / 2 + 1));
+        assert_eq!(rows.len(), 3 * (output_rows() / 2 + 1));
         assert_eq!(rows.last().map(|row| row.0), Some(2));
     }
 }

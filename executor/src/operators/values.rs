@@ -2,7 +2,7 @@
 //!
 //! Semantics: `Δout = rows` once, when the view is created; nothing ever after.
 //! State: none.
-//! Output: the rows' columns; append-only; no stream key.
+//! Output: the rows' columns; append-only; stream key: none is needed for a single row, else there is none.
 //! Watermark: none.
 //! Cost: none.
 

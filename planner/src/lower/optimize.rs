@@ -28,13 +28,15 @@ use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::set_operation::capture_set_operations;
 use crate::rewrite::simplify::Simplify;
+use crate::rewrite::sort_columns::order_sort_columns;
 
 /// Analyses and optimises a view's plan.
 pub fn optimize(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
     let analyzed = state
         .analyzer()
         .execute_and_check(plan, state.config_options(), |_, _| {})?;
-    let analyzed = capture_set_operations(without_served_orders(analyzed)?)?;
+    let analyzed = order_sort_columns(without_served_orders(analyzed)?)?;
+    let analyzed = capture_set_operations(analyzed)?;
     let rules: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![
         Arc::new(OptimizeUnions::new()),
         Arc::new(Simplify),

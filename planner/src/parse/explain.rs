@@ -16,11 +16,9 @@ pub(super) fn explain(input: &mut Input) -> Result<Statement> {
         analyze = input.accept(&["ANALYZE"]) || input.accept(&["ANALYSE"]);
         verbose = input.accept(&["VERBOSE"]);
     }
-    if analyze && input.is_at_one_of(&["MATERIALIZED", "SINK"]) {
-        return Err(PlanError::unsupported(
-            "EXPLAIN ANALYZE of a running view",
-            "EXPLAIN CREATE MATERIALIZED VIEW ... shows its plan",
-        ));
+    if analyze && input.accept(&["MATERIALIZED", "VIEW"]) {
+        let name = input.object_name("a materialized view")?;
+        return Ok(Statement::ExplainRunning { name });
     }
     let is_explainable = starts_query(input, 0)
         || input.is_at_one_of(&["INSERT", "UPDATE", "DELETE", "CREATE"])

@@ -250,11 +250,11 @@ impl<'a> Input<'a> {
         Ok(query)
     }
 
-    /// A statement of standard SQL.
-    pub fn standard_statement(&mut self) -> Result<ast::Statement> {
-        let mut statement = self.sql(|p| p.parse_statement())?;
-        normalize::normalize(&mut statement)?;
-        Ok(statement)
+    /// A query, or INSERT, UPDATE or DELETE as sqlparser has them: as a query's body, behind its WITH.
+    pub fn query_or_change(&mut self) -> Result<Box<ast::Query>> {
+        let mut query = self.sql(|p| p.parse_query())?;
+        normalize::normalize_change(&mut query)?;
+        Ok(query)
     }
 
     pub fn ast_type(&mut self) -> Result<ast::DataType> {

@@ -24,6 +24,20 @@ pub(super) fn normalize<T: VisitMut>(node: &mut T) -> Result<()> {
     }
 }
 
+/// Normalizes a query, or a change of rows that stands in a query's place.
+pub(super) fn normalize_change(query: &mut Query) -> Result<()> {
+    match query.body.as_mut() {
+        SetExpr::Insert(change) | SetExpr::Update(change) | SetExpr::Delete(change) => {
+            normalize(change)?;
+            match &mut query.with {
+                Some(with) => normalize(with),
+                None => Ok(()),
+            }
+        }
+        _ => normalize(query),
+    }
+}
+
 struct Normalizer;
 
 impl VisitorMut for Normalizer {
@@ -85,8 +99,8 @@ fn check_body(body: &SetExpr) -> Result<()> {
     match body {
         SetExpr::Insert(_) | SetExpr::Update(_) | SetExpr::Delete(_) | SetExpr::Merge(_) => {
             Err(PlanError::unsupported(
-                "INSERT, UPDATE, DELETE or MERGE behind or inside WITH",
-                "write INSERT INTO ... WITH ... SELECT ..., or two statements",
+                "INSERT, UPDATE, DELETE or MERGE inside WITH",
+                "write two statements; a transaction makes them one step",
             ))
         }
         SetExpr::Table(_) => Err(PlanError::unsupported(

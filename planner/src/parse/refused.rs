@@ -20,7 +20,6 @@ pub(super) fn statement(input: &Input) -> PlanError {
         "LISTEN" | "UNLISTEN" | "NOTIFY" => {
             refused("LISTEN and NOTIFY", "poll the view with SELECT")
         }
-        "TRUNCATE" => refused("TRUNCATE", "use DELETE FROM name"),
         "MERGE" => refused("MERGE", "use INSERT, UPDATE and DELETE in one transaction"),
         "GRANT" | "REVOKE" => refused(
             "GRANT and REVOKE",

@@ -5,6 +5,7 @@ use rand::Rng;
 use rand::seq::IndexedRandom;
 
 use super::expression::{column, predicate};
+use super::features::JOINS;
 use super::query::Relation;
 use super::{Column, Features, Query, Random, Type};
 
@@ -17,26 +18,11 @@ const COMPARED: [Type; 6] = [
     Type::Time,
 ];
 
-/// What each of these queries counts as, for the coverage table.
-pub const FEATURES: [&str; 13] = [
-    "inner join",
-    "left join",
-    "right join",
-    "full join",
-    "join residual",
-    "join of NULLs",
-    "IN",
-    "NOT IN",
-    "EXISTS",
-    "NOT EXISTS",
-    "IN as a value",
-    "EXISTS as a value",
-    "scalar subquery",
-];
-
 /// Whether a relation is one already: joins of joins have too many rows to be tested often.
 pub fn is_joined(relation: &Relation) -> bool {
-    FEATURES.iter().any(|f| relation.features.contains(f))
+    JOINS
+        .iter()
+        .any(|(_, members)| members.iter().any(|f| relation.features.contains(f)))
 }
 
 /// `left` combined with `right` in some way, as a subquery. `left` itself if they have nothing to compare.

@@ -21,8 +21,10 @@ pub struct Table {
 /// One change of a table, and what it brings along.
 #[derive(Debug, Clone)]
 pub struct Change {
-    /// The statement, for both servers.
-    pub sql: String,
+    /// The statement, for both servers; without the rows, if it has some.
+    pub head: String,
+    /// The rows of an INSERT.
+    pub rows: Vec<String>,
     /// Whether a NULL is written.
     pub has_nulls: bool,
     /// Whether a row is written twice, or rows are deleted or updated (if any match).
@@ -41,6 +43,13 @@ const COLUMNS: [(&str, Type, &str); 7] = [
     ("f", Type::Bool, "BOOLEAN"),
     ("ts", Type::Time, "TIMESTAMP"),
 ];
+
+impl Change {
+    /// The statement, for both servers.
+    pub fn sql(&self) -> String {
+        format!("{}{}", self.head, self.rows.join(", "))
+    }
+}
 
 impl Table {
     /// A table with a random choice of columns; `a`, `s` and `ts` are always there.
@@ -94,7 +103,8 @@ impl Table {
     fn insert(&mut self, random: &mut Random) -> Change {
         let mut rows = Vec::new();
         let mut change = Change {
-            sql: String::new(),
+            head: format!("INSERT INTO {} VALUES ", self.name),
+            rows: Vec::new(),
             has_nulls: false,
             has_duplicates: false,
             retracts: false,
@@ -120,7 +130,7 @@ impl Table {
         }
         // With a key rows are never equal, but the rows that leave the first projection are.
         change.has_duplicates |= self.has_key && rows.len() > 2;
-        change.sql = format!("INSERT INTO {} VALUES {}", self.name, rows.join(", "));
+        change.rows = rows;
         change
     }
 
@@ -141,7 +151,8 @@ impl Table {
             self.name
         );
         Change {
-            sql,
+            head: sql,
+            rows: Vec::new(),
             has_nulls: false,
             has_duplicates: true,
             retracts: false,
@@ -165,7 +176,8 @@ impl Table {
             self.name, column.name
         );
         Change {
-            sql,
+            head: sql,
+            rows: Vec::new(),
             has_nulls,
             has_duplicates: false,
             retracts: true,
@@ -182,7 +194,8 @@ impl Table {
             ),
         };
         Change {
-            sql,
+            head: sql,
+            rows: Vec::new(),
             has_nulls: false,
             has_duplicates: false,
             retracts: true,

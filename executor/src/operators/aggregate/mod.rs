@@ -3,13 +3,14 @@
 //! Semantics: for every group `k` with rows left, `out[k] = (k, f1(rows of k), …, fn(rows of k))`;
 //!   `Δout = Σ −out_before[k] + out_after[k]` over the groups that the epoch touched and whose row changed. NULLs group
 //!   together, −0.0 with 0.0, NaN with NaN. A group is there while its rows' weights sum to more than 0, whatever the
-//!   FILTERs. A global aggregate has its one row from creation, as has the grouping set without columns. Whatever can not be computed (a sum out of range) takes
-//!   away the row of that group while it lasts, and is reported. An input row of which an expression fails is left out
-//!   of its group and reported.
+//!   FILTERs. A global aggregate has its one row from creation, as has the grouping set without columns. Whatever can
+//!   not be computed (a sum out of range) takes away the row of that group while it lasts, and is reported. An input row
+//!   of which an expression fails is left out of its group and reported.
 //! State: `groups`: group key → row count and a state per call (`group_row.rs`), one entry per group; `collections`:
 //!   (group key, call, element key) → weight and element, one entry per distinct element of the calls that need their
 //!   values (`aggregates/call.rs`). Grows with the number of groups and of elements.
-//! Output: group columns, then one column per call; stream key: the group columns; not append-only.
+//! Output: group columns, then one column per call; stream key: the group columns; append-only without calls (DISTINCT)
+//!   if the input is.
 //! Watermark: kept on group columns.
 //! Cost: per row, hashing the key and one addition per call; per touched group and epoch, one sorted read and write,
 //!   and for calls over collections a seek (min, max, first, last) or a read of all its elements (the rest).

@@ -5,7 +5,7 @@ use rivermark_planner::plan::JoinKind;
 
 use super::changes::{Changes, Touched};
 use super::output::Singles;
-use super::pass::{MAX_ROWS, Pass, is_changed};
+use super::pass::{Pass, is_changed, max_rows};
 use super::spec::Spec;
 use super::stored::{Stored, read_counts, write_counts};
 use super::{LEFT, RIGHT};
@@ -128,7 +128,7 @@ impl Regime {
                 rows.push(&scan.key()[key_len..]);
                 stored.push(Stored::decode(scan.value())?);
             }
-            if stored.len() >= MAX_ROWS || !is_there {
+            if stored.len() >= max_rows() || !is_there {
                 self.show(pass, counts, (&keys, &rows, &stored))?;
                 keys.clear();
                 rows.clear();

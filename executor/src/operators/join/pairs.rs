@@ -16,9 +16,12 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::{Evaluator, evaluate_all};
 use crate::operator::Failure;
+use crate::pieces::most_rows;
 
 /// Most pairs that are looked at together. Tests split much.
-pub const MAX_PAIRS: usize = if cfg!(test) { 7 } else { 8192 };
+fn max_pairs() -> usize {
+    most_rows(if cfg!(test) { 7 } else { 8192 })
+}
 
 /// Pairs of rows, by their numbers in columns of the left and of the right, with how often each comes and goes.
 #[derive(Default)]
@@ -39,7 +42,7 @@ impl Pairs {
     }
 
     pub fn is_full(&self) -> bool {
-        self.len() >= MAX_PAIRS
+        self.len() >= max_pairs()
     }
 
     /// The given columns of one side, one row per pair.

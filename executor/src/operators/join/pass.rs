@@ -12,10 +12,13 @@ use super::spec::Spec;
 use super::stored::Stored;
 use super::{LEFT, RIGHT};
 use crate::error::Result;
+use crate::pieces::most_rows;
 use crate::state::{KeyRange, Keys, Rows, StateTable};
 
 /// Most stored rows that are decoded together.
-pub const MAX_ROWS: usize = if cfg!(test) { 5 } else { 4096 };
+pub fn max_rows() -> usize {
+    most_rows(if cfg!(test) { 5 } else { 4096 })
+}
 
 /// See the module.
 pub struct Pass<'a, 'o, 'e> {
@@ -38,7 +41,7 @@ pub struct Chunk {
 
 impl Chunk {
     fn is_full(&self) -> bool {
-        self.stored.len() >= MAX_ROWS
+        self.stored.len() >= max_rows()
     }
 }
 

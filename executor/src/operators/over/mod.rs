@@ -27,6 +27,7 @@ use rivermark_planner::plan::{BoundExpr, Reach, WindowCall};
 
 use self::results::results;
 use self::segment::{Segment, SegmentRow, segments};
+use super::chunks::parallel_rows;
 use super::conform::conform;
 use super::ordered_rows::{Pushed, RowOrder, changes, write};
 use crate::consolidate::consolidate;
@@ -35,9 +36,6 @@ use crate::error::{ExecutorError, Result};
 use crate::evaluate::row_as_json;
 use crate::operator::{EpochContext, Failure, Operator};
 use crate::state::StateTable;
-
-/// Below this many rows a fork costs more than it saves. Tests fork for little, to see that it changes nothing.
-const PARALLEL_ROWS: usize = if cfg!(test) { 16 } else { 4096 };
 
 /// See the module text.
 pub struct Over {
@@ -216,7 +214,7 @@ impl Operator for Over {
         let evaluation = &self.evaluation;
         let evaluate = |(group, segment): &(&[u8], Segment)| evaluation.difference(group, segment);
         let parts: Vec<Result<(Vec<Delta>, Vec<Failure>)>> =
-            if context.shards > 1 && count >= PARALLEL_ROWS {
+            if context.shards > 1 && count >= parallel_rows() {
                 work.par_iter().map(evaluate).collect()
             } else {
                 work.iter().map(evaluate).collect()

@@ -65,7 +65,6 @@ const REFUSED: &[(&str, &str)] = &[
     ("COPY t FROM STDIN", "COPY ... FROM"),
     ("COPY t TO '/tmp/x'", "COPY to a file"),
     ("LISTEN mv", "LISTEN"),
-    ("TRUNCATE t", "TRUNCATE"),
     (
         "MERGE INTO t USING u ON true WHEN MATCHED THEN DELETE",
         "MERGE",
@@ -83,7 +82,7 @@ const REFUSED: &[(&str, &str)] = &[
     ("SELECT * INTO x FROM t", "SELECT INTO"),
     ("SELECT * FROM t FOR UPDATE", "SELECT ... FOR UPDATE"),
     (
-        "WITH x AS (SELECT 1) INSERT INTO t SELECT * FROM x",
+        "WITH x AS (DELETE FROM t RETURNING a) SELECT * FROM x",
         "INSERT, UPDATE, DELETE or MERGE",
     ),
     ("CREATE TABLE t AS SELECT 1", "CREATE TABLE ... AS"),

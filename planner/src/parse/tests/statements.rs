@@ -71,13 +71,25 @@ fn summary(statement: &Statement) -> String {
     }
 }
 
+/// A change of rows, with its WITH.
+fn changed(with: &Option<sqlparser::ast::With>, body: &impl std::fmt::Display) -> String {
+    match with {
+        Some(with) => format!("{with} {body}"),
+        None => body.to_string(),
+    }
+}
+
 /// Statements that define nothing.
 fn summary_of_use(statement: &Statement) -> String {
     match statement {
         Statement::Query(query) => query.to_string(),
-        Statement::Insert(insert) => insert.to_string(),
-        Statement::Update(update) => update.to_string(),
-        Statement::Delete(delete) => delete.to_string(),
+        Statement::Insert(insert) => changed(&insert.with, &insert.body),
+        Statement::Update(update) => changed(&update.with, &update.body),
+        Statement::Delete(delete) => changed(&delete.with, &delete.body),
+        Statement::Truncate { names } => {
+            let names: Vec<String> = names.iter().map(name).collect();
+            format!("truncate {}", names.join(", "))
+        }
         Statement::Explain {
             analyze,
             verbose,
@@ -85,6 +97,7 @@ fn summary_of_use(statement: &Statement) -> String {
         } => {
             format!("explain a={analyze} v={verbose} {}", summary(statement))
         }
+        Statement::ExplainRunning { name: n } => format!("explain running {}", name(n)),
         Statement::CopyOut { query, options } => format!("copy {query} {options:?}"),
         Statement::Prepare {
             name,
@@ -274,6 +287,22 @@ fn tables() {
 /// Schemas, comments, SHOW, settings, transactions, prepared statements, cursors, EXPLAIN, COPY.
 const REST: &[(&str, &str)] = &[
     (
+        "WITH n AS (SELECT 1 AS a) INSERT INTO t SELECT a FROM n",
+        "WITH n AS (SELECT 1 AS a) INSERT INTO t SELECT a FROM n",
+    ),
+    (
+        "WITH n AS (SELECT 1 AS a) UPDATE t SET (a, b) = (1, 2) FROM n WHERE t.a = n.a RETURNING *",
+        "WITH n AS (SELECT 1 AS a) UPDATE t SET (a, b) = (1, 2) FROM n WHERE t.a = n.a RETURNING *",
+    ),
+    (
+        "WITH n AS (SELECT 1 AS a) DELETE FROM t USING n WHERE t.a = n.a",
+        "WITH n AS (SELECT 1 AS a) DELETE FROM t USING n WHERE t.a = n.a",
+    ),
+    (
+        "TRUNCATE TABLE ONLY t, \"S\".u RESTART IDENTITY CASCADE",
+        "truncate t, \"S\".u",
+    ),
+    (
         "CREATE SCHEMA IF NOT EXISTS s",
         "CreateSchema { name: \"s\", if_not_exists: true }",
     ),
@@ -385,6 +414,10 @@ const REST: &[(&str, &str)] = &[
     (
         "EXPLAIN (VERBOSE, ANALYZE off, FORMAT text) SELECT 1",
         "explain a=false v=true SELECT 1",
+    ),
+    (
+        "EXPLAIN ANALYZE MATERIALIZED VIEW s.v",
+        "explain running s.v",
     ),
     ("EXPLAIN (SELECT 1)", "explain a=false v=false (SELECT 1)"),
     (
