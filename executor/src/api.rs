@@ -5,10 +5,16 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use arrow::array::RecordBatch;
+use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{
-    MaterializedViewDef, ObjectId, OutputColumn, QualifiedName, SourceDef, TableDef, ViewDef,
+    IndexDef, MaterializedViewDef, ObjectId, OutputColumn, QualifiedName, SourceDef, TableDef,
+    ViewDef,
 };
 use rivermark_planner::plan::StreamPlan;
+
+pub use rivermark_planner::alter::Successor;
+
+pub use crate::reshape::TableChange;
 
 /// How the engine runs.
 #[derive(Debug, Clone)]
@@ -59,7 +65,42 @@ pub enum CatalogChange {
         replace: bool,
     },
     CreateMaterializedView(Box<NewMaterializedView>),
-    /// Drops the objects, which nothing else may depend on.
+    /// `def.entries` is filled in by the engine. The index is registered at once and complete later: see
+    /// `Engine::wait_until_ready`.
+    CreateIndex {
+        name: QualifiedName,
+        sql: String,
+        def: IndexDef,
+    },
+    /// Builds views beside those that they replace, in dependency order; all swap in one epoch. The id that is
+    /// returned is that of the first successor, which [`crate::Engine::wait_until_ready`] waits for.
+    Replace {
+        members: Vec<Successor>,
+        /// Rebuilding what the inputs do not hold any more: refused, forced, or not asked.
+        retention: Retention,
+    },
+    /// Drops the successors of a replacement, by the first one; nothing if they have taken their places already.
+    GiveUpReplacement {
+        first: ObjectId,
+    },
+    /// Stops a view and those that read it.
+    Pause {
+        view: ObjectId,
+    },
+    /// Lets a paused view that reads only sources go on, and those that read it.
+    Resume {
+        view: ObjectId,
+    },
+    /// Goes on with this catalog, which differs in definitions only: names, a source's columns, defaults.
+    Alter {
+        after: Box<Catalog>,
+    },
+    /// Changes every stored row; returns when that is done.
+    ChangeTable {
+        table: ObjectId,
+        change: TableChange,
+    },
+    /// Drops the objects with their indexes. Nothing else may depend on them.
     Drop {
         objects: Vec<ObjectId>,
     },
@@ -69,6 +110,17 @@ pub enum CatalogChange {
         column: Option<String>,
         comment: Option<String>,
     },
+}
+
+/// What becomes of rows that a source does not hold any more when a view is built from it again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retention {
+    /// A new query, which reads what there is, as a new view would.
+    NotAsked,
+    /// The view would lose them: an error.
+    Refuse,
+    /// The view is built from what there is.
+    Force,
 }
 
 /// A planned materialized view.
@@ -100,6 +152,8 @@ pub enum ViewState {
     /// Reading what its inputs held before it was created.
     Backfilling,
     Running,
+    /// Stopped by a statement; it serves its last content.
+    Paused,
     /// An internal error; its last good epoch stays.
     Failed(String),
     /// Its state was laid out by another version; it serves its last content.
@@ -111,6 +165,7 @@ impl ViewState {
         match self {
             ViewState::Backfilling => "BACKFILLING",
             ViewState::Running => "RUNNING",
+            ViewState::Paused => "PAUSED",
             ViewState::Failed(_) => "FAILED",
             ViewState::NeedsRebuild => "NEEDS_REBUILD",
         }
@@ -155,6 +210,8 @@ pub struct MaterializedViewStatus {
     /// Since its inputs were last seen caught up; 0 when caught up.
     pub freshness_ms: u64,
     pub dead_letters: u64,
+    /// Of the view that is being built beside it, 0..=1; `None`: there is none.
+    pub rebuild_progress: Option<f64>,
 }
 
 /// A row of `rivermark.operators`: what an operator has done since the server started.

@@ -48,7 +48,7 @@ impl Writer {
                 columns,
             )?);
         }
-        let (chunk, next) = rows.chunk(cursor.as_deref(), self.backfill_share(CHUNK_ROWS))?;
+        let (chunk, next) = rows.chunk(cursor.as_deref(), self.chunk_rows())?;
         work.rows_in += chunk.num_rows() as u64;
         deltas.push(project(&chunk, columns)?);
         let progress = match next {
@@ -162,7 +162,13 @@ impl Writer {
 
     /// One backfilling view's part of a number of rows that all of them may read in an epoch.
     fn backfill_share(&self, rows: usize) -> usize {
-        most_rows((rows / self.backfilling.len().max(1)).max(LEAST_CHUNK_ROWS))
+        let readers = self.backfilling.len() + self.reshapes.len();
+        most_rows((rows / readers.max(1)).max(LEAST_CHUNK_ROWS))
+    }
+
+    /// Stored rows that one backfill may read in an epoch.
+    pub fn chunk_rows(&self) -> usize {
+        self.backfill_share(CHUNK_ROWS)
     }
 
     /// Views that have become readable with the epoch just committed.

@@ -1,26 +1,24 @@
 //! Catalog changes, applied by the writer between two epochs' inputs.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use arrow::datatypes::{Schema, SchemaRef};
 use rivermark_planner::TableId;
 use rivermark_planner::catalog::{
-    MaterializedViewDef, Object, ObjectId, ObjectKind, OutputColumn, Positions, QualifiedName,
-    SourceDef, TableDef,
+    MaterializedViewDef, Object, ObjectId, ObjectKind, OutputColumn, QualifiedName, SourceDef,
+    TableDef,
 };
 
-use crate::api::{CatalogChange, NewMaterializedView};
+use crate::api::CatalogChange;
 use crate::command::PreparedChange;
-use crate::dataflow::Dataflow;
 use crate::error::{ExecutorError, Result};
 use crate::meta;
-use crate::progress::{ScanProgress, SourceProgress, ViewProgress};
+use crate::progress::SourceProgress;
 use crate::row_store::RowStore;
-use crate::rows::{RowFormat, RowLayout};
+use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source_input::SourceInput;
 use crate::state::{Family, WriteSet};
-use crate::view::View;
 use crate::writer::{Table, Writer};
 
 /// What a dropped object leaves to be deleted with the next commit.
@@ -30,6 +28,14 @@ pub struct Dropped {
 }
 
 impl Dropped {
+    /// The rows of a table or view.
+    pub fn rows_of(table: TableId) -> Dropped {
+        Dropped {
+            tables: vec![(Family::Views, table)],
+            meta: Vec::new(),
+        }
+    }
+
     pub fn collect(&self, writes: &mut WriteSet) {
         for (family, table) in &self.tables {
             writes.delete_table(*family, *table);
@@ -65,6 +71,16 @@ impl Writer {
                 depends_on,
                 replace,
             } => {
+                self.refuse_replaced(&depends_on)?;
+                if let Some(old) = self.catalog.find(&name)
+                    && self.catalog.replacement_of(old.id).is_some()
+                {
+                    return Err(ExecutorError::NotReadable {
+                        message: format!(
+                            "view \"{name}\" is read by a materialized view that is being rebuilt; wait until that is done"
+                        ),
+                    });
+                }
                 let existing = if replace {
                     self.catalog.find(&name).map(|o| o.id)
                 } else {
@@ -83,7 +99,34 @@ impl Writer {
                 Some(id)
             }
             CatalogChange::CreateMaterializedView(new) => {
-                Some(self.create_view(*new, prepared.targets)?)
+                Some(self.create_materialized_view(*new, prepared.targets)?)
+            }
+            CatalogChange::Replace { members, .. } => {
+                Some(self.start_replacement(members, prepared.targets, &prepared.starts)?)
+            }
+            CatalogChange::GiveUpReplacement { first } => {
+                self.give_up_replacement(first, "the statement was canceled")?;
+                None
+            }
+            CatalogChange::Pause { view } => {
+                self.pause(view)?;
+                None
+            }
+            CatalogChange::Resume { view } => {
+                self.resume(view)?;
+                None
+            }
+            CatalogChange::Alter { after } => {
+                self.install_catalog(*after)?;
+                None
+            }
+            CatalogChange::ChangeTable { .. } => {
+                return Err(ExecutorError::Internal(
+                    "a change of rows takes more than one epoch".into(),
+                ));
+            }
+            CatalogChange::CreateIndex { name, sql, def } => {
+                Some(self.create_index(name, sql, def)?)
             }
             CatalogChange::Drop { objects } => {
                 self.drop_objects(&objects)?;
@@ -156,103 +199,8 @@ impl Writer {
         Ok(id)
     }
 
-    fn create_view(
-        &mut self,
-        new: NewMaterializedView,
-        targets: Vec<(ObjectId, Positions)>,
-    ) -> Result<ObjectId> {
-        let scanned = new.plan.root.scanned_objects();
-        let mut scans = BTreeMap::new();
-        for object in &scanned {
-            scans.insert(*object, self.first_scan(*object)?);
-        }
-        let rows_table = self.catalog.allocate_tables(1);
-        let state_tables = new.plan.root.state_tables();
-        let first_state_table = self.catalog.allocate_tables(state_tables);
-        let def = MaterializedViewDef {
-            stream_key: new.plan.root.properties.stream_key.clone(),
-            append_only: new.plan.root.properties.append_only,
-            columns: new.columns,
-            query: new.bound_sql,
-            emit_on_window_close: new.emit_on_window_close,
-            options: new.options,
-            rows: rows_table,
-            first_state_table,
-            state_tables,
-            fingerprint: new.plan.fingerprint,
-        };
-        let mut dataflow =
-            Dataflow::build(&new.plan.root, first_state_table, &self.store, &self.cache)?;
-        let rows = self.row_store(view_format(&def)?, 0)?;
-        let id = self.catalog.allocate_object();
-        dataflow.share(id, Arc::make_mut(&mut self.prefixes));
-        let progress = ViewProgress {
-            is_initialized: false,
-            is_ready: false,
-            failed: None,
-            rows: 0,
-            scans,
-            targets: targets.into_iter().collect(),
-            epoch: 0,
-            dead_letters: 0,
-        };
-        let view = View {
-            id,
-            name: new.name.clone(),
-            dataflow: Some(dataflow),
-            rows,
-            progress,
-            readers: BTreeMap::new(),
-            waiters: Vec::new(),
-            stats: Default::default(),
-            is_dirty: true,
-        };
-        self.views.insert(id, view);
-        self.backfilling.insert(id);
-        for object in scanned {
-            self.scanned_by.entry(object).or_default().insert(id);
-        }
-        let kind = ObjectKind::MaterializedView(def);
-        let depends_on = new.depends_on;
-        self.catalog.put(Object {
-            id,
-            name: new.name,
-            sql: new.sql,
-            comment: None,
-            depends_on,
-            kind,
-        });
-        Ok(id)
-    }
-
-    /// Where a new view starts to read an object.
-    fn first_scan(&self, object: ObjectId) -> Result<ScanProgress> {
-        if let Some(source) = self.sources.get(&object) {
-            return Ok(ScanProgress::Source {
-                positions: source.def.start.clone(),
-            });
-        }
-        if self.tables.contains_key(&object) {
-            return Ok(ScanProgress::Rows { cursor: None });
-        }
-        // Dropped since the statement was planned.
-        let view = self
-            .views
-            .get(&object)
-            .ok_or(ExecutorError::CatalogChanged)?;
-        if !view.progress.is_ready || !view.is_maintained() {
-            return Err(ExecutorError::NotReadable {
-                message: format!(
-                    "materialized view \"{}\" is {} and can not be read",
-                    view.name,
-                    view.state().as_str()
-                ),
-            });
-        }
-        Ok(ScanProgress::Rows { cursor: None })
-    }
-
     fn drop_objects(&mut self, objects: &[ObjectId]) -> Result<()> {
+        let objects = &self.with_indexes(objects);
         let outside = |o: &&Arc<Object>| !objects.contains(&o.id);
         for id in objects {
             let dependents: Vec<String> = self
@@ -268,27 +216,48 @@ impl Writer {
                 });
             }
         }
+        self.give_up_replacements_of(objects)?;
         for id in objects {
-            self.detach(*id);
-            if let Some(object) = self.catalog.remove(*id) {
-                self.dropped.push(dropped(&object));
-            }
-            self.tables.remove(id);
-            self.sources.remove(id);
-            self.published.remove_view(*id);
-            if let Some(mut view) = self.views.remove(id) {
-                view.answer_waiters(Err(ExecutorError::NotReadable {
-                    message: "the view was dropped".into(),
-                }));
-            }
-            Arc::make_mut(&mut self.prefixes).remove(*id);
-            self.scanned_by.remove(id);
-            for views in self.scanned_by.values_mut() {
-                views.remove(id);
-            }
-            self.letters.forget(*id)?;
+            let object = self.catalog.remove(*id);
+            self.forget(*id, object.as_deref())?;
         }
         Ok(())
+    }
+
+    /// The objects and the indexes of those among them that have some, each once.
+    fn with_indexes(&self, objects: &[ObjectId]) -> Vec<ObjectId> {
+        let mut all = BTreeSet::new();
+        for id in objects {
+            all.insert(*id);
+            all.extend(self.catalog.indexes_of(*id).map(|(index, _)| index.id));
+        }
+        all.into_iter().collect()
+    }
+
+    /// Stops running an object and deletes what it leaves behind.
+    pub fn forget(&mut self, id: ObjectId, object: Option<&Object>) -> Result<()> {
+        self.detach(id);
+        if let Some(object) = object {
+            if let Some(index) = object.as_index() {
+                self.detach_index(id, index);
+            }
+            self.dropped.push(dropped(object));
+        }
+        self.indexing.remove(&id);
+        self.tables.remove(&id);
+        self.sources.remove(&id);
+        self.published.remove_view(id);
+        if let Some(mut view) = self.views.remove(&id) {
+            view.answer_waiters(Err(ExecutorError::NotReadable {
+                message: "the view was dropped".into(),
+            }));
+        }
+        Arc::make_mut(&mut self.prefixes).remove(id);
+        self.scanned_by.remove(&id);
+        for views in self.scanned_by.values_mut() {
+            views.remove(&id);
+        }
+        self.letters.forget(id)
     }
 
     fn comment(
@@ -327,6 +296,7 @@ impl Writer {
                         .iter_mut()
                         .find(|c| c.name == column)
                         .map(|c| &mut c.comment),
+                    ObjectKind::Index(_) => None,
                 };
                 *slot.ok_or(ExecutorError::CatalogChanged)? = comment;
             }
@@ -374,7 +344,8 @@ fn view_schema(columns: &[OutputColumn]) -> SchemaRef {
     Arc::new(Schema::new(fields))
 }
 
-fn dropped(object: &Object) -> Dropped {
+/// What is deleted with an object.
+pub fn dropped(object: &Object) -> Dropped {
     match &object.kind {
         ObjectKind::Source(_) => Dropped {
             tables: Vec::new(),
@@ -400,5 +371,9 @@ fn dropped(object: &Object) -> Dropped {
                 meta: meta::view_key(object.id),
             }
         }
+        ObjectKind::Index(def) => Dropped {
+            tables: vec![(ROWS_FAMILY, def.entries)],
+            meta: meta::index_key(object.id),
+        },
     }
 }

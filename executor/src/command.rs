@@ -1,5 +1,7 @@
 //! What sessions ask of the writer.
 
+use std::collections::BTreeMap;
+
 use rivermark_planner::catalog::{ObjectId, Positions};
 use tokio::sync::oneshot;
 
@@ -34,6 +36,8 @@ pub enum Command {
 /// A catalog change with what had to be asked of the outside before.
 pub struct PreparedChange {
     pub change: CatalogChange,
-    /// Ends of the sources that a new view scans.
+    /// Ends of the sources that new views scan.
     pub targets: Vec<(ObjectId, Positions)>,
+    /// Where new views start to read sources that do not hold everything any more.
+    pub starts: BTreeMap<ObjectId, Positions>,
 }

@@ -7,6 +7,7 @@ use tracing::warn;
 use crate::error::Result;
 use crate::meta;
 use crate::progress::TableProgress;
+use crate::reshape::Reshape;
 use crate::row_store::RowStore;
 use crate::state::{WriteSet, failpoint};
 use crate::writer::Writer;
@@ -70,15 +71,21 @@ impl Writer {
                 rows: table.rows.rows(),
             };
             meta::put(writes, &meta::table_key(*id), &progress)?;
-            table.rows.drain_into(writes);
+            table.rows.drain_into(writes)?;
         }
         for (id, view) in self.views.iter_mut().filter(|(_, v)| v.is_dirty) {
             merge_blocks(&mut view.rows);
             meta::put(writes, &meta::view_key(*id), &view.progress)?;
-            view.drain_into(writes);
+            view.drain_into(writes)?;
         }
         for (id, source) in self.sources.iter().filter(|(_, s)| s.is_dirty) {
             meta::put(writes, &meta::source_key(*id), &source.progress)?;
+        }
+        for reshape in self.reshapes.values_mut().filter(|r| r.is_dirty()) {
+            reshape.collect(writes)?;
+        }
+        if self.is_catalog_dirty {
+            meta::put(writes, meta::COPIES, &self.copies())?;
         }
         meta::put(writes, meta::LETTERS, self.letters.counters())?;
         self.letters.drain_into(writes);
@@ -101,6 +108,7 @@ impl Writer {
             .filter(|v| v.is_dirty)
             .for_each(|v| v.committed());
         self.sources.values_mut().for_each(|s| s.is_dirty = false);
+        self.reshapes.values_mut().for_each(Reshape::committed);
         self.letters.committed();
         self.dropped.clear();
     }

@@ -1,5 +1,6 @@
 //! The engine's handle: cheap to clone, usable from any task.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -12,8 +13,8 @@ use rivermark_planner::prefix::Prefix;
 use tokio::sync::oneshot;
 
 use crate::api::{
-    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, OperatorStatus, SourceStatus,
-    TableWrite,
+    CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, OperatorStatus, Retention,
+    SourceStatus, TableWrite,
 };
 use crate::command::{Command, PreparedChange};
 use crate::epoch::now_us;
@@ -21,7 +22,7 @@ use crate::error::{ExecutorError, Result};
 use crate::published::Published;
 use crate::recovery;
 use crate::snapshot::Snapshot;
-use crate::source::ConnectorFactory;
+use crate::source::{ConnectorFactory, SourceError};
 use crate::state::Store;
 use crate::writer::Writer;
 
@@ -99,6 +100,7 @@ impl Engine {
                 Ok(PreparedChange {
                     change: CatalogChange::CreateSource { name, sql, def },
                     targets: Vec::new(),
+                    starts: BTreeMap::new(),
                 })
             }
             CatalogChange::CreateMaterializedView(new) => {
@@ -106,11 +108,28 @@ impl Engine {
                 Ok(PreparedChange {
                     change: CatalogChange::CreateMaterializedView(new),
                     targets,
+                    starts: BTreeMap::new(),
+                })
+            }
+            CatalogChange::Replace { members, retention } => {
+                let mut scanned: Vec<ObjectId> = members
+                    .iter()
+                    .flat_map(|member| member.plan.root.scanned_objects())
+                    .collect();
+                scanned.sort();
+                scanned.dedup();
+                let targets = self.source_ends(&scanned).await?;
+                let starts = self.retained_starts(&scanned, retention).await?;
+                Ok(PreparedChange {
+                    change: CatalogChange::Replace { members, retention },
+                    targets,
+                    starts,
                 })
             }
             change => Ok(PreparedChange {
                 change,
                 targets: Vec::new(),
+                starts: BTreeMap::new(),
             }),
         }
     }
@@ -136,6 +155,57 @@ impl Engine {
             ends.push((*id, end));
         }
         Ok(ends)
+    }
+
+    /// Where to start reading those of the sources that do not hold any more what views were built from.
+    async fn retained_starts(
+        &self,
+        objects: &[ObjectId],
+        retention: Retention,
+    ) -> Result<BTreeMap<ObjectId, Positions>> {
+        let mut starts = BTreeMap::new();
+        if retention == Retention::NotAsked {
+            return Ok(starts);
+        }
+        let snapshot = self.snapshot();
+        for id in objects {
+            let Some(object) = snapshot.catalog.get(*id) else {
+                continue;
+            };
+            let ObjectKind::Source(def) = &object.kind else {
+                continue;
+            };
+            let source = self
+                .inner
+                .connectors
+                .source(&object.name.to_string(), def)?;
+            let first = blocking(move || source.first_offsets(SOURCE_TIMEOUT_MS)).await??;
+            let mut start = def.start.clone();
+            let mut lost = Vec::new();
+            for (partition, first) in first {
+                let at = start.entry(partition).or_insert(0);
+                if *at < first {
+                    lost.push(format!(
+                        "partition {partition}: offsets {at} to {}",
+                        first - 1
+                    ));
+                    *at = first;
+                }
+            }
+            if lost.is_empty() {
+                continue;
+            }
+            if retention == Retention::Refuse {
+                return Err(SourceError::DataLoss(format!(
+                    "source \"{}\" does not hold any more what the view was built from ({}); REBUILD FORCE builds it from what is left",
+                    object.name,
+                    lost.join(", ")
+                ))
+                .into());
+            }
+            starts.insert(*id, start);
+        }
+        Ok(starts)
     }
 
     /// Returns when the view has caught up with what its inputs held when it was created; an error if it failed.

@@ -7,12 +7,13 @@ use rivermark_planner::catalog::ObjectId;
 use tokio::sync::oneshot;
 use tracing::{error, warn};
 
-use crate::api::{EpochStatus, TableWrite};
+use crate::api::{CatalogChange, EpochStatus, TableWrite};
 use crate::command::Command;
 use crate::dataflow::{ScanInput, Sharing, ViewInputs};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::progress::ScanProgress;
+use crate::reshape;
 use crate::rows::RowLayout;
 use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
@@ -70,7 +71,10 @@ impl Writer {
         while let Some(view) = work.dirty.pop_first() {
             self.run_view(view, epoch, &mut work);
         }
-        let ready = self.newly_ready();
+        self.run_reshapes(&mut work);
+        let mut ready = self.newly_ready();
+        self.run_replacements(&mut ready, &mut work)?;
+        let built = self.build_indexes(&mut work);
         let compute_us = started.elapsed().as_micros() as u64;
         if !self.has_changes() {
             for answer in work.answers {
@@ -84,7 +88,7 @@ impl Writer {
             .views
             .values()
             .filter(|v| v.is_dirty)
-            .map(|v| v.id)
+            .map(|v| self.shown_view(v.id))
             .collect();
         self.are_relations_dirty |= !ready.is_empty();
         let bytes_written = self.commit(epoch, work.needs_sync);
@@ -115,6 +119,9 @@ impl Writer {
                 view.answer_waiters(Ok(()));
             }
         }
+        for index in built {
+            self.answer_index_waiters(index, Ok(()));
+        }
         Ok(())
     }
 
@@ -134,6 +141,10 @@ impl Writer {
                     if catalog_version != self.catalog.version {
                         let _ = reply.send(Err(ExecutorError::CatalogChanged));
                         continue;
+                    }
+                    if let CatalogChange::ChangeTable { table, change } = change.change {
+                        self.start_reshape(table, change, reply);
+                        return;
                     }
                     match self.change_catalog(*change) {
                         Ok(id) => {
@@ -156,6 +167,14 @@ impl Writer {
     }
 
     fn wait_until_ready(&mut self, view: ObjectId, reply: oneshot::Sender<Result<()>>) {
+        if self
+            .catalog
+            .get(view)
+            .is_some_and(|o| o.as_index().is_some())
+        {
+            return self.wait_for_index(view, reply);
+        }
+        let is_successor = self.catalog.is_successor(view);
         let Some(view) = self.views.get_mut(&view) else {
             let _ = reply.send(Err(ExecutorError::NotReadable {
                 message: "the view was dropped".into(),
@@ -167,7 +186,7 @@ impl Writer {
             view.answer_waiters(Err(ExecutorError::NotReadable {
                 message: format!("view \"{}\" failed: {error}", view.name),
             }));
-        } else if view.progress.is_ready || view.dataflow.is_none() {
+        } else if !is_successor && (view.progress.is_ready || view.dataflow.is_none()) {
             view.answer_waiters(Ok(()));
         }
     }
@@ -205,6 +224,11 @@ impl Writer {
             .tables
             .get_mut(&write.table)
             .ok_or(ExecutorError::CatalogChanged)?;
+        let is_current = reshape::fits(&table.rows, write.delete.as_ref())
+            && reshape::fits(&table.rows, write.insert.as_ref());
+        if !is_current {
+            return Err(ExecutorError::CatalogChanged);
+        }
         let delta = table
             .rows
             .write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
@@ -229,10 +253,12 @@ impl Writer {
         if delta.is_empty() {
             return;
         }
-        if let Some(views) = self.scanned_by.get(&object) {
-            work.dirty.extend(views.iter().copied());
-            work.changes.entry(object).or_default().push(delta);
+        let views = self.scanned_by.get(&object);
+        if views.is_none() && !self.reshapes.contains_key(&object) {
+            return;
         }
+        work.dirty.extend(views.into_iter().flatten().copied());
+        work.changes.entry(object).or_default().push(delta);
     }
 
     fn take_sources(&mut self, work: &mut EpochWork) -> Result<()> {
@@ -299,7 +325,10 @@ impl Writer {
 
     /// Repeats `action` while it fails for the environment's fault (disk I/O), visibly and without end: giving up
     /// would turn a full disk into a failed view.
-    fn retry_storage<T>(&mut self, mut action: impl FnMut(&mut Writer) -> Result<T>) -> Result<T> {
+    pub fn retry_storage<T>(
+        &mut self,
+        mut action: impl FnMut(&mut Writer) -> Result<T>,
+    ) -> Result<T> {
         let mut delay = Duration::from_millis(10);
         loop {
             match action(self) {
@@ -380,6 +409,7 @@ impl Writer {
     fn has_changes(&self) -> bool {
         self.is_catalog_dirty
             || self.letters.is_dirty()
+            || self.reshapes.values().any(|r| r.is_dirty())
             || self.tables.values().any(|t| t.is_dirty)
             || self.sources.values().any(|s| s.is_dirty)
             || self.views.values().any(|v| v.is_dirty)

@@ -10,6 +10,9 @@ pub enum ExecutorError {
     /// A written row has a key that exists (or occurs twice in one statement).
     #[error("duplicate key value violates unique constraint \"{constraint}\"")]
     UniqueViolation { constraint: String, detail: String },
+    /// A stored row has a NULL where none may be.
+    #[error("{message}")]
+    NotNullViolation { message: String },
     /// Another statement changed a row between this statement's read and its write; run it again.
     #[error("could not serialize access due to concurrent update")]
     Conflict,
@@ -63,4 +66,9 @@ impl From<datafusion::error::DataFusionError> for ExecutorError {
             other => ExecutorError::Evaluation(other.strip_backtrace()),
         }
     }
+}
+
+/// The error as DataFusion carries it through a query.
+pub fn external(error: ExecutorError) -> datafusion::error::DataFusionError {
+    datafusion::error::DataFusionError::External(Box::new(error))
 }

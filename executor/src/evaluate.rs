@@ -122,7 +122,7 @@ impl Evaluator {
 }
 
 /// Why a row failed, in PostgreSQL's words where the kernel has others.
-fn reason(error: &str) -> String {
+pub fn reason(error: &str) -> String {
     let error = ["Arrow error: ", "Execution error: "]
         .iter()
         .find_map(|prefix| error.strip_prefix(prefix))

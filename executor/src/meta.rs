@@ -12,6 +12,8 @@ pub const EPOCH: &[u8] = b"epoch";
 pub const RESERVED_EPOCHS: &[u8] = b"epoch/reserved";
 pub const CATALOG: &[u8] = b"catalog";
 pub const LETTERS: &[u8] = b"letters";
+/// Tables into which rows are being copied: worthless after a crash.
+pub const COPIES: &[u8] = b"copies";
 
 pub fn source_key(id: ObjectId) -> Vec<u8> {
     format!("source/{id}").into_bytes()
@@ -23,6 +25,10 @@ pub fn view_key(id: ObjectId) -> Vec<u8> {
 
 pub fn table_key(id: ObjectId) -> Vec<u8> {
     format!("table/{id}").into_bytes()
+}
+
+pub fn index_key(id: ObjectId) -> Vec<u8> {
+    format!("index/{id}").into_bytes()
 }
 
 /// Adds one value to an epoch's write.

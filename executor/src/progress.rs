@@ -25,6 +25,9 @@ pub struct ViewProgress {
     pub is_ready: bool,
     /// Set: the view has failed with this error and is not maintained any more.
     pub failed: Option<String>,
+    /// Stopped by a statement: nothing runs until another lets it go on.
+    #[serde(default)]
+    pub is_paused: bool,
     pub rows: u64,
     pub scans: BTreeMap<ObjectId, ScanProgress>,
     /// Ends of the scanned sources when the view was created: reaching them makes it ready.

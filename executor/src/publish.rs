@@ -52,18 +52,20 @@ impl Writer {
                 }
                 ObjectKind::Table(_) => self.tables.get(&object.id).map(|table| Readable::Rows {
                     format: table.rows.format.clone(),
+                    indexes: table.rows.complete_indexes().into(),
                     name,
                     state: crate::api::ViewState::Running,
                 }),
                 ObjectKind::MaterializedView(_) => {
                     self.views.get(&object.id).map(|view| Readable::Rows {
                         format: view.rows.format.clone(),
+                        indexes: view.rows.complete_indexes().into(),
                         name,
                         state: view.state(),
                     })
                 }
-                // Inlined by the planner.
-                ObjectKind::View(_) => None,
+                // Inlined by the planner; read with its relation.
+                ObjectKind::View(_) | ObjectKind::Index(_) => None,
             };
             if let Some(readable) = readable {
                 readables.insert(object.id, readable);
@@ -82,6 +84,9 @@ impl Writer {
 
     /// Status row of one view.
     pub fn view_status(&self, view: &View) -> MaterializedViewStatus {
+        let successor = self
+            .successor_of(view.id)
+            .and_then(|id| self.views.get(&id));
         MaterializedViewStatus {
             view: view.id,
             name: view.name.clone(),
@@ -96,6 +101,7 @@ impl Writer {
             epoch: view.progress.epoch,
             freshness_ms: 0,
             dead_letters: view.progress.dead_letters.max(0) as u64,
+            rebuild_progress: successor.map(|view| self.backfill_progress(view)),
         }
     }
 

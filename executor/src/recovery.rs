@@ -6,13 +6,10 @@ use std::time::Instant;
 
 use crossbeam_channel::{Receiver, bounded};
 use rivermark_planner::Catalog;
-use rivermark_planner::PlanError;
+use rivermark_planner::alter::replan;
 use rivermark_planner::catalog::{
     MaterializedViewDef, Object, ObjectId, ObjectKind, QualifiedName,
 };
-use rivermark_planner::lower::{ViewQuery, plan_view};
-use rivermark_planner::parse_query::parse_query;
-use rivermark_planner::plan::StreamPlan;
 use tracing::{info, warn};
 
 use crate::api::EngineConfig;
@@ -25,6 +22,7 @@ use crate::meta;
 use crate::prefetch::PrefetchBudget;
 use crate::progress::{SourceProgress, TableProgress, ViewProgress};
 use crate::published::Published;
+use crate::reshape;
 use crate::snapshot::Snapshot;
 use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
@@ -49,6 +47,7 @@ pub fn recover(
         ..StoreOptions::new(&config.data_dir, memory)
     };
     let store = Store::open(&options)?;
+    reshape::delete_leftovers(&store)?;
     let cache = CacheHandle::new(shares.operator_caches);
     let catalog: Catalog = meta::get(&store, meta::CATALOG)?.unwrap_or_else(Catalog::new);
     let reserved: u64 = meta::get(&store, meta::RESERVED_EPOCHS)?.unwrap_or(0);
@@ -87,6 +86,9 @@ pub fn recover(
         scanned_by: BTreeMap::new(),
         prefixes: Arc::default(),
         backfilling: BTreeSet::new(),
+        indexing: BTreeSet::new(),
+        index_waiters: BTreeMap::new(),
+        reshapes: BTreeMap::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
         reserved_epochs: reserved,
@@ -142,7 +144,8 @@ fn dead_letters(store: &Store, cache: &CacheHandle, max_bytes: u64) -> Result<De
 
 impl Writer {
     fn restore_objects(&mut self) -> Result<()> {
-        let objects: Vec<Arc<Object>> = self.catalog.objects().cloned().collect();
+        let catalog = self.catalog.clone();
+        let objects: Vec<Arc<Object>> = catalog.objects().cloned().collect();
         for object in &objects {
             match &object.kind {
                 ObjectKind::Source(def) => {
@@ -170,9 +173,21 @@ impl Writer {
                     self.tables.insert(object.id, table);
                 }
                 ObjectKind::MaterializedView(def) => {
-                    self.restore_view(object.id, &object.name, def)?
+                    self.restore_view(object.id, &object.name, def, &catalog)?
                 }
                 ObjectKind::View(_) => {}
+                // An object comes behind what it depends on.
+                ObjectKind::Index(def) => {
+                    self.attach_index(object.id, &object.name.name, def)?;
+                }
+            }
+        }
+        for replacement in self.catalog.replacements().to_vec() {
+            let catalog = self.catalog_with(&replacement);
+            for (_, object) in &replacement.members {
+                if let ObjectKind::MaterializedView(def) = &object.kind {
+                    self.restore_view(object.id, &object.name, def, &catalog)?;
+                }
             }
         }
         Ok(())
@@ -183,6 +198,7 @@ impl Writer {
         id: ObjectId,
         name: &QualifiedName,
         def: &MaterializedViewDef,
+        catalog: &Catalog,
     ) -> Result<()> {
         let progress: ViewProgress =
             meta::get(&self.store, &meta::view_key(id))?.ok_or_else(|| {
@@ -190,7 +206,7 @@ impl Writer {
                     "the progress of materialized view \"{name}\" is missing in the data directory"
                 ))
             })?;
-        let mut dataflow = self.replan(name, def)?;
+        let mut dataflow = self.replan(name, def, catalog)?;
         if let Some(dataflow) = &mut dataflow {
             dataflow.share(id, Arc::make_mut(&mut self.prefixes));
         }
@@ -217,8 +233,13 @@ impl Writer {
     }
 
     /// The operators over the stored state; `None` if this version lays the state out differently.
-    fn replan(&self, name: &QualifiedName, def: &MaterializedViewDef) -> Result<Option<Dataflow>> {
-        let plan = match replan(&self.catalog, &def.query) {
+    fn replan(
+        &self,
+        name: &QualifiedName,
+        def: &MaterializedViewDef,
+        catalog: &Catalog,
+    ) -> Result<Option<Dataflow>> {
+        let plan = match replan(catalog, &def.query) {
             Ok(plan) => plan,
             Err(error) => {
                 warn!(%error, view = %name, "the stored query can not be planned any more; the view needs a rebuild");
@@ -247,24 +268,16 @@ impl Writer {
             relations: Arc::new(self.readables()),
             store: self.store.snapshot(),
         });
-        self.published
-            .update_views(self.views.values().map(|v| self.view_status(v)));
+        self.published.update_views(
+            self.views
+                .values()
+                .filter(|v| !self.catalog.is_successor(v.id))
+                .map(|v| self.view_status(v)),
+        );
         let reports = self.views.values_mut().map(|v| (v.id, v.report()));
         self.published.update_operators(reports);
         self.published.set_prefixes(self.prefixes.clone());
         self.refresh_sources();
         self.are_relations_dirty = false;
     }
-}
-
-/// Plans a stored query again. Bound SQL depends on no session: names are qualified and UTC is its time zone.
-fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan, PlanError> {
-    let query = parse_query(bound_sql)?;
-    let view = ViewQuery {
-        query: &query,
-        columns: &[],
-        time_zone: "UTC",
-        text: None,
-    };
-    Ok(plan_view(catalog, view)?.plan)
 }

@@ -9,9 +9,13 @@ use std::sync::Arc;
 use arrow::array::{Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::concat_batches;
 
+use rivermark_planner::catalog::ObjectId;
+
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
+use crate::index::{IndexFormat, RowIndex, RowIndexes};
+use crate::index_build::{log_chunk, stored_chunk};
 use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
 use crate::state::{
@@ -30,6 +34,7 @@ pub struct RowStore {
     /// Set for the `Log` layout, which does not use `state`.
     blocks: Option<BlockTable>,
     appends: u32,
+    indexes: RowIndexes,
     store: Store,
     /// Rows stored, multiplicities counted; with the epoch's changes.
     rows: u64,
@@ -59,10 +64,20 @@ impl RowStore {
             state,
             blocks,
             appends: 0,
+            indexes: RowIndexes::default(),
             store: store.clone(),
             rows,
             committed_rows: rows,
         })
+    }
+
+    /// Goes on with other names and nullability; the rows stay as they are.
+    pub fn set_format(&mut self, format: RowFormat) {
+        debug_assert!(format.table == self.format.table && format.layout == self.format.layout);
+        if let Some(blocks) = &mut self.blocks {
+            blocks.set_schema(format.schema.clone());
+        }
+        self.format = Arc::new(format);
     }
 
     pub fn rows(&self) -> u64 {
@@ -125,9 +140,11 @@ impl RowStore {
     fn apply_keyed(&mut self, delta: &Delta) -> Result<()> {
         let keys = self.format.storage_keys(delta.columns())?;
         let values = self.format.rows.encode(delta.columns())?;
+        let entries = self.indexes.entries(delta.columns(), &keys)?;
         if delta.weights().is_none() {
             for i in 0..keys.len() {
                 self.state.put(keys.get(i), values.get(i));
+                self.indexes.put(&entries, i);
             }
             self.rows += keys.len() as u64;
             return Ok(());
@@ -141,6 +158,7 @@ impl RowStore {
                 return Err(self.mismatch(delta, i));
             }
             self.state.delete(keys.get(i));
+            self.indexes.delete(&entries, i);
         }
         self.rows -= retracted.len() as u64;
         for i in (0..keys.len()).filter(|&i| delta.weight(i) > 0) {
@@ -148,6 +166,7 @@ impl RowStore {
                 return Err(self.mismatch(delta, i));
             }
             self.state.put(keys.get(i), values.get(i));
+            self.indexes.put(&entries, i);
             self.rows += 1;
         }
         Ok(())
@@ -166,23 +185,29 @@ impl RowStore {
     /// several times: consolidation leaves a delta without retractions as it is.
     fn apply_bag(&mut self, delta: &Delta) -> Result<bool> {
         let keys = self.format.storage_keys(delta.columns())?;
+        let entries = self.indexes.entries(delta.columns(), &keys)?;
         let stored = self.state.get_many(&keys)?;
-        let mut after: HashMap<&[u8], i64> = HashMap::with_capacity(keys.len());
+        // With the first of the equal rows.
+        let mut after: HashMap<&[u8], (usize, i64)> = HashMap::with_capacity(keys.len());
         for i in 0..keys.len() {
-            let count = match after.entry(keys.get(i)) {
+            let (_, count) = match after.entry(keys.get(i)) {
                 Entry::Occupied(entry) => entry.into_mut(),
-                Entry::Vacant(entry) => entry.insert(stored.get(i).map_or(Ok(0), multiplicity)?),
+                Entry::Vacant(entry) => {
+                    entry.insert((i, stored.get(i).map_or(Ok(0), multiplicity)?))
+                }
             };
             *count += delta.weight(i);
         }
-        if after.values().any(|&count| count < 0) {
+        if after.values().any(|&(_, count)| count < 0) {
             return Ok(false);
         }
-        for (key, count) in after {
+        for (key, (i, count)) in after {
             if count == 0 {
                 self.state.delete(key);
+                self.indexes.delete(&entries, i);
             } else {
                 self.state.put(key, &count.to_be_bytes());
+                self.indexes.put(&entries, i);
             }
         }
         for i in 0..keys.len() {
@@ -194,9 +219,11 @@ impl RowStore {
     /// A statement on a keyed table: deletions first, then insertions, all checked before anything is changed.
     fn write_keyed(&mut self, parts: &[Delta], has_deletes: bool, name: &str) -> Result<()> {
         let mut keyed = Vec::with_capacity(parts.len());
+        let mut entries = Vec::with_capacity(parts.len());
         for part in parts {
             let keys = self.format.storage_keys(part.columns())?;
             let stored = self.state.get_many(&keys)?;
+            entries.push(self.indexes.entries(part.columns(), &keys)?);
             keyed.push((keys, self.format.rows.encode(part.columns())?, stored));
         }
         // What this statement leaves behind, by key; entries as the checks pass.
@@ -231,6 +258,15 @@ impl RowStore {
                 None => self.state.delete(key),
             }
         }
+        // Deletions come first, here as above: an updated row may keep its entry.
+        for (n, (entries, part)) in entries.iter().zip(parts).enumerate() {
+            for i in 0..part.num_rows() {
+                match has_deletes && n == 0 {
+                    true => self.indexes.delete(entries, i),
+                    false => self.indexes.put(entries, i),
+                }
+            }
+        }
         self.rows = self.rows + inserts - deletes;
         Ok(())
     }
@@ -241,12 +277,15 @@ impl RowStore {
             RowLayout::Keyed(_) => {
                 let keys = self.format.storage_keys(delta.columns())?;
                 let values = self.format.rows.encode(delta.columns())?;
+                let entries = self.indexes.entries(delta.columns(), &keys)?;
                 for i in (0..keys.len()).filter(|&i| delta.weight(i) > 0) {
                     self.state.delete(keys.get(i));
+                    self.indexes.delete(&entries, i);
                     self.rows -= 1;
                 }
                 for i in (0..keys.len()).filter(|&i| delta.weight(i) < 0) {
                     self.state.put(keys.get(i), values.get(i));
+                    self.indexes.put(&entries, i);
                     self.rows += 1;
                 }
                 Ok(())
@@ -275,7 +314,13 @@ impl RowStore {
             ));
         }
         if let Some(blocks) = &mut self.blocks {
+            let first = blocks.next_ordinal();
+            let locators = ordinals(first, delta.num_rows());
+            let entries = self.indexes.entries(delta.columns(), &locators)?;
             blocks.append(delta.batch())?;
+            if !self.indexes.is_empty() {
+                (0..delta.num_rows()).for_each(|i| self.indexes.put(&entries, i));
+            }
             self.appends += 1;
         }
         self.rows += delta.num_rows() as u64;
@@ -349,6 +394,44 @@ impl RowStore {
         Ok(delta.take(&UInt32Array::from(rows))?)
     }
 
+    /// Adds an index; it is built from the stored rows unless it says that it is complete.
+    pub fn add_index(&mut self, index: RowIndex) {
+        self.indexes.add(index);
+    }
+
+    pub fn remove_index(&mut self, id: ObjectId) {
+        self.indexes.remove(id);
+    }
+
+    /// Indexes that queries may use.
+    pub fn complete_indexes(&self) -> Vec<Arc<IndexFormat>> {
+        self.indexes.complete()
+    }
+
+    pub fn has_incomplete_index(&mut self) -> bool {
+        self.indexes.building().next().is_some()
+    }
+
+    /// Reads the next at most `limit` rows for each index that is being built; those that are complete now, and how
+    /// many rows were read.
+    pub fn build_indexes(&mut self, limit: usize) -> Result<(Vec<ObjectId>, usize)> {
+        let mut completed = Vec::new();
+        let mut rows_read = 0;
+        for index in self.indexes.building() {
+            let cursor = index.progress.cursor.as_deref();
+            let chunk = match &self.blocks {
+                Some(blocks) => log_chunk(&self.format, blocks, cursor, limit)?,
+                None => stored_chunk(&self.format, &self.state, cursor, limit)?,
+            };
+            rows_read += chunk.locators.len();
+            index.add_built(&chunk.columns, &chunk.locators, chunk.cursor)?;
+            if index.is_complete {
+                completed.push(index.format.id);
+            }
+        }
+        Ok((completed, rows_read))
+    }
+
     /// Merges small blocks of a `Log` relation, now and then.
     pub fn merge_blocks(&mut self) -> Result<()> {
         let Some(blocks) = &mut self.blocks else {
@@ -375,11 +458,12 @@ impl RowStore {
         report
     }
 
-    pub fn drain_into(&mut self, writes: &mut WriteSet) {
+    pub fn drain_into(&mut self, writes: &mut WriteSet) -> Result<()> {
         match &mut self.blocks {
             Some(blocks) => blocks.drain_into(writes),
             None => self.state.drain_into(writes),
         }
+        self.indexes.drain_into(writes)
     }
 
     pub fn committed(&mut self) {
@@ -387,6 +471,7 @@ impl RowStore {
             Some(blocks) => blocks.committed(),
             None => self.state.committed(),
         }
+        self.indexes.committed();
         self.committed_rows = self.rows;
     }
 
@@ -395,6 +480,14 @@ impl RowStore {
             Some(blocks) => blocks.discard(),
             None => self.state.discard(),
         }
+        self.indexes.discard();
         self.rows = self.committed_rows;
     }
+}
+
+/// The locators of rows with consecutive ordinals.
+fn ordinals(first: u64, rows: usize) -> Keys {
+    let mut keys = Keys::with_capacity(rows, 8 * rows);
+    (first..first + rows as u64).for_each(|ordinal| keys.push(&ordinal.to_be_bytes()));
+    keys
 }

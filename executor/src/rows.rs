@@ -55,6 +55,11 @@ impl RowFormat {
         })
     }
 
+    /// The codec of storage keys; of no columns unless the layout is `Keyed`.
+    pub fn key_codec(&self) -> &KeyCodec {
+        &self.keys
+    }
+
     /// Storage keys of whole rows. Not for `Log`, whose rows have ordinals.
     pub fn storage_keys(&self, columns: &[ArrayRef]) -> Result<Keys> {
         match &self.layout {

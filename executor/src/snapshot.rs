@@ -10,18 +10,22 @@ use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
 use crate::api::{DeadLetter, ViewState};
 use crate::dead_letters::{LETTERS_TABLE, ORDER_TABLE, read_letter};
 use crate::error::{ExecutorError, Result};
+use crate::index::IndexFormat;
 use crate::own_writes::OwnWrites;
 use crate::rows::RowFormat;
-use crate::scan::{SourceScan, StoredScan};
 use crate::source::Source;
+use crate::source_scan::SourceScan;
 use crate::state::{Family, KeyRange, StoreSnapshot};
 use crate::stored_rows::StoredRows;
+use crate::stored_scan::StoredScan;
 
 /// How a relation of the catalog is read.
 #[derive(Clone)]
 pub enum Readable {
     Rows {
         format: Arc<RowFormat>,
+        /// Those that are complete.
+        indexes: Arc<[Arc<IndexFormat>]>,
         name: QualifiedName,
         state: ViewState,
     },
@@ -45,17 +49,9 @@ impl Snapshot {
     /// this epoch. Errors: a view that is half built, failed or unknown.
     pub fn table_provider(&self, object: ObjectId) -> Result<Arc<dyn TableProvider>> {
         match self.relations.get(&object) {
-            Some(Readable::Rows {
-                format,
-                name,
-                state,
-            }) => {
+            Some(Readable::Rows { name, state, .. }) => {
                 check_readable(name, state)?;
-                Ok(Arc::new(StoredScan {
-                    format: format.clone(),
-                    store: self.store.clone(),
-                    own: None,
-                }))
+                Ok(Arc::new(self.stored_scan(object, None)?))
             }
             Some(Readable::Source { source, name, def }) => Ok(Arc::new(SourceScan {
                 source: source.clone(),
@@ -72,11 +68,25 @@ impl Snapshot {
         table: ObjectId,
         own: Arc<OwnWrites>,
     ) -> Result<Arc<dyn TableProvider>> {
-        Ok(Arc::new(StoredScan {
-            format: self.row_format(table)?.0.clone(),
-            store: self.store.clone(),
-            own: Some(own),
-        }))
+        Ok(Arc::new(self.stored_scan(table, Some(own))?))
+    }
+
+    fn stored_scan(&self, object: ObjectId, own: Option<Arc<OwnWrites>>) -> Result<StoredScan> {
+        match self.relations.get(&object) {
+            Some(Readable::Rows {
+                format,
+                indexes,
+                name,
+                ..
+            }) => Ok(StoredScan {
+                name: name.name.clone(),
+                format: format.clone(),
+                indexes: indexes.clone(),
+                store: self.store.clone(),
+                own,
+            }),
+            Some(Readable::Source { .. }) | None => Err(missing(object)),
+        }
     }
 
     /// Single rows of a table, for a transaction that has written `own`.
@@ -128,7 +138,7 @@ fn missing(object: ObjectId) -> ExecutorError {
 
 fn check_readable(name: &QualifiedName, state: &ViewState) -> Result<()> {
     match state {
-        ViewState::Running | ViewState::NeedsRebuild => Ok(()),
+        ViewState::Running | ViewState::Paused | ViewState::NeedsRebuild => Ok(()),
         ViewState::Backfilling => Err(ExecutorError::NotReadable {
             message: format!(
                 "materialized view \"{name}\" is still being built; its progress is in rivermark.materialized_views"
@@ -136,7 +146,7 @@ fn check_readable(name: &QualifiedName, state: &ViewState) -> Result<()> {
         }),
         ViewState::Failed(error) => Err(ExecutorError::NotReadable {
             message: format!(
-                "materialized view \"{name}\" has failed ({error}); drop it and create it again"
+                "materialized view \"{name}\" has failed ({error}); ALTER MATERIALIZED VIEW ... REBUILD builds it again"
             ),
         }),
     }

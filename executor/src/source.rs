@@ -27,6 +27,12 @@ pub trait Source: Send + Sync {
     /// For sources without an end (datagen): the next offset that is due now.
     fn end_offsets(&self, timeout_ms: u64) -> Result<Positions, SourceError>;
 
+    /// The first offset that each partition still holds. Blocks at most `timeout_ms`. Sources that lose nothing
+    /// name no partition.
+    fn first_offsets(&self, _timeout_ms: u64) -> Result<Positions, SourceError> {
+        Ok(Positions::new())
+    }
+
     /// Starts reading. Does not block; trouble shows in the reader's status.
     fn reader(&self, request: ReadRequest) -> Result<Box<dyn SourceReader>, SourceError>;
 }

@@ -51,6 +51,7 @@ impl View {
         match (&self.progress.failed, &self.dataflow) {
             (Some(error), _) => ViewState::Failed(error.clone()),
             (None, None) => ViewState::NeedsRebuild,
+            (None, Some(_)) if self.progress.is_paused => ViewState::Paused,
             (None, Some(_)) if self.progress.is_ready => ViewState::Running,
             (None, Some(_)) => ViewState::Backfilling,
         }
@@ -58,7 +59,7 @@ impl View {
 
     /// Whether epochs still run it.
     pub fn is_maintained(&self) -> bool {
-        self.progress.failed.is_none() && self.dataflow.is_some()
+        self.progress.failed.is_none() && self.dataflow.is_some() && !self.progress.is_paused
     }
 
     /// Whether it still has something to read besides the epochs' changes.
@@ -158,11 +159,11 @@ impl View {
         }
     }
 
-    pub fn drain_into(&mut self, writes: &mut WriteSet) {
+    pub fn drain_into(&mut self, writes: &mut WriteSet) -> Result<()> {
         if let Some(dataflow) = &mut self.dataflow {
             dataflow.drain_into(writes);
         }
-        self.rows.drain_into(writes);
+        self.rows.drain_into(writes)
     }
 
     pub fn committed(&mut self) {

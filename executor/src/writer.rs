@@ -15,8 +15,9 @@ use crate::catalog_change::Dropped;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
 use crate::error::{ExecutorError, Result};
-use crate::progress::has_reached;
+use crate::progress::{ScanProgress, has_reached};
 use crate::published::Published;
+use crate::reshape::Reshape;
 use crate::row_store::RowStore;
 use crate::shared_prefix::SharedPrefixes;
 use crate::source::ConnectorFactory;
@@ -62,6 +63,12 @@ pub struct Writer {
     pub prefixes: Arc<SharedPrefixes>,
     /// Views that have something to read besides the epochs' changes.
     pub backfilling: BTreeSet<ObjectId>,
+    /// Relations with indexes that are being built.
+    pub indexing: BTreeSet<ObjectId>,
+    /// Statements that wait until an index is complete.
+    pub index_waiters: BTreeMap<ObjectId, Vec<oneshot::Sender<Result<()>>>>,
+    /// Tables whose rows are being copied into another form.
+    pub reshapes: BTreeMap<ObjectId, Reshape>,
 
     pub epoch: u64,
     /// Epoch numbers below this are reserved durably.
@@ -99,7 +106,7 @@ impl Writer {
                 self.shut_down(reply);
                 return;
             }
-            let is_source_due = wakes || !self.backfilling.is_empty();
+            let is_source_due = wakes || self.has_background_work();
             if self.pending.is_empty() && !is_source_due {
                 self.sync_if_due();
                 self.tell_durable_positions();
@@ -120,10 +127,15 @@ impl Writer {
         }
     }
 
+    /// Whether epochs have something to do without any input.
+    fn has_background_work(&self) -> bool {
+        !self.backfilling.is_empty() || !self.reshapes.is_empty() || !self.indexing.is_empty()
+    }
+
     /// Waits for work; true if sources may have something.
     fn wait(&mut self) -> bool {
         let mut has_wake = self.wake.try_recv().is_ok();
-        if self.pending.is_empty() && !has_wake && self.backfilling.is_empty() {
+        if self.pending.is_empty() && !has_wake && !self.has_background_work() {
             let timeout = self.time_to_sync();
             select! {
                 recv(self.commands) -> command => match command {
@@ -217,7 +229,7 @@ impl Writer {
                     .iter()
                     .map(move |(object, scan)| (v, *object, scan))
             })
-            .filter(|(_, _, scan)| **scan == crate::progress::ScanProgress::Live)
+            .filter(|(_, _, scan)| **scan == ScanProgress::Live)
             .map(|(view, object, _)| (view.id, object, view.columns_of(object)))
             .collect();
         for (view, object, columns) in attached {
@@ -246,6 +258,12 @@ impl Writer {
         }
         for view in self.views.values_mut() {
             view.answer_waiters(Err(ExecutorError::ShuttingDown));
+        }
+        for waiter in std::mem::take(&mut self.index_waiters)
+            .into_values()
+            .flatten()
+        {
+            let _ = waiter.send(Err(ExecutorError::ShuttingDown));
         }
         for waiter in self.position_waiters.drain(..) {
             let _ = waiter.reply.send(Err(ExecutorError::ShuttingDown));
@@ -281,7 +299,16 @@ impl Writer {
             let Some(source) = self.sources.get(id).filter(|s| s.is_read()) else {
                 continue;
             };
-            if has_reached(&source.progress.positions, target) {
+            // A resumed view is readable while it catches up with a reader of its own.
+            let is_behind = self.views.values().any(|view| {
+                view.is_maintained()
+                    && view.progress.is_ready
+                    && matches!(
+                        view.progress.scans.get(id),
+                        Some(ScanProgress::Source { positions }) if !has_reached(positions, target)
+                    )
+            });
+            if !is_behind && has_reached(&source.progress.positions, target) {
                 continue;
             }
             if let Some(failure) = source.failure() {

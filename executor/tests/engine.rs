@@ -8,10 +8,14 @@ use std::time::Duration;
 use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
 use arrow::util::pretty::pretty_format_batches;
 use datafusion::prelude::SessionContext;
-use rivermark_executor::api::{CatalogChange, EngineConfig, NewMaterializedView, TableWrite};
+use rivermark_executor::api::{
+    CatalogChange, EngineConfig, NewMaterializedView, Retention, TableChange, TableWrite,
+};
 use rivermark_executor::source::{ConnectorFactory, Source, SourceError};
+use rivermark_executor::state::{MemoryPlan, Store, StoreOptions, WriteSet};
 use rivermark_executor::{Engine, ExecutorError};
 use rivermark_planner::TableId;
+use rivermark_planner::alter::{NewDefinition, plan_replacement};
 use rivermark_planner::catalog::{ColumnDef, ObjectId, QualifiedName, SourceDef, TableDef};
 use rivermark_planner::lower::{ViewQuery, plan_view};
 use rivermark_planner::parse_query::parse_query;
@@ -341,5 +345,140 @@ async fn a_dead_letter_goes_with_its_row() {
         assert_eq!(read(&engine, view).await, ["1 25", "2 20"]);
     }
     assert!(letters(&engine).is_empty());
+    engine.shutdown().await;
+}
+
+/// Changes stored metadata, as another version or a failure would have left it.
+fn edit_meta(dir: &Path, key: &[u8], edit: impl FnOnce(&mut serde_json::Value)) {
+    let memory = MemoryPlan {
+        block_cache_bytes: 8 << 20,
+        write_buffer_bytes: 16 << 20,
+    };
+    let store = Store::open(&StoreOptions::new(dir, memory)).unwrap();
+    let mut value = serde_json::from_slice(&store.get_meta(key).unwrap().unwrap()).unwrap();
+    edit(&mut value);
+    let mut writes = WriteSet::default();
+    writes.put_meta(key, &serde_json::to_vec(&value).unwrap());
+    store.commit(&writes, true).unwrap();
+}
+
+async fn rebuild(engine: &Engine, view: ObjectId) -> ObjectId {
+    let catalog = engine.snapshot().catalog.clone();
+    let definition = NewDefinition::of_present(&catalog, view).unwrap();
+    let change = CatalogChange::Replace {
+        members: plan_replacement(&catalog, view, definition).unwrap(),
+        retention: Retention::Refuse,
+    };
+    let changed = engine.change_catalog(catalog.version, change).await;
+    let first = changed.unwrap().unwrap();
+    engine.wait_until_ready(first).await.unwrap();
+    first
+}
+
+fn states(engine: &Engine) -> Vec<&'static str> {
+    let mut views = engine.materialized_views();
+    views.sort_by(|a, b| a.name.cmp(&b.name));
+    views.iter().map(|view| view.state.as_str()).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failed_views_and_those_of_another_version_are_rebuilt() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut engine = open(dir.path());
+    let table = create_table(&engine, "t", false, false).await;
+    insert(&engine, table, &[(1, "a", 1), (2, "b", 2)]).await;
+    let mut base = create_view(
+        &engine,
+        "base",
+        "SELECT device, sum(value) AS s FROM t GROUP BY device",
+    )
+    .await;
+    let above = create_view(&engine, "over", "SELECT sum(s) AS s FROM base").await;
+    let mut total = 3;
+    for round in 0..2 {
+        engine.shutdown().await;
+        drop(engine);
+        match round {
+            0 => edit_meta(dir.path(), b"catalog", |catalog| {
+                let view = &mut catalog["objects"][base.0.to_string()];
+                view["kind"]["MaterializedView"]["fingerprint"] = 1.into();
+            }),
+            _ => edit_meta(dir.path(), format!("view/{base}").as_bytes(), |progress| {
+                progress["failed"] = "for the test".into();
+            }),
+        }
+        engine = open(dir.path());
+        let state = ["NEEDS_REBUILD", "FAILED"][round];
+        assert_eq!(states(&engine), [state, "RUNNING"]);
+        insert(&engine, table, &[(3, "a", 10)]).await;
+        total += 10;
+        base = rebuild(&engine, base).await;
+        assert_eq!(states(&engine), ["RUNNING", "RUNNING"]);
+        insert(&engine, table, &[(4, "b", 100)]).await;
+        total += 100;
+        let catalog = engine.snapshot().catalog.clone();
+        assert!(catalog.get(above).is_none(), "it was rebuilt, too");
+        let above = catalog.find(&name("over")).unwrap().id;
+        assert_eq!(read(&engine, above).await, [total.to_string()]);
+        assert_eq!(read(&engine, base).await.len(), 2);
+    }
+    engine.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_table_gets_a_column_while_writes_go_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let engine = open(dir.path());
+    for (kind, keyed, append_only) in [
+        ("keyed", true, false),
+        ("bag", false, false),
+        ("log", false, true),
+    ] {
+        let table = create_table(&engine, kind, keyed, append_only).await;
+        for block in 0..20 {
+            let many: Vec<(i64, &str, i64)> =
+                (0..10_000).map(|i| (block * 10_000 + i, "d", 1)).collect();
+            insert(&engine, table, &many).await;
+        }
+        let sql = format!("SELECT count(*) AS n, sum(value) AS s FROM {kind}");
+        let view = create_view(&engine, &format!("v_{kind}"), &sql).await;
+        let writer = engine.clone();
+        // Rows of the old form, until they are refused.
+        let writes = tokio::spawn(async move {
+            for i in 0.. {
+                let write = TableWrite {
+                    table,
+                    delete: (i % 2 == 1 && !append_only).then(|| rows(&[(i, "d", 1)])),
+                    insert: Some(rows(&[(1_000_000 + i, "d", 1)])),
+                };
+                match writer.write(vec![write]).await {
+                    Ok(_) => {}
+                    Err(ExecutorError::CatalogChanged) => return i,
+                    Err(error) => panic!("{error}"),
+                }
+            }
+            0
+        });
+        let change = CatalogChange::ChangeTable {
+            table,
+            change: TableChange::AddColumn {
+                column: column("extra", SqlType::BigInt, true),
+                fill: Arc::new(Int64Array::from(vec![7])),
+            },
+        };
+        let version = engine.snapshot().catalog.version;
+        engine.change_catalog(version, change).await.unwrap();
+        let written = writes.await.unwrap();
+        let deleted = if append_only { 0 } else { written / 2 };
+        let expected = 200_000 + written - deleted;
+        assert_eq!(
+            read(&engine, view).await,
+            [format!("{expected} {expected}")],
+            "{kind}"
+        );
+        let all = read(&engine, table).await;
+        assert_eq!(all.len() as i64, expected, "{kind}");
+        assert!(all.iter().all(|row| row.ends_with(" d 1 7")), "{kind}");
+    }
     engine.shutdown().await;
 }

@@ -31,10 +31,10 @@ use crate::plan::BoundExpr;
 use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::casts::{cast_expr, session_zone};
 use crate::rewrite::checked::check_expr;
+use crate::rewrite::decorrelate::{complete_references, decorrelated};
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::guard::{guard_expr, is_fallible};
 use crate::rewrite::membership::three_valued;
-use crate::rewrite::mistaken::refuse_mistaken;
 use crate::rewrite::pg_types::type_expr;
 use crate::rewrite::qualify::{Mode, Qualified, qualify};
 use crate::rewrite::scalar_subquery::{Scalars, checked_scalars};
@@ -134,9 +134,10 @@ impl<'a> Binder<'a> {
                 &mut context,
             )
             .map_err(|error| plan_error(error, self.text))?;
-        refuse_mistaken(&plan)?;
-        let plan = three_valued(plan)
+        let plan = complete_references(plan)
+            .and_then(three_valued)
             .and_then(|plan| checked_scalars(plan, Scalars::Correlated))
+            .and_then(decorrelated)
             .map_err(|error| plan_error(error, self.text))?;
         Ok(BoundQuery {
             plan,

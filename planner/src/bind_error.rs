@@ -1,6 +1,6 @@
 //! DataFusion's errors as ours: whose fault, which kind of name is missing, and where in the text.
 
-use datafusion::common::{DataFusionError, SchemaError};
+use datafusion::common::{Column, DataFusionError, SchemaError, TableReference};
 use sqlparser::tokenizer::{Location, Span};
 
 use crate::error::{PlanError, UndefinedKind};
@@ -57,6 +57,20 @@ fn classify(error: &DataFusionError, position: Option<usize>) -> PlanError {
             message: parse.to_string(),
             position,
         },
+        DataFusionError::NotImplemented(message)
+            if message.contains("only support Literal types") =>
+        {
+            PlanError::unsupported(
+                "an argument of a window function that differs from row to row",
+                "write a number for the offset of lag() and lead() and for ntile()",
+            )
+        }
+        DataFusionError::NotImplemented(message) if message.contains("LATERAL syntax") => {
+            PlanError::unsupported(
+                "LATERAL on the right of a RIGHT or FULL JOIN",
+                "use an inner or a left join",
+            )
+        }
         DataFusionError::NotImplemented(message) => PlanError::Unsupported {
             feature: without_prefix(message),
             hint: "DataFusion, which plans queries, does not have it".to_string(),
@@ -79,7 +93,24 @@ fn schema_error(error: &SchemaError, position: Option<usize>) -> PlanError {
         message: format!("column name \"{name}\" is specified more than once"),
     };
     match error {
-        SchemaError::FieldNotFound { field, .. } => {
+        SchemaError::FieldNotFound {
+            field,
+            valid_fields,
+        } => {
+            let is_of = |table: &TableReference, column: &Column| {
+                let relation = column.relation.as_ref();
+                relation.is_some_and(|relation| relation.table() == table.table())
+            };
+            if let Some(table) = &field.relation
+                && !valid_fields.iter().any(|column| is_of(table, column))
+            {
+                let message = format!("missing FROM-clause entry for table \"{}\"", table.table());
+                return PlanError::Undefined {
+                    kind: UndefinedKind::Relation,
+                    message,
+                    position,
+                };
+            }
             let message = match &field.relation {
                 Some(table) => format!("column {}.{} does not exist", table.table(), field.name),
                 None => format!("column \"{}\" does not exist", field.name),

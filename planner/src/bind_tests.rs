@@ -237,9 +237,8 @@ const QUERIES: &[(&str, &str)] = &[
         "error: Execution error: more than one row returned by a subquery used as an expression",
     ),
     (
-        "SELECT id FROM t WHERE (SELECT max(c) FROM (SELECT count(*) AS c FROM log WHERE k = name) q) = 0",
-        "error: an aggregate inside a subquery that refers to the row around it is not supported: make the \
-         aggregate the only result of the subquery, (SELECT count(*) … ), and compare that",
+        "SELECT id FROM t WHERE (SELECT max(c) FROM (SELECT count(*) AS c FROM log WHERE k = name) q) = 0 ORDER BY id",
+        "id\n1\n2\n3\n4",
     ),
     (
         "SELECT id FROM t WHERE (a IN (SELECT b FROM t)) IS NULL",
@@ -259,7 +258,7 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     (
         "SELECT id FROM t WHERE EXISTS (SELECT 1 FROM log OFFSET 9)",
-        "error: EXISTS with OFFSET is not supported: count the rows of the subquery and compare",
+        "id",
     ),
     // times
     (

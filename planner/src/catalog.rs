@@ -191,12 +191,36 @@ pub struct MaterializedViewDef {
     pub fingerprint: u64,
 }
 
+/// A second order of a table's or materialized view's rows, kept in the same commits as the rows.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct IndexDef {
+    /// Whose rows.
+    pub relation: ObjectId,
+    pub columns: Vec<IndexColumn>,
+    /// Said so, and true because the columns include the primary key.
+    pub is_unique: bool,
+    /// It has an entry for every row; until then no query uses it.
+    pub is_complete: bool,
+    /// Where its entries are kept.
+    pub entries: TableId,
+}
+
+/// A column of an index and how it is ordered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct IndexColumn {
+    /// Index into the relation's columns.
+    pub column: usize,
+    pub is_descending: bool,
+    pub nulls_first: bool,
+}
+
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ObjectKind {
     Source(SourceDef),
     Table(TableDef),
     View(ViewDef),
     MaterializedView(MaterializedViewDef),
+    Index(IndexDef),
 }
 
 /// One catalog object.
@@ -213,17 +237,29 @@ pub struct Object {
 }
 
 impl Object {
-    /// "source", "table", "view" or "materialized view".
+    /// "source", "table", "view", "materialized view" or "index".
     pub fn kind_name(&self) -> &'static str {
         match &self.kind {
             ObjectKind::Source(_) => "source",
             ObjectKind::Table(_) => "table",
             ObjectKind::View(_) => "view",
             ObjectKind::MaterializedView(_) => "materialized view",
+            ObjectKind::Index(_) => "index",
         }
     }
 
-    /// The relation's columns as a query sees them.
+    /// The index's definition, if it is one.
+    pub fn as_index(&self) -> Option<&IndexDef> {
+        match &self.kind {
+            ObjectKind::Index(index) => Some(index),
+            ObjectKind::Source(_)
+            | ObjectKind::Table(_)
+            | ObjectKind::View(_)
+            | ObjectKind::MaterializedView(_) => None,
+        }
+    }
+
+    /// The relation's columns as a query sees them; an index has none, since no query names it.
     pub fn schema(&self) -> SchemaRef {
         let of_columns = |columns: &[ColumnDef]| -> Vec<_> {
             columns
@@ -242,6 +278,7 @@ impl Object {
             ObjectKind::Table(t) => of_columns(&t.columns),
             ObjectKind::View(v) => of_output(&v.columns),
             ObjectKind::MaterializedView(m) => of_output(&m.columns),
+            ObjectKind::Index(_) => Vec::new(),
         };
         Arc::new(Schema::new(fields))
     }
@@ -256,6 +293,17 @@ pub struct Catalog {
     next_table: u32,
     schemas: Vec<String>,
     objects: BTreeMap<ObjectId, Arc<Object>>,
+    /// Under construction; nobody sees them but the executor.
+    #[serde(default)]
+    replacements: Vec<Replacement>,
+}
+
+/// Materialized views that are built beside those they will replace, all in the same epoch.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Replacement {
+    /// Each replaced view with its successor, in the order in which they depend on one another. The first is the one
+    /// that the statement named.
+    pub members: Vec<(ObjectId, Arc<Object>)>,
 }
 
 impl Catalog {
@@ -267,6 +315,7 @@ impl Catalog {
             next_table: 1,
             schemas: vec![DEFAULT_SCHEMA.to_string()],
             objects: BTreeMap::new(),
+            replacements: Vec::new(),
         }
     }
 
@@ -293,6 +342,79 @@ impl Catalog {
             .filter(move |o| o.depends_on.contains(&id))
     }
 
+    /// The indexes of a relation, oldest first.
+    pub fn indexes_of(&self, relation: ObjectId) -> impl Iterator<Item = (&Object, &IndexDef)> {
+        let index_of =
+            move |o: &'_ Arc<Object>| o.as_index().is_some_and(|i| i.relation == relation);
+        let indexes = self.objects.values().filter(move |o| index_of(o));
+        indexes.filter_map(|o| Some((o.as_ref(), o.as_index()?)))
+    }
+
+    pub fn replacements(&self) -> &[Replacement] {
+        &self.replacements
+    }
+
+    /// Whether `id` is a view under construction that will replace another.
+    pub fn is_successor(&self, id: ObjectId) -> bool {
+        self.replacements
+            .iter()
+            .flat_map(|r| &r.members)
+            .any(|(_, object)| object.id == id)
+    }
+
+    /// The replacement that has to do with `id`, if one does.
+    pub fn replacement_of(&self, id: ObjectId) -> Option<&Replacement> {
+        self.replacements.iter().find(|r| r.involves(id))
+    }
+
+    /// Begins a replacement; its successors get the ids they were planned with.
+    pub fn add_replacement(&mut self, replacement: Replacement) {
+        self.version += 1;
+        for (_, object) in &replacement.members {
+            self.next_object = self.next_object.max(object.id.0 + 1);
+        }
+        self.replacements.push(replacement);
+    }
+
+    /// Gives up a replacement, by the successor of its first member.
+    pub fn remove_replacement(&mut self, first: ObjectId) -> Option<Replacement> {
+        let at = self
+            .replacements
+            .iter()
+            .position(|r| r.first() == Some(first))?;
+        self.version += 1;
+        Some(self.replacements.remove(at))
+    }
+
+    /// The successors take the places of what they replace.
+    pub fn complete_replacement(&mut self, replacement: &Replacement) {
+        for (old, object) in &replacement.members {
+            self.replace(*old, object.clone());
+        }
+    }
+
+    /// `object` takes the place of `old`; what read that one reads it.
+    pub fn replace(&mut self, old: ObjectId, object: Arc<Object>) {
+        self.version += 1;
+        let new = object.id;
+        self.objects.remove(&old);
+        self.objects.insert(new, object);
+        for reader in self.objects.values_mut() {
+            if reader.depends_on.contains(&old) {
+                let reader = Arc::make_mut(reader);
+                for id in &mut reader.depends_on {
+                    if *id == old {
+                        *id = new;
+                    }
+                }
+                reader.depends_on.sort();
+                if let ObjectKind::Index(index) = &mut reader.kind {
+                    index.relation = new;
+                }
+            }
+        }
+    }
+
     /// A fresh object id.
     pub fn allocate_object(&mut self) -> ObjectId {
         self.next_object += 1;
@@ -303,6 +425,12 @@ impl Catalog {
     pub fn allocate_tables(&mut self, count: u32) -> TableId {
         self.next_table += count;
         TableId(self.next_table - count)
+    }
+
+    /// Never gives out again what `previous` has given out.
+    pub fn keep_allocated(&mut self, previous: &Catalog) {
+        self.next_object = self.next_object.max(previous.next_object);
+        self.next_table = self.next_table.max(previous.next_table);
     }
 
     /// Adds an object, or replaces the one with the same id.

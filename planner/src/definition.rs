@@ -34,6 +34,8 @@ pub fn create_statement(object: &Object) -> String {
         ObjectKind::Table(table) => create_table(&name, table),
         ObjectKind::View(view) => create_view(&name, view),
         ObjectKind::MaterializedView(view) => create_materialized_view(&name, view),
+        // Its columns' names are the relation's.
+        ObjectKind::Index(_) => object.sql.clone(),
     }
 }
 

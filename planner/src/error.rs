@@ -54,6 +54,12 @@ pub enum PlanError {
         message: String,
         dependents: Vec<String>,
     },
+    /// A new definition that does not fit what depends on the old one.
+    #[error("{message}")]
+    Misfits {
+        message: String,
+        dependents: Vec<String>,
+    },
     /// A statement on an object of another kind (`DROP TABLE` of a view).
     #[error("{message}")]
     WrongObjectKind {
@@ -79,6 +85,7 @@ pub enum UndefinedKind {
     Parameter,
     PreparedStatement,
     Cursor,
+    Constraint,
 }
 
 pub type Result<T, E = PlanError> = std::result::Result<T, E>;
@@ -120,6 +127,7 @@ impl PlanError {
             | PlanError::Grouping { .. }
             | PlanError::Ambiguous { .. }
             | PlanError::DependentObjects { .. }
+            | PlanError::Misfits { .. }
             | PlanError::WrongObjectKind { .. }
             | PlanError::Evaluation { .. }
             | PlanError::Internal(_) => None,
@@ -141,6 +149,7 @@ impl PlanError {
             | PlanError::Grouping { .. }
             | PlanError::Ambiguous { .. }
             | PlanError::DependentObjects { .. }
+            | PlanError::Misfits { .. }
             | PlanError::Evaluation { .. }
             | PlanError::Internal(_) => None,
         }

@@ -170,7 +170,7 @@ pub struct Rows<'a> {
 impl Relations for Rows<'_> {
     fn relation(&self, name: &ObjectName) -> Option<Relation> {
         let object = self.catalog.find(&name.resolve("public"))?;
-        Some(Relation::of_object(object, |schema| {
+        Relation::of_object(object, |schema| {
             let batch = match self.rows.get(name.name.as_str()) {
                 Some(batch) => {
                     RecordBatch::try_new(Arc::clone(&schema), batch.columns().to_vec()).unwrap()
@@ -180,7 +180,7 @@ impl Relations for Rows<'_> {
             provider_as_source(Arc::new(
                 MemTable::try_new(schema, vec![vec![batch]]).unwrap(),
             ))
-        }))
+        })
     }
 }
 

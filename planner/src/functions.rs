@@ -14,6 +14,8 @@ mod json_change;
 mod json_form;
 mod math;
 mod named_cast;
+mod or_empty;
+mod ordered_set;
 mod regex;
 mod single;
 mod sql_function;
@@ -36,6 +38,7 @@ pub use checked_arithmetic::CheckedArithmetic;
 pub use datetime::has_fraction;
 pub use half_even::RoundHalfEven;
 pub use named_cast::NamedCast;
+pub use or_empty::OrEmpty;
 pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
@@ -55,6 +58,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(Single::default())),
             Arc::new(ScalarUDF::from(WithTies::default())),
             Arc::new(ScalarUDF::from(NamedCast::default())),
+            Arc::new(ScalarUDF::from(OrEmpty::default())),
         ]);
         for family in [
             arrays::functions,
@@ -64,6 +68,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             json_access::functions,
             json_change::functions,
             math::functions,
+            ordered_set::functions,
             regex::functions,
             strings::functions,
         ] {

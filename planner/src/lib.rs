@@ -2,6 +2,7 @@
 //!
 //! This crate does no I/O and knows nothing of Kafka, RocksDB or the wire protocol.
 
+pub mod alter;
 pub mod bind;
 pub mod bind_error;
 #[cfg(test)]

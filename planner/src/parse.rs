@@ -16,12 +16,14 @@ use crate::statement::{ParsedStatement, Statement};
 /// How deep expressions and subqueries of a person may nest. Each level of a subquery takes three or four.
 const MAX_DEPTH: usize = 200;
 
+mod alter;
 mod change;
 mod columns;
 mod copy;
 mod create;
 mod drop;
 mod explain;
+mod index;
 mod input;
 mod normalize;
 mod options;
@@ -151,6 +153,7 @@ fn statement(input: &mut Input) -> Result<Statement> {
     type Parser = fn(&mut Input) -> Result<Statement>;
     let parser: Parser = match first.as_str() {
         "CREATE" => create::create,
+        "ALTER" => alter::alter,
         "DROP" => drop::drop,
         "COMMENT" => drop::comment,
         "EXPLAIN" => explain::explain,

@@ -56,7 +56,7 @@ pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
             stream_key: view.stream_key.as_deref().and_then(keyed),
             ..Properties::default()
         },
-        ObjectKind::View(_) => Properties::default(),
+        ObjectKind::View(_) | ObjectKind::Index(_) => Properties::default(),
     };
     (properties, lineage)
 }

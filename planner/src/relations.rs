@@ -41,11 +41,12 @@ pub enum RelationBody {
 }
 
 impl Relation {
-    /// The relation of a catalog object; `source` makes the access to its rows, given their schema.
+    /// The relation of a catalog object; `source` makes the access to its rows, given their schema. `None`: an index,
+    /// which no query names.
     pub fn of_object(
         object: &Object,
         source: impl FnOnce(SchemaRef) -> Arc<dyn TableSource>,
-    ) -> Relation {
+    ) -> Option<Relation> {
         let body = match &object.kind {
             ObjectKind::Source(def) if def.columns.iter().any(|c| c.generated.is_some()) => {
                 let text = |c: &crate::catalog::ColumnDef| {
@@ -67,12 +68,13 @@ impl Relation {
                 columns: view.columns.iter().map(|c| c.name.clone()).collect(),
                 query: view.query.clone(),
             },
+            ObjectKind::Index(_) => return None,
         };
-        Relation {
+        Some(Relation {
             id: Some(object.id),
             name: object.name.clone(),
             body,
-        }
+        })
     }
 
     /// The names of its columns.
@@ -154,7 +156,9 @@ impl Relations for CatalogRelations<'_> {
         schemas
             .into_iter()
             .find_map(|schema| self.catalog.find(&name.resolve(schema)))
-            .map(|object| Relation::of_object(object, |schema| Arc::new(SchemaSource { schema })))
+            .and_then(|object| {
+                Relation::of_object(object, |schema| Arc::new(SchemaSource { schema }))
+            })
     }
 }
 
@@ -162,6 +166,12 @@ impl Relations for CatalogRelations<'_> {
 #[derive(Debug)]
 pub struct SchemaSource {
     schema: SchemaRef,
+}
+
+impl SchemaSource {
+    pub fn new(schema: SchemaRef) -> Self {
+        SchemaSource { schema }
+    }
 }
 
 impl TableSource for SchemaSource {

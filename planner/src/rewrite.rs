@@ -1,17 +1,21 @@
 //! Rewrites between the parsed statement and the streaming plan, one concern per file.
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
-//! ([`any_all`], [`syntax`], [`function_names`]), [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
-//! [`pg_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`mistaken`],
-//! [`membership`], [`scalar_subquery`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`],
-//! [`set_operation`], [`sort_columns`].
+//! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
+//! [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`casts`],
+//! [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`membership`], [`scalar_subquery`],
+//! [`decorrelate`], [`join_keys`], [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`],
+//! [`sort_columns`], [`null_frames`].
 
+mod aggregate_calls;
 mod aliases;
 mod any_all;
+mod array_query;
 mod bags;
 pub mod cast_names;
 pub mod casts;
 pub mod checked;
+pub mod decorrelate;
 pub mod expressions;
 pub mod first_rows;
 pub mod fixed_zone;
@@ -21,11 +25,13 @@ pub mod guard;
 pub mod join_keys;
 pub mod marks;
 pub mod membership;
-pub mod mistaken;
+pub mod null_frames;
 pub mod output_names;
+mod over_calls;
 pub mod pg_types;
 pub mod qualify;
 pub mod refuse;
+mod rows;
 pub mod scalar_subquery;
 pub mod scope;
 mod select_list;

@@ -20,6 +20,7 @@ use crate::rewrite::grouping_columns::GroupingColumns;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
+use crate::rewrite::null_frames::WholePartitions;
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
 use crate::rewrite::simplify::Simplify;
@@ -67,6 +68,7 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
                 .rules
                 .into_iter()
                 .filter(|r| !r.name().starts_with("FilterPushdown"))
+                .chain([Arc::new(WholePartitions) as Arc<_>])
                 .collect(),
         )
 }

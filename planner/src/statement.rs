@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use sqlparser::ast;
 
-use crate::catalog::{QualifiedName, SourceDef, TableDef};
+use crate::catalog::{ColumnDef, QualifiedName, SourceDef, TableDef};
 
 /// A parsed statement with the text it came from.
 #[derive(Debug, Clone)]
@@ -72,6 +72,7 @@ pub enum Statement {
         name: String,
         if_not_exists: bool,
     },
+    CreateIndex(CreateIndex),
     Drop {
         kind: RelationKind,
         names: Vec<ObjectName>,
@@ -82,6 +83,12 @@ pub enum Statement {
         names: Vec<String>,
         if_exists: bool,
         cascade: bool,
+    },
+    Alter {
+        kind: RelationKind,
+        name: ObjectName,
+        if_exists: bool,
+        action: Box<AlterAction>,
     },
     Comment {
         kind: CommentTarget,
@@ -112,6 +119,7 @@ pub enum Statement {
         query: Box<ast::Query>,
         options: CopyOptions,
     },
+    CopyIn(Box<CopyIn>),
     Show(Show),
     Describe {
         name: ObjectName,
@@ -154,6 +162,59 @@ pub enum Statement {
     },
     /// `DISCARD ALL` and its kin.
     Discard,
+}
+
+/// `CREATE [UNIQUE] INDEX [IF NOT EXISTS] [name] ON relation (columns)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateIndex {
+    /// `None`: made of the relation's and the columns' names.
+    pub name: Option<String>,
+    pub if_not_exists: bool,
+    pub is_unique: bool,
+    pub relation: ObjectName,
+    pub columns: Vec<NamedIndexColumn>,
+}
+
+/// A column of an index as it is written.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NamedIndexColumn {
+    pub name: String,
+    pub is_descending: bool,
+    pub nulls_first: bool,
+}
+
+/// What ALTER does to a relation.
+#[derive(Debug, Clone, PartialEq)]
+pub enum AlterAction {
+    Rename {
+        to: String,
+    },
+    RenameColumn {
+        column: String,
+        to: String,
+    },
+    SetSchema {
+        schema: String,
+    },
+    AddColumn {
+        column: ColumnDef,
+        if_not_exists: bool,
+    },
+    /// `None` drops it.
+    SetDefault {
+        column: String,
+        default: Option<String>,
+    },
+    SetNotNull {
+        column: String,
+        not_null: bool,
+    },
+    /// Of a materialized view; `force`: from what the sources still hold.
+    Rebuild {
+        force: bool,
+    },
+    Pause,
+    Resume,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -207,16 +268,45 @@ pub enum FetchCount {
     All,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct CopyOptions {
-    pub format: CopyFormat,
-    pub header: bool,
-    pub delimiter: Option<u8>,
-    pub null: Option<String>,
+/// `COPY relation [(columns)] FROM STDIN`.
+#[derive(Debug, Clone)]
+pub struct CopyIn {
+    pub name: ObjectName,
+    /// Empty: all but the generated ones.
+    pub columns: Vec<String>,
+    pub options: CopyOptions,
+    /// SQL text of the condition that rows must meet.
+    pub filter: Option<String>,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct CopyOptions {
+    pub format: CopyFormat,
+    pub header: CopyHeader,
+    pub delimiter: Option<u8>,
+    pub null: Option<String>,
+    /// Of CSV.
+    pub quote: Option<u8>,
+    /// Of CSV.
+    pub escape: Option<u8>,
+    /// Columns whose unquoted texts are never NULL.
+    pub force_not_null: Vec<String>,
+    /// Columns whose quoted texts may be NULL.
+    pub force_null: Vec<String>,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum CopyHeader {
+    #[default]
+    None,
+    Line,
+    /// A line that must have the columns' names.
+    Match,
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum CopyFormat {
+    #[default]
     Text,
     Csv,
     Binary,

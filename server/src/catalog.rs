@@ -125,6 +125,13 @@ pub fn undefined_relation(name: &ObjectName) -> PgError {
     )
 }
 
+/// The error for an index where rows are wanted.
+pub fn no_rows_of_index(name: &str) -> PgError {
+    let message = format!("cannot open relation \"{name}\"");
+    PgError::new(SqlState::WrongObjectType, message)
+        .with_detail("This operation is not supported for indexes.")
+}
+
 /// A name as it was written.
 pub fn written(name: &ObjectName) -> String {
     match &name.schema {

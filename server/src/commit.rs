@@ -9,6 +9,7 @@ use rivermark_executor::ExecutorError;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::ObjectId;
 
+use crate::ddl::ATTEMPTS;
 use crate::dml::{Change, Dml, Returned};
 use crate::pg_error::PgError;
 use crate::serve::ServerState;
@@ -78,7 +79,7 @@ impl Session {
         statement: &SessionStatement,
         values: &[ScalarValue],
     ) -> Result<Execution, PgError> {
-        let dml = self.dml(&statement.statement)?;
+        let mut dml = self.dml(&statement.statement)?;
         let Outcome { rows, returned } = if self.transaction.is_open() {
             let outcome = self.defer(&dml, values).await?;
             if let Transaction::Implicit(open) = &mut self.transaction {
@@ -92,7 +93,15 @@ impl Session {
             }
             outcome
         } else {
-            self.change_alone(&dml, values).await?
+            let mut attempt = 1;
+            loop {
+                match self.change_alone(&dml, values, attempt < ATTEMPTS).await? {
+                    Some(outcome) => break outcome,
+                    // The table has changed its form, or is gone.
+                    None => dml = self.dml(&statement.statement)?,
+                }
+                attempt += 1;
+            }
         };
         Ok(match returned {
             Some(returned) => Execution::Rows {
@@ -103,12 +112,13 @@ impl Session {
         })
     }
 
-    /// Runs a statement that is a transaction of its own.
+    /// Runs a statement that is a transaction of its own; `None`: it may be planned again, and has to be.
     async fn change_alone(
         &mut self,
         dml: &Dml,
         values: &[ScalarValue],
-    ) -> Result<Outcome, PgError> {
+        may_plan_again: bool,
+    ) -> Result<Option<Outcome>, PgError> {
         let server = self.server.clone();
         let is_upsert = dml.is_upsert();
         let mut own_turn = Vec::new();
@@ -118,7 +128,7 @@ impl Session {
             }
             let (writes, outcome) = self.compute(dml, values).await?.parts();
             if writes.is_empty() {
-                return Ok(outcome);
+                return Ok(Some(outcome));
             }
             let written = if own_turn.is_empty() {
                 write_shared(&server, writes, is_upsert).await
@@ -128,8 +138,9 @@ impl Session {
             match written {
                 // Answered when the change that was in the way is published: the next snapshot has it.
                 Err(ExecutorError::Conflict) => {}
+                Err(ExecutorError::CatalogChanged) if may_plan_again => return Ok(None),
                 Err(error) => return Err(error.into()),
-                Ok(()) => return Ok(outcome),
+                Ok(()) => return Ok(Some(outcome)),
             }
         }
         Err(ExecutorError::Conflict.into())
@@ -149,6 +160,19 @@ impl Session {
             }
         }
         Ok(outcome)
+    }
+
+    /// Stores the rows of a COPY, or keeps them until the transaction ends.
+    pub async fn store_copied(&mut self, write: TableWrite) -> Result<(), PgError> {
+        let server = self.server.clone();
+        let Some(open) = self.transaction.open() else {
+            return Ok(write_shared(&server, vec![write], false).await?);
+        };
+        // Its data can not be asked for again.
+        open.has_shown = true;
+        open.pin(&server.engine);
+        let pool = &server.queries.env().memory_pool;
+        open.defer(&write, false, &server.engine, pool)
     }
 
     /// Commits a block; a conflict is the client's to resolve, who has read what it wrote by.

@@ -2,11 +2,14 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_null_array};
-use arrow::datatypes::Schema;
+use arrow::array::{
+    Array, ArrayRef, AsArray, RecordBatch, RecordBatchOptions, new_empty_array, new_null_array,
+};
+use arrow::datatypes::{DataType, Field, Schema};
 use rivermark_planner::bind::bind_scalar;
 use rivermark_planner::catalog::{ColumnDef, TableDef};
 use rivermark_planner::plan::BoundExpr;
+use rivermark_planner::types::SqlType;
 
 use crate::assignment::{assign, failing_row, row_schema};
 use crate::pg_error::PgError;
@@ -27,30 +30,24 @@ pub struct RowRules {
 pub fn bind_rules(planner: &StatementPlanner, table: &TableDef) -> Result<RowRules, PgError> {
     let nothing = Schema::empty();
     let row = row_schema(&table.columns);
-    let bind = |text: &String, schema: &Schema, column: Option<&ColumnDef>| {
-        bind_scalar(text, schema, &planner.state, column.map(|c| &c.data_type))
-            .map_err(PgError::from)
+    // Bound as they are: it is the assignment that brings them to the columns' types.
+    let bind = |text: &String, schema: &Schema| {
+        bind_scalar(text, schema, &planner.state, None).map_err(PgError::from)
     };
-    let defaults = table.columns.iter().map(|c| {
-        c.default
-            .as_ref()
-            .map(|t| bind(t, &nothing, Some(c)))
-            .transpose()
-    });
-    let generated = table.columns.iter().map(|c| {
-        c.generated
-            .as_ref()
-            .map(|t| bind(t, &row, Some(c)))
-            .transpose()
-    });
+    let columns = || table.columns.iter();
+    let defaults = columns().map(|c| c.default.as_ref().map(|t| bind(t, &nothing)).transpose());
+    let generated = columns().map(|c| c.generated.as_ref().map(|t| bind(t, &row)).transpose());
     let checks = table
         .checks
         .iter()
-        .map(|(name, text)| Ok((name.clone(), bind(text, &row, None)?)));
+        .map(|(name, text)| Ok((name.clone(), bind(text, &row)?)));
+    let mut checks = checks.collect::<Result<Vec<_>, PgError>>()?;
+    // PostgreSQL's order.
+    checks.sort_by(|(a, _), (b, _)| a.cmp(b));
     Ok(RowRules {
         defaults: defaults.collect::<Result<_, PgError>>()?,
         generated: generated.collect::<Result<_, PgError>>()?,
-        checks: checks.collect::<Result<_, PgError>>()?,
+        checks,
     })
 }
 
@@ -93,6 +90,27 @@ impl RowRules {
             }
         }
         Ok(RecordBatch::try_new(rows.schema(), arrays)?)
+    }
+
+    /// Whether the expressions have types that their places take.
+    pub fn check_types(&self, columns: &[ColumnDef]) -> Result<(), PgError> {
+        for (name, expr) in &self.checks {
+            if !matches!(expr.data_type, DataType::Boolean | DataType::Null) {
+                let found = SqlType::of_field(&Field::new("", expr.data_type.clone(), true));
+                let message = format!("argument of CHECK must be type boolean, not type {found}");
+                let detail = format!("The constraint is \"{name}\".");
+                return Err(PgError::new(SqlState::DatatypeMismatch, message).with_detail(detail));
+            }
+        }
+        for exprs in [&self.defaults, &self.generated] {
+            for (expr, column) in exprs.iter().zip(columns) {
+                if let Some(expr) = expr {
+                    let none = new_empty_array(&expr.data_type);
+                    assign(&none, column, &SessionTimeZone::UTC)?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// CHECK constraints; NULL passes.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use datafusion::sql::sqlparser::ast;
 use rivermark_executor::ExecutorError;
 use rivermark_executor::api::{CatalogChange, NewMaterializedView, OperatorStatus};
+use rivermark_planner::alter::described;
 use rivermark_planner::bind::bind_scalar;
 use rivermark_planner::catalog::{
     Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
@@ -94,7 +95,7 @@ impl Session {
     }
 
     /// Whether a relation of that name may be created; `false` (with a notice) where IF NOT EXISTS skips it.
-    fn may_create(
+    pub fn may_create(
         &mut self,
         catalog: &Catalog,
         name: &QualifiedName,
@@ -116,7 +117,7 @@ impl Session {
     }
 
     /// Checks that a source's generated columns can be computed from its messages' columns.
-    fn check_generated(&mut self, def: &SourceDef) -> Result<(), PgError> {
+    pub fn check_generated(&mut self, def: &SourceDef) -> Result<(), PgError> {
         let planner = self.planner("");
         let schema = def.physical_schema();
         for column in &def.columns {
@@ -182,12 +183,12 @@ impl Session {
         }
     }
 
-    fn zone(&self) -> String {
+    pub fn zone(&self) -> String {
         arrow_zone(&self.shared.settings.lock().time_zone())
     }
 
     /// The query with its names resolved by this session's search_path, where that is not the default one.
-    fn resolved(&mut self, query: &ast::Query, sql: &str) -> Result<ast::Query, PgError> {
+    pub fn resolved(&mut self, query: &ast::Query, sql: &str) -> Result<ast::Query, PgError> {
         let path = self.shared.settings.lock().search_path();
         if path == [DEFAULT_SCHEMA] {
             return Ok(query.clone());
@@ -261,12 +262,8 @@ impl Session {
                 "not a CREATE MATERIALIZED VIEW",
             ));
         };
-        if *or_replace {
-            let error = PgError::new(
-                SqlState::FeatureNotSupported,
-                "CREATE OR REPLACE MATERIALIZED VIEW is not supported",
-            );
-            return Err(error.with_hint("Drop the view and create it again."));
+        if *or_replace && self.replace_materialized_view(statement, sql).await? {
+            return Ok(());
         }
         let name = creation_name(name, &self.shared)?;
         let query = self.resolved(query, sql)?;
@@ -479,9 +476,4 @@ fn check_replacement(old: &Object, new: &BoundView, catalog: &Catalog) -> Result
     Err(PgError::new(SqlState::DependentObjectsStillExist, message)
         .with_detail(readers.join("\n"))
         .with_hint("Drop the materialized views first."))
-}
-
-/// An object as messages name it.
-pub fn described(object: &Object) -> String {
-    format!("{} {}", object.kind_name(), object.name)
 }

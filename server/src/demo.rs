@@ -163,7 +163,7 @@ async fn execute(session: &mut Session, sql: &str) -> Result<(), PgError> {
         match session.execute(&statement, &[]).await? {
             Execution::Command { tag } => tracing::debug!(tag, "demo"),
             // the demo only declares
-            Execution::Rows { .. } | Execution::CopyOut { .. } => {}
+            Execution::Rows { .. } | Execution::CopyOut { .. } | Execution::CopyIn { .. } => {}
         }
     }
     Ok(())

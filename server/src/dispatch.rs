@@ -39,6 +39,7 @@ impl Session {
             | Statement::Explain { .. }
             | Statement::ExplainRunning { .. }
             | Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::Show(_)
             | Statement::Describe { .. }
             | Statement::DeclareCursor { .. }
@@ -66,8 +67,10 @@ impl Session {
             | Statement::CreateView { .. }
             | Statement::CreateMaterializedView { .. }
             | Statement::CreateSchema { .. }
+            | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -94,6 +97,7 @@ impl Session {
             }
             Statement::ExplainRunning { name } => query::explained(&self.explain_running(name)?),
             Statement::CopyOut { query, options } => self.copy_out(query, options, text).await,
+            Statement::CopyIn(copy) => self.copy_in(copy),
             Statement::Show(show) => self.show(show),
             Statement::Describe { name } => self.describe_relation(name),
             Statement::DeclareCursor { name, query } => {
@@ -163,6 +167,10 @@ impl Session {
                 .create_schema(name, *if_not_exists)
                 .await
                 .map(|()| "CREATE SCHEMA"),
+            Statement::CreateIndex(create) => self
+                .create_index(create, text)
+                .await
+                .map(|()| "CREATE INDEX"),
             Statement::Drop {
                 kind,
                 names,
@@ -180,6 +188,12 @@ impl Session {
                 .drop_schemas(names, *if_exists, *cascade)
                 .await
                 .map(|()| "DROP SCHEMA"),
+            Statement::Alter {
+                kind,
+                name,
+                if_exists,
+                action,
+            } => self.alter(*kind, name, *if_exists, action).await,
             Statement::Comment {
                 name,
                 column,
@@ -244,13 +258,16 @@ impl Session {
                 })
             }
             Statement::CopyOut { .. }
+            | Statement::CopyIn(_)
             | Statement::CreateSource { .. }
             | Statement::CreateTable { .. }
             | Statement::CreateView { .. }
             | Statement::CreateMaterializedView { .. }
             | Statement::CreateSchema { .. }
+            | Statement::CreateIndex(_)
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
+            | Statement::Alter { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Set { .. }
@@ -310,6 +327,7 @@ impl Session {
         self.prepared.clear();
         self.deallocated.push(Deallocated::All);
         self.cursors.clear();
+        self.plans.clear();
         self.shared.settings.lock().reset_all();
         Ok(done("DISCARD ALL"))
     }

@@ -5,11 +5,9 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::ObjectId;
-use rivermark_planner::catalog::TableDef;
 use rivermark_planner::statement::Statement;
 use rivermark_planner::types::SqlType;
 
-use crate::constraints::bind_rules;
 use crate::dml::literal_rows::literal_rows;
 use crate::dml::once::once_each;
 pub use crate::dml::returning::Returned;
@@ -32,10 +30,10 @@ mod literals;
 mod once;
 mod returning;
 mod row_query;
-mod rows;
+pub mod rows;
 mod set_list;
 mod shape;
-mod target;
+pub mod target;
 mod update;
 mod upsert;
 
@@ -86,7 +84,7 @@ impl Dml {
     pub fn tag_words(&self) -> &'static str {
         match self {
             Dml::Rows(change) => match change.verb {
-                Verb::Insert => "INSERT 0",
+                Verb::Insert | Verb::Copy => "INSERT 0",
                 Verb::Update => "UPDATE",
                 Verb::Delete | Verb::Truncate => "DELETE",
             },
@@ -311,11 +309,5 @@ impl Session {
         let (dml, values) = (dml.clone(), values.to_vec());
         let computed = async move { dml.change(planner, &values, &zone).await };
         self.server.queries.clone().run(computed).await
-    }
-
-    /// Checks that a new table's DEFAULT, CHECK and generation expressions can be bound.
-    pub fn check_expressions(&mut self, table: &TableDef) -> Result<(), PgError> {
-        let planner = self.planner("");
-        bind_rules(&planner, table).map(|_| ())
     }
 }

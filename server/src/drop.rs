@@ -1,14 +1,16 @@
 //! DROP: what goes, what depends on it, and what the statement says about that.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
+use std::sync::Arc;
 
 use rivermark_executor::ExecutorError;
 use rivermark_executor::api::CatalogChange;
-use rivermark_planner::catalog::{Catalog, DEFAULT_SCHEMA, ObjectId};
+use rivermark_planner::alter::described;
+use rivermark_planner::catalog::{Catalog, DEFAULT_SCHEMA, Object, ObjectId};
 use rivermark_planner::statement::{ObjectName, RelationKind};
 
 use crate::catalog::{SYSTEM_SCHEMAS, written};
-use crate::ddl::{ATTEMPTS, described};
+use crate::ddl::ATTEMPTS;
 use crate::pg_error::{Notice, PgError};
 use crate::session::Session;
 use crate::sqlstate::SqlState;
@@ -42,10 +44,7 @@ impl Session {
         if_exists: bool,
     ) -> Result<Option<ObjectId>, PgError> {
         let path = self.shared.settings.lock().search_path();
-        let schemas = name.schema.clone().map_or(path, |schema| vec![schema]);
-        let found = schemas
-            .iter()
-            .find_map(|schema| catalog.find(&name.resolve(schema)));
+        let found = find_relation(catalog, name, path);
         let what = kind_name(kind);
         let Some(object) = found else {
             let message = format!("{what} \"{}\" does not exist", written(name));
@@ -77,36 +76,45 @@ impl Session {
         targets: BTreeSet<ObjectId>,
         cascade: bool,
     ) -> Result<Vec<ObjectId>, PgError> {
-        let mut all = targets.clone();
-        let mut pending: Vec<ObjectId> = targets.iter().copied().collect();
-        let mut dependents: Vec<String> = Vec::new();
-        while let Some(id) = pending.pop() {
-            for object in catalog.dependents(id) {
-                if all.insert(object.id) {
-                    let on = catalog.get(id).map(|o| described(o)).unwrap_or_default();
-                    dependents.push(format!("{} depends on {on}", described(object)));
-                    pending.push(object.id);
-                }
-            }
-        }
+        let (all, dependents) = closure(catalog, &targets);
         if !dependents.is_empty() && !cascade {
-            let target = targets
-                .iter()
-                .find_map(|id| catalog.get(*id))
-                .map(|o| described(o))
-                .unwrap_or_default();
-            let message = format!("cannot drop {target} because other objects depend on it");
+            let mut names = targets.iter().filter_map(|id| catalog.get(*id));
+            let message = match (names.next(), names.next()) {
+                (Some(one), None) => {
+                    let one = described(one);
+                    format!("cannot drop {one} because other objects depend on it")
+                }
+                _ => "cannot drop desired object(s) because other objects depend on them".into(),
+            };
             return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
                 .with_detail(dependents.join("\n"))
                 .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
         }
-        for object in all.difference(&targets).filter_map(|id| catalog.get(*id)) {
-            self.notify(Notice::new(format!(
-                "drop cascades to {}",
-                described(object)
-            )));
-        }
+        let also: Vec<String> = all
+            .difference(&targets)
+            .filter_map(|id| catalog.get(*id))
+            .map(|o| described(o))
+            .collect();
+        self.notify_cascade(&also);
         Ok(all.into_iter().collect())
+    }
+
+    /// Says what else goes, as PostgreSQL does.
+    fn notify_cascade(&mut self, also: &[String]) {
+        match also {
+            [] => {}
+            [one] => self.notify(Notice::new(format!("drop cascades to {one}"))),
+            many => {
+                let lines: Vec<String> = many
+                    .iter()
+                    .map(|one| format!("drop cascades to {one}"))
+                    .collect();
+                self.notify(Notice {
+                    detail: Some(lines.join("\n")),
+                    ..Notice::new(format!("drop cascades to {} other objects", many.len()))
+                });
+            }
+        }
     }
 
     pub async fn drop_schemas(
@@ -162,7 +170,10 @@ impl Session {
                     .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
             }
             // two changes: first what is inside, then the schema, which the next round finds empty
-            let objects = self.with_dependents(&turn.catalog, inside, true)?;
+            let (all, _) = closure(&turn.catalog, &inside);
+            let also = all.iter().filter_map(|id| turn.catalog.get(*id));
+            let also: Vec<String> = also.map(|o| described(o)).collect();
+            let objects: Vec<ObjectId> = all.into_iter().collect();
             let is_empty = objects.is_empty();
             let change = match is_empty {
                 true => CatalogChange::DropSchema {
@@ -174,13 +185,46 @@ impl Session {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) if is_empty => return Ok(()),
-                Ok(_) => {}
+                Ok(_) => self.notify_cascade(&also),
             }
         }
     }
 }
 
-fn kind_name(kind: RelationKind) -> &'static str {
+/// The targets with all that depends on them, and a line for each of the latter.
+fn closure(catalog: &Catalog, targets: &BTreeSet<ObjectId>) -> (BTreeSet<ObjectId>, Vec<String>) {
+    let mut all = targets.clone();
+    let mut pending: VecDeque<ObjectId> = targets.iter().copied().collect();
+    let mut lines = Vec::new();
+    while let Some(id) = pending.pop_front() {
+        // Indexes go with their relation, without a word.
+        for object in catalog.dependents(id).filter(|o| o.as_index().is_none()) {
+            if all.insert(object.id) {
+                let on = catalog.get(id).map(|o| described(o)).unwrap_or_default();
+                lines.push(format!("{} depends on {on}", described(object)));
+                pending.push_back(object.id);
+            }
+        }
+    }
+    (all, lines)
+}
+
+/// The relation that `name` means with this search path.
+pub fn find_relation<'a>(
+    catalog: &'a Catalog,
+    name: &ObjectName,
+    search_path: Vec<String>,
+) -> Option<&'a Arc<Object>> {
+    let schemas = name
+        .schema
+        .clone()
+        .map_or(search_path, |schema| vec![schema]);
+    schemas
+        .iter()
+        .find_map(|schema| catalog.find(&name.resolve(schema)))
+}
+
+pub fn kind_name(kind: RelationKind) -> &'static str {
     match kind {
         RelationKind::Source => "source",
         RelationKind::Table => "table",

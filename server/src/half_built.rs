@@ -1,4 +1,4 @@
-//! A materialized view whose CREATE statement is still running: it is dropped if the statement is given up.
+//! A materialized view (or index) whose CREATE statement is still running: it is dropped if the statement is given up.
 //!
 //! The change of the catalog runs in a task of its own, since it can not be taken back: a statement that is cancelled
 //! while the engine applies it must still learn the id of what to drop.
@@ -24,6 +24,8 @@ pub struct HalfBuilt {
     change: Option<JoinHandle<Registered>>,
     /// The view to drop, until it is kept.
     view: Option<ObjectId>,
+    /// The view is built beside another, whose place it takes in the end: then it is no half-built one any more.
+    is_replacement: bool,
     engine: Engine,
     ddl: Arc<Mutex<()>>,
     runtime: Handle,
@@ -34,6 +36,7 @@ impl HalfBuilt {
     pub fn submit(server: &ServerState, turn: Turn, change: CatalogChange) -> HalfBuilt {
         let runtime = Handle::current();
         let engine = server.engine.clone();
+        let is_replacement = matches!(change, CatalogChange::Replace { .. });
         let change = runtime.spawn({
             let engine = engine.clone();
             async move { engine.change_catalog(turn.catalog.version, change).await }
@@ -41,6 +44,7 @@ impl HalfBuilt {
         HalfBuilt {
             change: Some(change),
             view: None,
+            is_replacement,
             engine,
             ddl: server.ddl.clone(),
             runtime,
@@ -82,30 +86,31 @@ impl Drop for HalfBuilt {
             return;
         }
         let (engine, ddl) = (self.engine.clone(), self.ddl.clone());
+        let is_replacement = self.is_replacement;
         self.runtime.spawn(async move {
             let view = match change {
                 Some(change) => change.await.ok().and_then(Result::ok).flatten(),
                 None => view,
             };
             if let Some(view) = view {
-                drop_view(&engine, &ddl, view).await;
+                drop_view(&engine, &ddl, view, is_replacement).await;
             }
         });
     }
 }
 
-async fn drop_view(engine: &Engine, ddl: &Mutex<()>, view: ObjectId) {
+async fn drop_view(engine: &Engine, ddl: &Mutex<()>, view: ObjectId, is_replacement: bool) {
     for _ in 0..ATTEMPTS {
         let _turn = ddl.lock().await;
         let catalog = engine.snapshot().catalog.clone();
-        if catalog.get(view).is_none() {
-            return;
-        }
-        let objects = vec![view];
-        match engine
-            .change_catalog(catalog.version, CatalogChange::Drop { objects })
-            .await
-        {
+        let change = match is_replacement {
+            true => CatalogChange::GiveUpReplacement { first: view },
+            false if catalog.get(view).is_none() => return,
+            false => CatalogChange::Drop {
+                objects: vec![view],
+            },
+        };
+        match engine.change_catalog(catalog.version, change).await {
             Err(ExecutorError::CatalogChanged) => {}
             Err(error) => {
                 tracing::warn!(%error, view = view.0, "a half-built view could not be dropped");

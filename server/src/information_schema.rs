@@ -99,6 +99,7 @@ fn tables(catalog: &Catalog, system: &[relations::SystemRelation]) -> Rows {
             ObjectKind::Source(_) => "FOREIGN",
             ObjectKind::Table(_) => "BASE TABLE",
             ObjectKind::View(_) | ObjectKind::MaterializedView(_) => "VIEW",
+            ObjectKind::Index(_) => continue,
         };
         push(&object.name.schema, &object.name.name, kind);
     }

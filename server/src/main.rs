@@ -1,10 +1,12 @@
 //! The `rivermark` binary: command line, start and stop.
 
+mod alter;
 mod assignment;
 mod catalog;
 mod commit;
 mod config;
 mod constraints;
+mod copy_in;
 mod cursors;
 mod ddl;
 mod demo;
@@ -14,14 +16,17 @@ mod drop;
 mod evaluation_state;
 mod fleet;
 mod half_built;
+mod index;
 mod information_schema;
 mod parameters;
 mod pg_catalog;
 mod pg_error;
+mod plan_cache;
 mod planning;
 mod prepared;
 mod query;
 mod query_runtime;
+mod rebuild;
 mod rows;
 mod serve;
 mod session;
@@ -34,6 +39,7 @@ mod settings;
 mod show;
 mod sqlstate;
 mod system_views;
+mod table_expressions;
 mod table_turns;
 mod transaction;
 mod transaction_control;

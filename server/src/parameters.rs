@@ -139,6 +139,14 @@ pub fn bind(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, Pg
             None => Ok(plan),
         };
     }
+    fill(plan, values)
+}
+
+/// As [`bind`], of a plan that is known to have no other parameters.
+pub fn fill(plan: LogicalPlan, values: &[ScalarValue]) -> Result<LogicalPlan, PgError> {
+    if values.is_empty() {
+        return Ok(plan);
+    }
     let values = values
         .iter()
         .cloned()

@@ -30,6 +30,8 @@ pub struct PgError {
     pub hint: Option<String>,
     /// 1-based character of the statement's text.
     pub position: Option<usize>,
+    /// Where in the data of a COPY.
+    pub context: Option<String>,
 }
 
 impl PgError {
@@ -41,6 +43,7 @@ impl PgError {
             detail: None,
             hint: None,
             position: None,
+            context: None,
         }
     }
 
@@ -59,6 +62,11 @@ impl PgError {
 
     pub fn with_hint(mut self, hint: impl Into<String>) -> PgError {
         self.hint = Some(hint.into());
+        self
+    }
+
+    pub fn with_context(mut self, context: impl Into<String>) -> PgError {
+        self.context = Some(context.into());
         self
     }
 
@@ -159,6 +167,14 @@ impl From<PlanError> for PgError {
             PlanError::DependentObjects { dependents, .. } => {
                 dependents_error(message, &dependents)
             }
+            PlanError::Misfits { dependents, .. } => PgError::new(
+                SqlState::DependentObjectsStillExist,
+                message,
+            )
+            .with_detail(dependents.join("\n"))
+            .with_hint(
+                "Keep the columns that they use, with their names and types, or drop them first.",
+            ),
             PlanError::WrongObjectKind { hint, .. } => PgError {
                 hint,
                 ..PgError::new(SqlState::WrongObjectType, message)
@@ -189,6 +205,7 @@ fn undefined_state(kind: UndefinedKind) -> SqlState {
         UndefinedKind::Parameter => SqlState::UndefinedParameter,
         UndefinedKind::PreparedStatement => SqlState::InvalidSqlStatementName,
         UndefinedKind::Cursor => SqlState::InvalidCursorName,
+        UndefinedKind::Constraint => SqlState::UndefinedObject,
     }
 }
 
@@ -199,9 +216,10 @@ fn duplicate_state(kind: UndefinedKind) -> SqlState {
         UndefinedKind::Schema => SqlState::DuplicateSchema,
         UndefinedKind::PreparedStatement => SqlState::DuplicatePreparedStatement,
         UndefinedKind::Cursor => SqlState::DuplicateCursor,
-        UndefinedKind::Function | UndefinedKind::Type | UndefinedKind::Parameter => {
-            SqlState::DuplicateObject
-        }
+        UndefinedKind::Function
+        | UndefinedKind::Type
+        | UndefinedKind::Parameter
+        | UndefinedKind::Constraint => SqlState::DuplicateObject,
     }
 }
 
@@ -217,6 +235,9 @@ impl From<ExecutorError> for PgError {
         match error {
             ExecutorError::UniqueViolation { detail, .. } => {
                 PgError::new(SqlState::UniqueViolation, message).with_detail(detail)
+            }
+            ExecutorError::NotNullViolation { .. } => {
+                PgError::new(SqlState::NotNullViolation, message)
             }
             ExecutorError::Conflict | ExecutorError::CatalogChanged => {
                 PgError::new(SqlState::SerializationFailure, message)

@@ -13,8 +13,8 @@ use datafusion::catalog::{
 use datafusion::common::Result as DfResult;
 use datafusion::datasource::provider_as_source;
 use datafusion::error::DataFusionError;
-use datafusion::execution::FunctionRegistry;
 use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::{FunctionRegistry, TaskContext};
 use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
@@ -23,6 +23,7 @@ use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog as pg_crate;
 use parking_lot::Mutex;
+use rivermark_executor::ordered_scan::OrderedScans;
 use rivermark_planner::bind::Binder;
 use rivermark_planner::relations::{Relation, RelationBody, Relations};
 use rivermark_planner::session::{session_config, session_state_builder};
@@ -31,7 +32,7 @@ use rivermark_planner::type_planner::PostgresTypes;
 use rivermark_planner::types::SqlType;
 
 use crate::assignment::arrow_zone;
-use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS};
+use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS, no_rows_of_index};
 use crate::dml::given_rows;
 use crate::pg_catalog::{compat, functions};
 use crate::pg_error::PgError;
@@ -43,6 +44,7 @@ pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> Sess
     let zone = arrow_zone(&session.settings.lock().time_zone());
     let mut state = session_state_builder(session_config(&zone))
         .with_runtime_env(queries.env())
+        .with_physical_optimizer_rule(Arc::new(OrderedScans))
         .build();
     register(&mut state, session);
     state
@@ -258,6 +260,9 @@ impl StatementRelations<'_> {
         let Some(object) = self.names.snapshot.catalog.find(&qualified) else {
             return Ok(None);
         };
+        if object.as_index().is_some() {
+            return Err(no_rows_of_index(&object.name.name));
+        }
         let mut failure = None;
         let relation =
             Relation::of_object(object, |schema| match self.names.object_table(object) {
@@ -271,7 +276,7 @@ impl StatementRelations<'_> {
             });
         match failure {
             Some(error) => Err(error),
-            None => Ok(Some(relation)),
+            None => Ok(relation),
         }
     }
 }
@@ -393,19 +398,34 @@ impl SchemaProvider for NamespaceSchema {
 /// States of a session, made once per time zone.
 #[derive(Default)]
 pub struct States {
-    by_zone: HashMap<String, SessionState>,
+    by_zone: HashMap<String, Shared>,
+}
+
+/// A state that several statements use. Cloning one copies every list of functions.
+#[derive(Clone)]
+pub struct Shared {
+    pub state: Arc<SessionState>,
+    pub context: Arc<TaskContext>,
 }
 
 impl States {
     /// The state for a statement that starts now.
     pub fn get(&mut self, session: &Arc<SessionShared>, queries: &QueryRuntime) -> SessionState {
-        let zone = session.settings.lock().time_zone().name().to_string();
-        let state = self
-            .by_zone
-            .entry(zone)
-            .or_insert_with(|| query_state(session, queries));
-        let mut state = state.clone();
+        let mut state = self.shared(session, queries).state.as_ref().clone();
         state.mark_start_execution();
         state
+    }
+
+    /// The state for statements that do not ask when they started.
+    pub fn shared(&mut self, session: &Arc<SessionShared>, queries: &QueryRuntime) -> Shared {
+        let zone = session.settings.lock().time_zone().name().to_string();
+        let shared = self.by_zone.entry(zone).or_insert_with(|| {
+            let state = Arc::new(query_state(session, queries));
+            Shared {
+                context: state.task_ctx(),
+                state,
+            }
+        });
+        shared.clone()
     }
 }

@@ -20,9 +20,11 @@ use rivermark_planner::statement::{CopyOptions, Statement};
 use rivermark_planner::types::SqlType;
 use tokio::time::Instant;
 
+use crate::catalog::Namespace;
 use crate::parameters;
 use crate::pg_error::PgError;
-use crate::planning::{Bound, StatementPlanner, renamed};
+use crate::plan_cache::{Circumstances, Found, QueryKey, template};
+use crate::planning::{Bound, Shared, StatementPlanner, renamed};
 use crate::session::Session;
 use crate::session_api::{Execution, RowTag, StatementShape};
 use crate::show;
@@ -71,11 +73,67 @@ impl Session {
         text: &str,
         values: &[ScalarValue],
     ) -> Result<Execution, PgError> {
-        let stream = self.query_stream(query, text, values).await?;
+        let stream = match self.repeated(query, text, values).await? {
+            Some(stream) => stream,
+            None => self.query_stream(query, text, values).await?,
+        };
         Ok(Execution::Rows {
             stream,
             tag: RowTag::SELECT,
         })
+    }
+
+    fn circumstances(&self, names: &Namespace) -> Circumstances {
+        let settings = self.shared.settings.lock();
+        Circumstances {
+            catalog_version: names.snapshot.catalog.version,
+            time_zone: settings.time_zone().name().to_string(),
+            search_path: settings.search_path(),
+        }
+    }
+
+    /// Starts a query whose plan the session has kept; `None` if there is none.
+    async fn repeated(
+        &mut self,
+        query: &ast::Query,
+        text: &str,
+        values: &[ScalarValue],
+    ) -> Result<Option<SendableRecordBatchStream>, PgError> {
+        let names = self.namespace();
+        let key = QueryKey {
+            text: text.to_string(),
+            types: types_of(values),
+        };
+        let under = self.circumstances(&names);
+        let queries = self.server.queries.clone();
+        let template = match self.plans.find(&key, &under) {
+            Found::Nothing => return Ok(None),
+            Found::Template(template) => template,
+            Found::Again => {
+                let (planner, query) = (self.planner(text), query.clone());
+                let types = key.types.clone();
+                let made = queries.run(async move {
+                    let bound = planner.bind(&query, &types).await?;
+                    Ok(template(bound, &planner.names, &planner.text)?.map(Arc::new))
+                });
+                // What is wrong with the query is said when it is planned with its values.
+                let made = made.await.ok().flatten();
+                self.plans.keep(key, under, made.clone());
+                match made {
+                    Some(template) => template,
+                    None => return Ok(None),
+                }
+            }
+        };
+        let Shared { state, context } = self.states.shared(&self.shared, &queries);
+        let values = values.to_vec();
+        let planned = queries.run(async move {
+            let physical = template.physical(&names, &values, &state).await?;
+            Ok((template.schema(&physical.schema()), physical))
+        });
+        let (schema, physical) = planned.await?;
+        let stream = queries.stream(physical, context, self.deadline());
+        Ok(Some(Box::pin(Renamed { stream, schema })))
     }
 
     /// Starts a query; its rows come as they are read.
@@ -106,6 +164,12 @@ impl Session {
         text: &str,
         declared: &[Option<u32>],
     ) -> Result<StatementShape, PgError> {
+        let names = self.namespace();
+        let under = self.circumstances(&names);
+        let key = (text.to_string(), declared.to_vec());
+        if let Some(shape) = self.plans.shape(&key, &under) {
+            return Ok(shape);
+        }
         let planner = self.planner(text);
         let query = query.clone();
         let declared = declared.to_vec();
@@ -118,7 +182,9 @@ impl Session {
                 result: Some(schema),
             })
         };
-        self.server.queries.clone().run(shape).await
+        let shape = self.server.queries.clone().run(shape).await?;
+        self.plans.keep_shape(key, under, shape.clone());
+        Ok(shape)
     }
 
     pub async fn copy_out(

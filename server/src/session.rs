@@ -4,13 +4,16 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::statement::{ParsedStatement, Statement};
 
 use crate::catalog::{DATABASE_NAME, Namespace};
+use crate::copy_in::CopyIn;
 use crate::cursors::Cursor;
 use crate::pg_catalog::compat;
 use crate::pg_error::{Notice, NoticeLevel, PgError};
+use crate::plan_cache::PlanCache;
 use crate::planning::States;
 use crate::query_runtime::timed_out;
 use crate::serve::ServerState;
@@ -43,6 +46,9 @@ pub struct Session {
     pub cursors: BTreeMap<String, Cursor>,
     pub deallocated: Vec<Deallocated>,
     pub states: States,
+    /// The COPY FROM STDIN that waits for data.
+    pub copy: Option<CopyIn>,
+    pub plans: PlanCache,
     /// For what the client is to hear while a statement runs; the server's own sessions have none.
     outlet: Option<Outlet>,
     notices: Vec<Notice>,
@@ -66,6 +72,8 @@ impl Session {
             cursors: BTreeMap::new(),
             deallocated: Vec::new(),
             states: States::default(),
+            copy: None,
+            plans: PlanCache::default(),
             outlet,
             notices: Vec::new(),
             told,
@@ -190,11 +198,24 @@ impl SqlSession for Session {
         }
     }
 
+    async fn copy_data(&mut self, data: Bytes) -> Result<(), PgError> {
+        self.read_copy(data).await
+    }
+
+    async fn copy_done(&mut self) -> Result<String, PgError> {
+        self.end_copy().await
+    }
+
+    async fn copy_failed(&mut self, reason: &str) -> Result<(), PgError> {
+        self.give_copy_up(reason).await
+    }
+
     async fn sync(&mut self) -> Result<(), PgError> {
         self.commit_implicit().await
     }
 
     fn statement_failed(&mut self, _error: &PgError) {
+        self.copy = None;
         match self.transaction {
             Transaction::Block(_) | Transaction::Failed => {
                 self.transaction = Transaction::Failed;

@@ -7,12 +7,14 @@ use std::net::SocketAddr;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
+use bytes::Bytes;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::statement::CopyOptions;
 use tokio::sync::mpsc;
 
 use crate::pg_error::{Notice, PgError};
+use crate::sqlstate::SqlState;
 use crate::wire::time_zone::SessionTimeZone;
 
 /// Makes a session for every client that has passed authentication.
@@ -123,6 +125,21 @@ pub trait SqlSession: Send {
         parameters: &[ScalarValue],
     ) -> Result<Execution, PgError>;
 
+    /// Data of the COPY that `execute` has begun.
+    async fn copy_data(&mut self, _data: Bytes) -> Result<(), PgError> {
+        Err(no_copy())
+    }
+
+    /// All data of the COPY has come; its tag.
+    async fn copy_done(&mut self) -> Result<String, PgError> {
+        Err(no_copy())
+    }
+
+    /// The client gives the COPY up; the error is the statement's.
+    async fn copy_failed(&mut self, _reason: &str) -> Result<(), PgError> {
+        Err(no_copy())
+    }
+
     /// The end of a simple query or of a pipeline (Sync): an implicit transaction commits here. In a failed
     /// implicit transaction (`statement_failed` was called) there is nothing left to commit.
     async fn sync(&mut self) -> Result<(), PgError>;
@@ -177,6 +194,12 @@ pub enum Execution {
         stream: SendableRecordBatchStream,
         options: CopyOptions,
     },
+    /// `COPY ... FROM STDIN`: the session waits for `copy_data`, then `copy_done` or `copy_failed`.
+    CopyIn { columns: usize, is_binary: bool },
+}
+
+fn no_copy() -> PgError {
+    PgError::new(SqlState::InternalError, "no COPY is under way")
 }
 
 /// The command tag of a statement with rows.

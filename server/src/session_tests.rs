@@ -80,6 +80,7 @@ async fn run(session: &mut Session, sql: &str) -> Result<String, PgError> {
     for statement in session.parse(sql).await? {
         last = match session.execute(&statement, &[]).await? {
             Execution::Command { tag } => tag,
+            Execution::CopyIn { .. } => String::new(),
             Execution::Rows { stream, .. } | Execution::CopyOut { stream, .. } => {
                 let batches: Vec<_> = stream.collect().await;
                 let batches = batches.into_iter().collect::<Result<Vec<_>, _>>()?;

@@ -6,7 +6,9 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, QualifiedName};
 use rivermark_planner::statement::{ObjectName, Show};
 
-use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, undefined_relation};
+use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, no_rows_of_index, undefined_relation};
+use crate::pg_catalog::indexes::{index, indexes};
+use crate::pg_catalog::oids;
 use crate::pg_catalog::relations::{attributes, shown_option};
 use crate::pg_error::PgError;
 use crate::rows::ColumnType::{Bool, Int4, Text, Timestamptz};
@@ -15,6 +17,14 @@ use crate::session::Session;
 use crate::session_api::{Execution, RowTag};
 
 const RELATIONS: &[Column] = &[("schema", Text), ("name", Text)];
+const INDEXES: &[Column] = &[
+    ("schema", Text),
+    ("name", Text),
+    ("relation", Text),
+    ("columns", Text),
+    ("is_unique", Bool),
+    ("status", Text),
+];
 const NAMES: &[Column] = &[("name", Text)];
 const COLUMNS: &[Column] = &[
     ("name", Text),
@@ -93,15 +103,16 @@ impl Session {
             Show::MaterializedViews => relations(catalog, |o| {
                 matches!(o.kind, ObjectKind::MaterializedView(_))
             }),
-            // neither exists in this version
-            Show::Sinks | Show::Indexes => Rows::new(RELATIONS),
+            // there are none in this version
+            Show::Sinks => Rows::new(RELATIONS),
+            Show::Indexes => all_indexes(catalog),
             Show::Columns { relation } => self.describe_rows(relation)?,
             Show::Create { name } => {
                 let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
                 let mut rows = Rows::new(CREATE);
                 rows.push(vec![
                     object.name.to_string().into(),
-                    shown_sql(&object).into(),
+                    shown_sql(catalog, &object).into(),
                 ]);
                 rows
             }
@@ -179,6 +190,7 @@ impl Session {
         let key: &[usize] = match &object.kind {
             ObjectKind::Table(table) => &table.primary_key,
             ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::MaterializedView(_) => &[],
+            ObjectKind::Index(_) => return Err(no_rows_of_index(&object.name.name)),
         };
         for (i, column) in attributes(&object).into_iter().enumerate() {
             rows.push(vec![
@@ -208,6 +220,29 @@ fn relations(catalog: &Catalog, is_shown: impl Fn(&Object) -> bool) -> Rows {
     rows
 }
 
+/// Created indexes and primary keys.
+fn all_indexes(catalog: &Catalog) -> Rows {
+    let mut all = indexes(catalog);
+    all.sort_by(|a, b| (&a.schema, &a.name).cmp(&(&b.schema, &b.name)));
+    let mut rows = Rows::new(INDEXES);
+    for index in all {
+        rows.push(vec![
+            index.schema.into(),
+            index.name.as_str().into(),
+            index.relation.name.name.as_str().into(),
+            index.column_list().into(),
+            index.is_unique.into(),
+            if index.is_complete {
+                "READY"
+            } else {
+                "BUILDING"
+            }
+            .into(),
+        ]);
+    }
+    rows
+}
+
 fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Rows {
     let mut rows = Rows::new(NAMES);
     for name in names {
@@ -217,7 +252,12 @@ fn named<'a>(names: impl IntoIterator<Item = &'a str>) -> Rows {
 }
 
 /// The statement that created an object; secrets among its options are masked.
-fn shown_sql(object: &Object) -> String {
+fn shown_sql(catalog: &Catalog, object: &Object) -> String {
+    // Its relation and columns may have other names since.
+    let as_it_is = index(catalog, oids::relation(object.id)).and_then(|i| i.definition(0));
+    if let Some(sql) = as_it_is {
+        return sql;
+    }
     let mut sql = object.sql.clone();
     if let ObjectKind::Source(source) = &object.kind {
         for (name, value) in source.options.iter().chain(&source.encode_options) {

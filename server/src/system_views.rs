@@ -147,17 +147,26 @@ fn materialized_views(names: &Namespace) -> Rows {
             .get(view.view)
             .and_then(|o| match &o.kind {
                 ObjectKind::MaterializedView(view) => Some(view.query.clone()),
-                ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::View(_) => None,
+                ObjectKind::Source(_)
+                | ObjectKind::Table(_)
+                | ObjectKind::View(_)
+                | ObjectKind::Index(_) => None,
             });
         let error = match &view.state {
             ViewState::Failed(error) => Some(error.clone()),
-            ViewState::Backfilling | ViewState::Running | ViewState::NeedsRebuild => None,
+            ViewState::Backfilling
+            | ViewState::Running
+            | ViewState::Paused
+            | ViewState::NeedsRebuild => None,
         };
         rows.push(vec![
             view.name.schema.into(),
             view.name.name.into(),
-            view.state.as_str().into(),
-            Cell::Float(view.progress),
+            match view.rebuild_progress {
+                Some(_) => "REBUILDING".into(),
+                None => view.state.as_str().into(),
+            },
+            Cell::Float(view.rebuild_progress.unwrap_or(view.progress)),
             view.rows.into(),
             view.state_bytes.into(),
             view.epoch.into(),

@@ -15,7 +15,9 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::CreateView { .. } => Some("CREATE VIEW"),
         Statement::CreateMaterializedView { .. } => Some("CREATE MATERIALIZED VIEW"),
         Statement::CreateSchema { .. } => Some("CREATE SCHEMA"),
+        Statement::CreateIndex(_) => Some("CREATE INDEX"),
         Statement::Drop { .. } | Statement::DropSchema { .. } => Some("DROP"),
+        Statement::Alter { .. } => Some("ALTER"),
         Statement::Comment { .. } => Some("COMMENT"),
         Statement::Flush => Some("FLUSH"),
         Statement::Discard => Some("DISCARD ALL"),
@@ -27,6 +29,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Explain { .. }
         | Statement::ExplainRunning { .. }
         | Statement::CopyOut { .. }
+        | Statement::CopyIn(_)
         | Statement::Show(_)
         | Statement::Describe { .. }
         | Statement::Set { .. }

@@ -1,6 +1,7 @@
 //! The real `psql`, the client that everybody has: runs a command and returns what it prints.
 
-use std::process::Command;
+use std::io::Write;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, bail};
 
@@ -30,4 +31,27 @@ pub fn psql(connection_string: &str, command: &str) -> Result<String> {
         bail!("psql failed: {err}\nin: {command}");
     }
     Ok(out.into_owned())
+}
+
+/// Runs a statement with input, such as the data of a COPY; what psql prints and what it complains of.
+pub fn psql_with_input(
+    connection_string: &str,
+    command: &str,
+    input: &[u8],
+) -> Result<(String, String)> {
+    let mut psql = Command::new("psql");
+    psql.args(["-X", "-d", connection_string, "-At", "-c", command]);
+    psql.stdin(Stdio::piped());
+    psql.stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = psql
+        .spawn()
+        .context("psql cannot be started (apt-get install postgresql-client)")?;
+    let mut stdin = child.stdin.take().context("psql has an input")?;
+    let output = std::thread::scope(|scope| {
+        // psql may end before it has read all.
+        scope.spawn(move || stdin.write_all(input));
+        child.wait_with_output()
+    })?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    Ok((text(&output.stdout), text(&output.stderr)))
 }

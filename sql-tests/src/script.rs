@@ -10,6 +10,8 @@
 //! SERVER RESTART
 //! ```
 //!
+//! The data of a `COPY … FROM STDIN` stands in the lines behind it; an empty line ends it.
+//!
 //! In every statement `$KAFKA` is the broker's `host:port` and `$RUN` a suffix that only this run of the file uses.
 //! In a message `\x80` stands for that byte, and `<null>` alone for a message without a payload.
 

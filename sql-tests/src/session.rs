@@ -6,6 +6,8 @@ use std::future::poll_fn;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures::SinkExt;
 use tokio_postgres::error::DbError;
 use tokio_postgres::{AsyncMessage, CancelToken, Client, NoTls, SimpleQueryMessage};
 
@@ -158,6 +160,23 @@ impl Session {
             }
         }
         Ok(last)
+    }
+
+    /// Runs `COPY … FROM STDIN` with this data, in the extended protocol.
+    pub async fn copy_in_async(&self, sql: &str, data: &str) -> Result<Answer, SqlError> {
+        let copied = async {
+            let sink = self.client.copy_in::<_, Bytes>(sql).await?;
+            let mut sink = std::pin::pin!(sink);
+            sink.send(Bytes::copy_from_slice(data.as_bytes())).await?;
+            sink.finish().await
+        };
+        let affected = tokio::time::timeout(self.timeout, copied)
+            .await
+            .map_err(|_| timeout_error(sql))??;
+        Ok(Answer {
+            affected,
+            ..Answer::default()
+        })
     }
 
     /// The rows of a query.

@@ -2,7 +2,7 @@
 //!
 //! Building the engine once per entry would take hours, so all of them go into one build of a copy of the repository,
 //! each behind a switch that an environment variable sets. The copy is below the target directory and shares what was
-//! built of the dependencies.
+//! built of the dependencies; its own crates have another version, so that nothing of theirs is taken for ours.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -206,6 +206,12 @@ impl Tests {
             let text = text.replacen(&mutation.original, &mutation.switched(), 1);
             std::fs::write(&path, text).expect("a writable copy");
         }
+        let manifest = copy.join("Cargo.toml");
+        let text = std::fs::read_to_string(&manifest).expect("a manifest");
+        let version = "version = \"";
+        let (head, tail) = text.split_once(version).expect("the version of the crates");
+        let text = format!("{head}{version}0.0.0-mutation.{tail}");
+        std::fs::write(&manifest, text).expect("a writable copy");
         let crates: BTreeSet<&str> = mutations.iter().map(Mutation::crate_name).collect();
         for name in crates {
             add_switch(&copy.join(name).join("src"));

@@ -4,18 +4,26 @@ use rivermark_sql_tests::postgres::Postgres;
 use rivermark_sql_tests::psql::psql;
 use rivermark_sql_tests::server::Server;
 
-const DEFINITIONS: [&str; 3] = [
+const DEFINITIONS: [&str; 6] = [
     "CREATE TABLE devices (id INT PRIMARY KEY, name VARCHAR(20) NOT NULL, price NUMERIC(10,2), ok BOOLEAN,
      at TIMESTAMPTZ, made DATE, ratio DOUBLE PRECISION, tags TEXT[])",
     "CREATE VIEW cheap AS SELECT id, made FROM devices WHERE price < 10",
     "CREATE MATERIALIZED VIEW by_name AS SELECT made, count(*) AS n, max(ratio) AS top FROM devices GROUP BY made",
+    "CREATE INDEX devices_name ON devices (name, made DESC, at NULLS FIRST)",
+    "CREATE INDEX ON devices (price)",
+    "CREATE INDEX ON by_name (n DESC NULLS LAST, top)",
 ];
 
 /// Commands whose output is the same on both servers, word for word.
-const EQUAL: [&str; 7] = [
+const EQUAL: [&str; 12] = [
     "\\d devices",
     "\\d cheap",
     "\\d by_name",
+    "\\d devices_name",
+    "\\d devices_pkey",
+    "\\d by_name_n_top_idx",
+    "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
+    "SELECT pg_get_indexdef('devices_name'::regclass, 2, true), pg_get_indexdef('devices_pkey'::regclass)",
     "SELECT * FROM devices ORDER BY id",
     "SELECT pg_typeof(1::int), pg_typeof('x'::text), pg_typeof(now()), pg_typeof(1.5::double precision)",
     "SELECT current_database() IS NOT NULL, current_schema()",
@@ -49,6 +57,10 @@ fn psql_shows_what_it_shows_for_postgres() {
         ("\\dt", &["devices"]),
         ("\\dm", &["by_name"]),
         ("\\dv", &["cheap"]),
+        (
+            "\\di",
+            &["devices_pkey", "devices_name", "by_name_n_top_idx"],
+        ),
         ("\\d+ devices", &["price", "numeric(10,2)"]),
         ("SELECT version()", &["PostgreSQL 15"]),
     ] {

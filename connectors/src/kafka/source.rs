@@ -108,6 +108,13 @@ impl Source for KafkaSource {
         client.list_offsets(&partitions, END, remaining_ms(deadline).max(1))
     }
 
+    fn first_offsets(&self, timeout_ms: u64) -> Result<Positions, SourceError> {
+        let deadline = Instant::now() + Duration::from_millis(timeout_ms);
+        let client = self.client()?;
+        let partitions = self.partitions(&client, deadline)?;
+        client.list_offsets(&partitions, BEGINNING, remaining_ms(deadline).max(1))
+    }
+
     fn reader(&self, request: ReadRequest) -> Result<Box<dyn SourceReader>, SourceError> {
         Ok(Box::new(KafkaReader::start(
             &self.def,

@@ -119,6 +119,9 @@ fn filter_keeps_what_is_true() {
             .unwrap()
             .is_empty()
     );
+    // Nothing but NULL is left out.
+    let (kept, _) = push(filter.as_mut(), &[(None, 1), (Some(1), 1)], 1);
+    assert_eq!(kept, [(Some(1), 1)]);
 }
 
 #[test]
@@ -129,8 +132,8 @@ fn a_retraction_takes_its_failure_back() {
         },
         &["q"],
     );
-    let (rows, mut failures) = push(project.as_mut(), &[(Some(0), 2), (Some(20), 1)], 1);
-    assert_eq!(rows, [(Some(5), 1)]);
+    let (rows, mut failures) = push(project.as_mut(), &[(Some(0), 2), (Some(20), 3)], 1);
+    assert_eq!(rows, [(Some(5), 3)]);
     failures.extend(push(project.as_mut(), &[(Some(0), -2)], 1).1);
     assert_eq!(failures[0].key, failures[1].key);
     assert_eq!(failures[0].weight + failures[1].weight, 0);

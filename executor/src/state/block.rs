@@ -13,7 +13,7 @@
 
 mod merge;
 
-use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions};
+use arrow::array::{Array, ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
 use arrow::compute;
 use arrow::datatypes::{DataType, SchemaRef};
 use arrow::downcast_primitive_array;
@@ -98,6 +98,11 @@ impl BlockTable {
             next_ordinal,
             committed_ordinal: next_ordinal,
         })
+    }
+
+    /// The relation's columns have these names from now on.
+    pub fn set_schema(&mut self, schema: SchemaRef) {
+        self.schema = schema;
     }
 
     /// The ordinal that the next row gets, this epoch's rows counted.
@@ -222,6 +227,68 @@ pub fn scan_blocks(
     }
 }
 
+/// Reads the blocks whose keys lie in `range`, as [`scan_blocks`].
+pub fn scan_block_range(
+    snapshot: &StoreSnapshot,
+    (family, id): (Family, TableId),
+    schema: SchemaRef,
+    range: &KeyRange,
+    keep: Option<BlockFilter>,
+) -> BlockScan {
+    BlockScan {
+        scan: snapshot.scan(family, id, range),
+        schema,
+        from: 0,
+        projection: None,
+        keep,
+        chunk: ScanChunk::default(),
+        next: 0,
+    }
+}
+
+/// The ordinal behind the last row.
+pub fn end_ordinal(
+    snapshot: &StoreSnapshot,
+    (family, id): (Family, TableId),
+) -> Result<u64, StateError> {
+    Ok(match snapshot.last(family, id, &KeyRange::all())? {
+        Some((key, value)) => ordinal_of(&key)? + Header::parse(&value)?.rows as u64,
+        None => 0,
+    })
+}
+
+/// The rows with these ordinals, which must be sorted and stored.
+pub fn read_ordinals(
+    snapshot: &StoreSnapshot,
+    (family, id): (Family, TableId),
+    schema: &SchemaRef,
+    ordinals: &[u64],
+) -> Result<Vec<RecordBatch>, StateError> {
+    let missing = |ordinal: u64| StateError::Corrupt(format!("row {ordinal} is in no block"));
+    let mut batches = Vec::new();
+    let mut rest = ordinals;
+    while let Some(&ordinal) = rest.first() {
+        // The block that starts at or before the row.
+        let range = KeyRange::new([], Some([&ordinal.to_be_bytes()[..], &[0]].concat()));
+        let (key, value) = snapshot
+            .last(family, id, &range)?
+            .ok_or_else(|| missing(ordinal))?;
+        let block = read_block(&key, &value, 0, schema, None)?.ok_or_else(|| missing(ordinal))?;
+        if ordinal >= block.end_ordinal() {
+            return Err(missing(ordinal));
+        }
+        let len = rest.partition_point(|&o| o < block.end_ordinal());
+        let (inside, behind) = rest.split_at(len);
+        let places: UInt32Array = inside
+            .iter()
+            .map(|o| Some((o - block.first_ordinal) as u32))
+            .collect();
+        batches.push(compute::take_record_batch(&block.batch, &places)?);
+        rest = behind;
+    }
+    Ok(batches)
+}
+
 impl BlockScan {
     /// The next block, or `None` at the end.
     pub fn next_block(&mut self) -> Result<Option<RowBlock>, StateError> {
@@ -303,7 +370,7 @@ fn range_of(array: &ArrayRef) -> Result<ArrayRef, StateError> {
     };
     Ok(compute::take(
         array,
-        &arrow::array::UInt32Array::from(places.to_vec()),
+        &UInt32Array::from(places.to_vec()),
         None,
     )?)
 }

@@ -21,6 +21,7 @@ mod overlay;
 mod row;
 mod scan;
 mod snapshot;
+mod split;
 mod store;
 mod table;
 mod write_set;
@@ -34,7 +35,8 @@ mod test_values;
 
 pub use arena::{Keys, Rows, Values};
 pub use block::{
-    BlockScan, BlockTable, ColumnRange, MergedBlock, RowBlock, prepare_merge, scan_blocks,
+    BlockFilter, BlockScan, BlockTable, ColumnRange, MergedBlock, RowBlock, end_ordinal,
+    prepare_merge, read_ordinals, scan_block_range, scan_blocks,
 };
 pub use cache::{CacheHandle, CacheStats};
 pub use error::{StateError, StateErrorKind};
@@ -43,6 +45,7 @@ pub use layout::{Family, TableId, meta_key, prefix_end, table_prefix};
 pub use row::RowCodec;
 pub use scan::{KeyRange, TableScan};
 pub use snapshot::{ScanChunk, SnapshotScan, StoreSnapshot};
+pub use split::split;
 pub use store::{CommitStats, MemoryPlan, Store, StoreOptions, StoreUsage};
 pub use table::StateTable;
 pub use write_set::WriteSet;

@@ -89,6 +89,50 @@ impl StoreSnapshot {
         })
     }
 
+    /// The last entry of a range, if there is one. The key is without table prefix.
+    pub fn last(
+        &self,
+        family: Family,
+        id: TableId,
+        range: &KeyRange,
+    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError> {
+        let prefix = table_prefix(id);
+        let (from, to) = range.prefixed(&prefix);
+        self.read(|snapshot| {
+            let mut options: ReadOptions = snapshot.read_options();
+            options.set_iterate_lower_bound(from);
+            if let Some(to) = to {
+                options.set_iterate_upper_bound(to);
+            }
+            let mut iterator = snapshot.db().iterator(family, options);
+            iterator.raw().seek_to_last();
+            let last = iterator
+                .item()
+                .map(|(key, value)| (key[prefix.len()..].to_vec(), value.to_vec()));
+            iterator.status()?;
+            Ok(last)
+        })
+    }
+
+    /// About how many bytes on disk lie in a range of a table; what is only in memory is not counted.
+    pub fn disk_bytes(
+        &self,
+        family: Family,
+        id: TableId,
+        range: &KeyRange,
+    ) -> Result<u64, StateError> {
+        let (from, to) = range.prefixed(&table_prefix(id));
+        let to = to.unwrap_or_else(|| vec![0xFF; 16]);
+        self.read(|snapshot| {
+            let db = snapshot.db();
+            let ranges = [rocksdb::Range::new(&from, &to)];
+            let sizes = db
+                .db()
+                .get_approximate_sizes_cf(&db.family(family), &ranges);
+            Ok(sizes.iter().sum())
+        })
+    }
+
     /// Reads a range of a table in key order, a chunk at a time.
     pub fn scan(&self, family: Family, id: TableId, range: &KeyRange) -> SnapshotScan {
         let (from, to) = range.prefixed(&table_prefix(id));
@@ -144,9 +188,10 @@ impl SnapshotScan {
         if self.is_done {
             return Ok(None);
         }
-        let chunk = self
+        let (chunk, is_end) = self
             .snapshot
             .read(|snapshot| self.read_chunk(snapshot, max_rows, max_bytes))?;
+        self.is_done = is_end;
         match chunk.keys.is_empty() {
             true => {
                 self.is_done = true;
@@ -163,12 +208,13 @@ impl SnapshotScan {
         }
     }
 
+    /// The entries, and whether they are the last ones.
     fn read_chunk(
         &self,
         snapshot: &OwnedSnapshot,
         max_rows: usize,
         max_bytes: usize,
-    ) -> Result<ScanChunk, StateError> {
+    ) -> Result<(ScanChunk, bool), StateError> {
         let mut options: ReadOptions = snapshot.read_options();
         options.set_iterate_lower_bound(self.from.clone());
         if let Some(to) = &self.to {
@@ -177,17 +223,19 @@ impl SnapshotScan {
         let mut iterator = snapshot.db().iterator(self.family, options);
         iterator.raw().seek(&self.from);
         let mut chunk = ScanChunk::default();
+        let mut is_end = true;
         while let Some((key, value)) = iterator.item() {
             chunk.keys.push(&key[self.prefix_len..]);
             chunk.values.push(value);
             if chunk.keys.len() >= max_rows
                 || chunk.keys.data_len() + chunk.values.data_len() >= max_bytes
             {
+                is_end = false;
                 break;
             }
             iterator.raw().next();
         }
         iterator.status()?;
-        Ok(chunk)
+        Ok((chunk, is_end))
     }
 }

@@ -48,7 +48,8 @@ impl Lowering<'_> {
         let residual = conjunction(rest)
             .map(|expr| bound(&expr, &both, &Schema::new(pair_names.clone())))
             .transpose()?;
-        refuse_unkeyed(kind, &keys, residual.as_ref(), &left, &right)?;
+        self.notices
+            .extend(unkeyed_cost(kind, &keys, residual.as_ref(), &left, &right));
         if kind == JoinKind::NotIn && (keys.len() != 1 || residual.is_some()) {
             return Err(PlanError::unsupported(
                 "this form of NOT IN in a materialized view",
@@ -208,36 +209,27 @@ fn compared<'a>(
     }
 }
 
-/// Without an equality each change would meet every row of the other side.
-fn refuse_unkeyed(
+/// What a join without an equality costs, if it is one of many rows with many.
+fn unkeyed_cost(
     kind: JoinKind,
     keys: &[JoinKey],
     residual: Option<&BoundExpr>,
     left: &Side,
     right: &Side,
-) -> Result<()> {
+) -> Option<String> {
     let has_single_row = left.is_single_row() || right.is_single_row();
     if !keys.is_empty() || has_single_row || (!kind.is_pairing() && residual.is_none()) {
-        return Ok(());
+        return None;
     }
-    let (feature, hint) = match (kind.is_pairing(), residual) {
-        (true, None) => (
-            "CROSS JOIN of two relations",
-            "join them ON an equality (a.k = b.k), or make one side a single row (an aggregate without GROUP BY)",
-        ),
-        (true, Some(_)) => (
-            "JOIN without an equality",
-            "add an equality between the two sides (a.k = b.k) to the ON clause; other conditions may follow it",
-        ),
-        (false, _) => (
-            "a subquery that depends on the row without an equality",
-            "add an equality (inner.k = outer.k) to the WHERE clause of the subquery",
-        ),
+    let what = match (kind.is_pairing(), residual) {
+        (true, None) => "CROSS JOIN pairs all rows",
+        (true, Some(_)) => "JOIN without an equality compares all rows",
+        (false, _) => "a subquery that depends on the row without an equality compares all rows",
     };
-    Err(PlanError::Unsupported {
-        feature: format!("{feature} in a materialized view"),
-        hint: hint.to_string(),
-    })
+    Some(format!(
+        "{what}: each changed row meets every row of the other side, so keep one side small or add an equality \
+         (a.k = b.k)"
+    ))
 }
 
 fn pair_fields(left: &PlanNode, right: &PlanNode) -> Vec<Field> {

@@ -20,6 +20,8 @@ pub(super) struct ColumnList {
     pub columns: Vec<ColumnDef>,
     /// Names, as declared; `None` without PRIMARY KEY.
     pub primary_key: Option<Vec<String>>,
+    /// Columns of UNIQUE constraints.
+    pub unique: Vec<Vec<String>>,
     pub checks: Vec<Check>,
     pub watermark: Option<WatermarkDef>,
 }
@@ -27,8 +29,6 @@ pub(super) struct ColumnList {
 /// A CHECK constraint.
 pub(super) struct Check {
     pub name: Option<String>,
-    /// The column it stands at.
-    pub column: Option<String>,
     pub expression: String,
 }
 
@@ -37,6 +37,21 @@ pub(super) fn column_list(input: &mut Input, owner: Owner) -> Result<ColumnList>
     let mut list = ColumnList::default();
     input.parenthesized_list(|input| list.item(input, owner))?;
     Ok(list)
+}
+
+/// One column with its constraints, to be added to a relation that exists.
+pub(super) fn one_column(input: &mut Input, owner: Owner) -> Result<ColumnDef> {
+    let mut list = ColumnList::default();
+    list.column(input, owner)?;
+    if list.primary_key.is_some() || !list.checks.is_empty() || !list.unique.is_empty() {
+        return Err(PlanError::unsupported(
+            "a new column with PRIMARY KEY, UNIQUE or CHECK",
+            "create a table with the constraint and INSERT INTO it SELECT from this one",
+        ));
+    }
+    list.columns
+        .pop()
+        .ok_or_else(|| PlanError::Internal("a column was parsed".to_string()))
 }
 
 impl ColumnList {
@@ -60,7 +75,12 @@ impl ColumnList {
             return self.set_primary_key(owner, columns);
         }
         if input.accept(&["CHECK"]) {
-            return self.add_check(input, owner, constraint, None);
+            return self.add_check(input, owner, constraint);
+        }
+        if owner == Owner::Table && input.accept(&["UNIQUE"]) {
+            let columns = input.parenthesized_list(|i| i.name("a column name"))?;
+            self.unique.push(columns);
+            return Ok(());
         }
         if constraint.is_some() || input.is_at_one_of(&["UNIQUE", "FOREIGN", "LIKE"]) {
             return Err(refused_constraint(input));
@@ -89,7 +109,7 @@ impl ColumnList {
             comment: None,
         });
         let mut is_nullable = false;
-        while !matches!(input.token(0), Token::Comma | Token::RParen) {
+        while !input.is_at_end() && !matches!(input.token(0), Token::Comma | Token::RParen) {
             let constraint = if input.accept(&["CONSTRAINT"]) {
                 Some(input.name("a constraint name")?)
             } else {
@@ -131,8 +151,10 @@ impl ColumnList {
             let name = self.last().name.clone();
             self.set_primary_key(owner, vec![name])?;
         } else if input.accept(&["CHECK"]) {
+            self.add_check(input, owner, constraint)?;
+        } else if owner == Owner::Table && input.accept(&["UNIQUE"]) {
             let name = self.last().name.clone();
-            self.add_check(input, owner, constraint, Some(name))?;
+            self.unique.push(vec![name]);
         } else if input.is_at(&["DEFAULT"]) && owner == Owner::Source {
             return Err(PlanError::unsupported(
                 "DEFAULT on a source's column",
@@ -176,13 +198,7 @@ impl ColumnList {
         )
     }
 
-    fn add_check(
-        &mut self,
-        input: &mut Input,
-        owner: Owner,
-        name: Option<String>,
-        column: Option<String>,
-    ) -> Result<()> {
+    fn add_check(&mut self, input: &mut Input, owner: Owner, name: Option<String>) -> Result<()> {
         if owner == Owner::Source {
             return Err(PlanError::unsupported(
                 "CHECK on a source",
@@ -192,11 +208,7 @@ impl ColumnList {
         input.expect_token(&Token::LParen)?;
         let expression = input.expression()?.to_string();
         input.expect_token(&Token::RParen)?;
-        self.checks.push(Check {
-            name,
-            column,
-            expression,
-        });
+        self.checks.push(Check { name, expression });
         Ok(())
     }
 

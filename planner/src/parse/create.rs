@@ -1,7 +1,7 @@
 //! CREATE: finds out what is created and hands over to its parser; schemas are parsed here.
 
 use super::input::Input;
-use super::{refused, source, table, view};
+use super::{index, refused, source, table, view};
 use crate::error::{PlanError, Result};
 use crate::statement::Statement;
 
@@ -24,7 +24,7 @@ pub(super) fn create(input: &mut Input) -> Result<Statement> {
     ]) {
         return Err(refused_kind(input));
     }
-    if or_replace && input.is_at_one_of(&["SOURCE", "TABLE", "SCHEMA"]) {
+    if or_replace && input.is_at_one_of(&["SOURCE", "TABLE", "SCHEMA", "INDEX", "UNIQUE"]) {
         return Err(PlanError::unsupported(
             "OR REPLACE here",
             "only views are replaced; write DROP ... and CREATE ..., or IF NOT EXISTS",
@@ -38,6 +38,9 @@ pub(super) fn create(input: &mut Input) -> Result<Statement> {
     }
     if input.accept(&["SCHEMA"]) {
         return create_schema(input);
+    }
+    if !or_replace && (input.is_at(&["INDEX"]) || input.is_at(&["UNIQUE", "INDEX"])) {
+        return index::create_index(input);
     }
     Err(refused::create(input))
 }

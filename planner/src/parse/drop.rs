@@ -20,6 +20,10 @@ pub(super) fn drop(input: &mut Input) -> Result<Statement> {
     let Some(kind) = relation_kind(input) else {
         return Err(refused::drop(input));
     };
+    if kind == RelationKind::Index {
+        // Nothing ever waits for an index to be dropped.
+        input.accept(&["CONCURRENTLY"]);
+    }
     let if_exists = input.if_exists();
     let names = input.list(|i| i.object_name("a name"))?;
     let cascade = cascade(input);
@@ -39,7 +43,7 @@ fn cascade(input: &mut Input) -> bool {
     is_cascade
 }
 
-fn relation_kind(input: &mut Input) -> Option<RelationKind> {
+pub(super) fn relation_kind(input: &mut Input) -> Option<RelationKind> {
     let kinds: [(&[&str], RelationKind); 6] = [
         (&["SOURCE"], RelationKind::Source),
         (&["TABLE"], RelationKind::Table),
@@ -64,7 +68,7 @@ pub(super) fn comment(input: &mut Input) -> Result<Statement> {
     } else {
         return Err(PlanError::unsupported(
             "COMMENT on this kind of object",
-            "comments go on SOURCE, TABLE, VIEW, MATERIALIZED VIEW and COLUMN",
+            "comments go on SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX and COLUMN",
         ));
     };
     input.expect(&["IS"])?;

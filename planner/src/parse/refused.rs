@@ -15,7 +15,6 @@ pub(super) fn statement(input: &Input) -> PlanError {
         return input.expected("a statement");
     };
     match word.value.to_uppercase().as_str() {
-        "ALTER" => refused("ALTER", "DROP and CREATE again"),
         "SUBSCRIBE" => subscribe(),
         "LISTEN" | "UNLISTEN" | "NOTIFY" => {
             refused("LISTEN and NOTIFY", "poll the view with SELECT")
@@ -64,10 +63,6 @@ pub(super) fn create(input: &Input) -> PlanError {
             "CREATE SINK",
             "read the view over the wire; sinks come in a later version",
         ),
-        "INDEX" | "UNIQUE" => refused(
-            "CREATE INDEX",
-            "a view is stored by its key; make a view keyed as you look it up",
-        ),
         "ROLE" | "USER" | "GROUP" | "POLICY" => {
             refused("CREATE ROLE", "every user may read and write everything")
         }
@@ -93,7 +88,7 @@ pub(super) fn create(input: &Input) -> PlanError {
         ),
         "FOREIGN" | "SERVER" => refused("foreign data wrappers", "declare a source"),
         "SUBSCRIPTION" | "PUBLICATION" => refused("logical replication", "declare a source"),
-        _ => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW or SCHEMA"),
+        _ => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX or SCHEMA"),
     }
 }
 
@@ -143,6 +138,16 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
             return Some(PlanError::unsupported(
                 "ASOF JOIN",
                 "join on the key and a time range, and keep the latest row with DISTINCT ON",
+            ));
+        }
+        if ["CURRENT", "GROUP", "TIES"]
+            .iter()
+            .any(|what| at(i, &["EXCLUDE", what]))
+            || at(i, &["EXCLUDE", "NO", "OTHERS"])
+        {
+            return Some(PlanError::unsupported(
+                "EXCLUDE in a window frame",
+                "leave it out and take the row's own value off again: sum(x) OVER (…) - x",
             ));
         }
         if at(i, &["MATCH_RECOGNIZE"])

@@ -1,15 +1,19 @@
 //! CREATE TABLE of a stored table.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
 
+use sqlparser::ast::Expr;
 use sqlparser::tokenizer::Token;
 
 use super::columns::{Check, ColumnList, Owner, column_list};
 use super::input::Input;
 use super::options::with_options;
 use super::watermark::check_watermark;
-use crate::catalog::{TableDef, TableId};
+use crate::catalog::{ColumnDef, TableDef, TableId};
 use crate::error::{PlanError, Result, UndefinedKind};
+use crate::names::fold;
+use crate::parse::parse_expression;
 use crate::statement::{ObjectName, Statement};
 
 /// What stands behind CREATE TABLE. The rows' state table is allocated by the server: here it is `TableId(0)`.
@@ -74,6 +78,7 @@ fn definition(
     let ColumnList {
         mut columns,
         primary_key,
+        unique,
         checks,
         watermark,
     } = list;
@@ -92,6 +97,7 @@ fn definition(
         columns[index].not_null = true;
         key.push(index);
     }
+    refuse_unique(&unique, &key, &columns)?;
     let append_only = append_only(&options)?;
     if let Some(watermark) = &watermark {
         check_watermark(watermark, &columns)?;
@@ -102,15 +108,38 @@ fn definition(
             });
         }
     }
+    let names: Vec<String> = columns.iter().map(|c| c.name.clone()).collect();
     Ok(TableDef {
         columns,
         primary_key: key,
         append_only,
         watermark,
-        checks: named_checks(&name.name, checks)?,
+        checks: named_checks(&name.name, &names, checks)?,
         options,
         rows: TableId(0),
     })
+}
+
+/// What is unique besides the primary key is not checked; what is the primary key says nothing new.
+fn refuse_unique(unique: &[Vec<String>], key: &[usize], columns: &[ColumnDef]) -> Result<()> {
+    let key: BTreeSet<&str> = key.iter().map(|i| columns[*i].name.as_str()).collect();
+    for names in unique {
+        let names: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+        if let Some(unknown) = names.iter().find(|n| columns.iter().all(|c| c.name != **n)) {
+            return Err(PlanError::Undefined {
+                kind: UndefinedKind::Column,
+                message: format!("column \"{unknown}\" named in key does not exist"),
+                position: None,
+            });
+        }
+        if names != key {
+            return Err(PlanError::unsupported(
+                "UNIQUE besides the primary key",
+                "declare the columns as PRIMARY KEY, or look for duplicates in a view",
+            ));
+        }
+    }
+    Ok(())
 }
 
 fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
@@ -132,21 +161,46 @@ fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
     }
 }
 
-/// Names for the nameless, as PostgreSQL makes them: `table_column_check`, `table_check`, numbered where taken.
-fn named_checks(table: &str, checks: Vec<Check>) -> Result<Vec<(String, String)>> {
+/// The only column that an expression reads.
+fn single_column<'a>(expression: &str, columns: &'a [String]) -> Option<&'a String> {
+    let expr = parse_expression(expression).ok()?;
+    let mut read = BTreeSet::new();
+    let _ = sqlparser::ast::visit_expressions(&expr, |expr| {
+        let name = match expr {
+            Expr::Identifier(name) => Some(fold(name)),
+            Expr::CompoundIdentifier(parts) => parts.last().map(fold),
+            _ => None,
+        };
+        read.extend(name.and_then(|name| columns.iter().find(|c| **c == name)));
+        ControlFlow::<()>::Continue(())
+    });
+    let mut read = read.into_iter();
+    match (read.next(), read.next()) {
+        (Some(column), None) => Some(column),
+        _ => None,
+    }
+}
+
+/// Names for the nameless, as PostgreSQL makes them: `table_column_check` where it reads one column, `table_check`,
+/// numbered where taken.
+fn named_checks(
+    table: &str,
+    columns: &[String],
+    checks: Vec<Check>,
+) -> Result<Vec<(String, String)>> {
     let mut named: Vec<(String, String)> = Vec::with_capacity(checks.len());
     let given: Vec<String> = checks.iter().filter_map(|c| c.name.clone()).collect();
     for check in checks {
         let name = match check.name {
             Some(name) if named.iter().any(|(taken, _)| *taken == name) => {
                 return Err(PlanError::Duplicate {
-                    kind: UndefinedKind::Relation,
+                    kind: UndefinedKind::Constraint,
                     message: format!("check constraint \"{name}\" already exists"),
                 });
             }
             Some(name) => name,
             None => {
-                let base = match &check.column {
+                let base = match single_column(&check.expression, columns) {
                     Some(column) => format!("{table}_{column}_check"),
                     None => format!("{table}_check"),
                 };

@@ -50,6 +50,46 @@ pub fn with_nulls(expr: &mut Expr) -> Option<Expr> {
     }
 }
 
+/// `x LIKE ANY (ARRAY[a, b])` is `x LIKE a OR x LIKE b`.
+pub fn like_any(expr: &Expr) -> Option<Expr> {
+    let pattern = match expr {
+        Expr::Like {
+            any: true, pattern, ..
+        }
+        | Expr::ILike {
+            any: true, pattern, ..
+        } => pattern.as_ref(),
+        _ => return None,
+    };
+    let patterns = patterns_of(pattern)?;
+    let one = |pattern: &Expr| {
+        let mut like = expr.clone();
+        if let Expr::Like {
+            any, pattern: of, ..
+        }
+        | Expr::ILike {
+            any, pattern: of, ..
+        } = &mut like
+        {
+            *any = false;
+            **of = pattern.clone();
+        }
+        nested(like)
+    };
+    patterns
+        .iter()
+        .map(one)
+        .reduce(|all, one| binary(all, BinaryOperator::Or, one))
+}
+
+fn patterns_of(pattern: &Expr) -> Option<&[Expr]> {
+    match pattern {
+        Expr::Nested(inner) => patterns_of(inner),
+        Expr::Array(array) if is_flat(&array.elem) => Some(&array.elem),
+        _ => None,
+    }
+}
+
 fn is_flat(elements: &[Expr]) -> bool {
     !elements.is_empty() && !elements.iter().any(|e| matches!(e, Expr::Array(_)))
 }

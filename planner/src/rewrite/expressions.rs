@@ -4,12 +4,17 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
-    FunctionArguments, ObjectName, Select, SelectItem, Value, VisitMut, VisitorMut,
+    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArgumentList, FunctionArguments, ObjectName, Select, SelectItem, Subscript,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
-use super::any_all::with_nulls;
-use crate::names::ident;
+use super::aggregate_calls::rewrite_aggregate;
+use super::any_all::{like_any, with_nulls};
+use super::array_query::array_of_query;
+use super::over_calls::{computed_default, write_out_windows};
+use super::rows::by_column;
+use crate::names::{fold, ident};
 use crate::rewrite::function_names::rewrite_function;
 use crate::rewrite::output_names::output_name;
 use crate::rewrite::syntax::{rewrite_literal, rewrite_syntax};
@@ -60,6 +65,7 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_select(&mut self, select: &mut Select) -> ControlFlow<Infallible> {
+        write_out_windows(select);
         let names = self.names.pop().unwrap_or_default();
         for (item, before) in select.projection.iter_mut().zip(names) {
             if let (SelectItem::UnnamedExpr(expr), Some(before)) = (&mut *item, before)
@@ -75,6 +81,10 @@ impl VisitorMut for Rewriter {
     }
 
     fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<Infallible> {
+        if let Some(compared) = by_column(expr).or_else(|| like_any(expr)) {
+            *expr = compared;
+            return ControlFlow::Continue(());
+        }
         match expr {
             Expr::Value(value) => {
                 if let Some(other) = rewrite_literal(value) {
@@ -89,10 +99,16 @@ impl VisitorMut for Rewriter {
                 *expr = call("timezone", vec![time_zone, timestamp]);
             }
             Expr::CompoundFieldAccess { root, access_chain } => {
+                fill_slices(access_chain);
                 *expr = field_access(take(root), std::mem::take(access_chain));
             }
             Expr::Function(function) => {
-                if let Some(rows) = rewrite_function(function) {
+                if let Some(other) = rewrite_aggregate(function)
+                    .or_else(|| computed_default(function))
+                    .or_else(|| array_of_query(function))
+                {
+                    *expr = other;
+                } else if let Some(rows) = rewrite_function(function) {
                     *expr = rows;
                 }
             }
@@ -110,6 +126,10 @@ impl VisitorMut for Rewriter {
                     };
                 }
             }
+            Expr::UnaryOp {
+                op: UnaryOperator::Minus,
+                expr: operand,
+            } if is_place(operand) => **operand = as_bigint(take(operand)),
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 if let Some(compared) = with_nulls(expr) {
                     *expr = compared;
@@ -125,12 +145,55 @@ pub(super) fn take(expr: &mut Expr) -> Expr {
     std::mem::replace(expr, Expr::Value(Value::Null.into()))
 }
 
+/// `a[:2]` and `a[2:]` with the bounds that they mean.
+fn fill_slices(chain: &mut [AccessExpr]) {
+    let bound = |digits: &str| Expr::Value(Value::Number(digits.to_string(), false).into());
+    for access in chain {
+        if let AccessExpr::Subscript(Subscript::Slice {
+            lower_bound,
+            upper_bound,
+            ..
+        }) = access
+        {
+            lower_bound.get_or_insert_with(|| bound("1"));
+            upper_bound.get_or_insert_with(|| bound("2147483647"));
+        }
+    }
+}
+
+/// Whether `expr` is the place of a row, which DataFusion counts without a sign.
+fn is_place(expr: &Expr) -> bool {
+    const PLACES: &[&str] = &["row_number", "rank", "dense_rank", "ntile"];
+    match expr {
+        Expr::Nested(inner) => is_place(inner),
+        Expr::Function(Function {
+            name,
+            over: Some(_),
+            ..
+        }) => {
+            let name = name.0.last().and_then(|part| part.as_ident()).map(fold);
+            name.is_some_and(|name| PLACES.contains(&name.as_str()))
+        }
+        _ => false,
+    }
+}
+
+fn as_bigint(expr: Expr) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type: DataType::BigInt(None),
+        array: false,
+        format: None,
+    }
+}
+
 /// `(root).a.b` as `get_field(get_field(root, 'a'), 'b')`; what follows the first subscript stays as it is.
 fn field_access(root: Expr, chain: Vec<AccessExpr>) -> Expr {
     let mut access = root;
     let mut rest = chain.into_iter().peekable();
     while let Some(AccessExpr::Dot(Expr::Identifier(field))) = rest.peek() {
-        let name = Value::SingleQuotedString(crate::names::fold(field));
+        let name = Value::SingleQuotedString(fold(field));
         access = call("get_field", vec![access, Expr::Value(name.into())]);
         rest.next();
     }

@@ -131,7 +131,8 @@ impl AnalyzerRule for LimitWithTies {
     }
 }
 
-fn ties_of(limit: &Limit) -> Result<Option<u64>> {
+/// How many rows a limit `WITH TIES` wants.
+pub(super) fn ties_of(limit: &Limit) -> Result<Option<u64>> {
     let mut fetch = limit.fetch.as_deref();
     if let Some(Expr::Cast(cast)) = fetch {
         fetch = Some(&cast.expr);

@@ -17,15 +17,13 @@ use crate::error::{PlanError, Result, UndefinedKind};
 use crate::names::{fold, ident};
 use crate::parse_query::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
-use crate::rewrite::aliases::{
-    aliased, column_alias, name_columns, numbered, scope_of, table_alias,
-};
+use crate::rewrite::aliases::{aliased, column_alias, scope_of, table_alias};
 use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::cast_names::name_casts;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::scope::{Scope, constraint};
-use crate::rewrite::select_list::{Names, expand_select_list, strip_schemas};
+use crate::rewrite::select_list::{Names, expand_select_list, resolve_ordinals, strip_schemas};
 use crate::statement::ObjectName;
 
 /// How far to go.
@@ -185,6 +183,10 @@ impl Qualifier<'_> {
         let mut from = std::mem::take(&mut select.from);
         let mut scope = Scope::default();
         for table in &mut from {
+            scope.resolve_arguments(&mut table.relation);
+            for join in &mut table.joins {
+                scope.resolve_arguments(&mut join.relation);
+            }
             scope.cross(self.table_with_joins(table, ctes)?);
         }
         self.subqueries(select, ctes)?;
@@ -196,9 +198,16 @@ impl Qualifier<'_> {
         }
         select.from = from;
         let names = expand_select_list(select, &scope)?;
+        resolve_ordinals(select);
         let from = std::mem::take(&mut select.from);
+        let none = GroupByExpr::Expressions(Vec::new(), Vec::new());
+        let keys = std::mem::replace(&mut select.group_by, none);
         scope.resolve_merged(select);
-        select.from = from;
+        (select.from, select.group_by) = (from, keys);
+        // there a name is rather a result's than a row's
+        scope
+            .without_rows(&names.unique)
+            .resolve_merged(&mut select.group_by);
         reject_star_elsewhere(&select.group_by)?;
         Ok(names)
     }
@@ -206,16 +215,30 @@ impl Qualifier<'_> {
     fn table_with_joins(&mut self, table: &mut TableWithJoins, ctes: &Ctes) -> Result<Scope> {
         let mut scope = self.table_factor(&mut table.relation, ctes)?;
         for join in &mut table.joins {
+            scope.resolve_arguments(&mut join.relation);
             let right = self.table_factor(&mut join.relation, ctes)?;
             if let Some(JoinConstraint::On(_)) = constraint(&join.join_operator) {
                 self.subqueries(&mut join.join_operator, ctes)?;
             }
             scope.join(join, right);
+            scope.resolve_values(&mut join.join_operator);
         }
         Ok(scope)
     }
 
     pub(super) fn table_factor(&mut self, factor: &mut TableFactor, ctes: &Ctes) -> Result<Scope> {
+        if let TableFactor::Table {
+            sample: Some(_), ..
+        }
+        | TableFactor::Derived {
+            sample: Some(_), ..
+        } = factor
+        {
+            return Err(unsupported(
+                "TABLESAMPLE",
+                "filter by a value of the rows, such as WHERE id % 100 = 0",
+            ));
+        }
         match factor {
             TableFactor::Table { args: None, .. } => self.named(factor, ctes),
             TableFactor::Table {
@@ -253,19 +276,7 @@ impl Qualifier<'_> {
                     None => Ok(scope),
                 }
             }
-            TableFactor::UNNEST {
-                alias, array_exprs, ..
-            } => {
-                for expr in array_exprs.iter_mut() {
-                    self.subqueries(expr, ctes)?;
-                }
-                let name = alias
-                    .as_ref()
-                    .map_or_else(|| "unnest".to_string(), |a| fold(&a.name));
-                let columns = numbered(&name, array_exprs.len());
-                let alias = alias.get_or_insert_with(|| table_alias("unnest"));
-                scope_of(Some(alias), columns).inspect(|scope| name_columns(alias, scope))
-            }
+            TableFactor::UNNEST { .. } => self.unnest(factor, ctes),
             other => Err(unsupported(
                 &format!("{other} in FROM"),
                 "use a table, a view or a subquery",
@@ -404,8 +415,17 @@ fn set_alias(factor: &mut TableFactor, to: TableAlias) {
 }
 
 pub(super) fn derived(query: Query, alias: TableAlias) -> TableFactor {
+    derived_of(query, alias, false)
+}
+
+/// A subquery that may refer to what stands before it in FROM, as a function there may.
+pub(super) fn lateral(query: Query, alias: TableAlias) -> TableFactor {
+    derived_of(query, alias, true)
+}
+
+fn derived_of(query: Query, alias: TableAlias, lateral: bool) -> TableFactor {
     TableFactor::Derived {
-        lateral: false,
+        lateral,
         subquery: Box::new(query),
         alias: Some(alias),
         sample: None,

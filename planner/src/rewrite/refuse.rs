@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr as PlanExpr, LogicalPlan};
-use sqlparser::ast::{Expr, GroupByExpr, Query, Select, TableFactor, Visit, Visitor};
+use sqlparser::ast::{Expr, LimitClause, Query, TableFactor, Visit, Visitor};
 
 use crate::error::{PlanError, Result};
 
@@ -39,8 +39,7 @@ pub fn refuse_subqueries(plan: &LogicalPlan) -> Result<()> {
     if is_left {
         return Err(PlanError::unsupported(
             "this subquery in a materialized view",
-            "write it as a join; a subquery may stand in WHERE, HAVING and the select list, and may refer to the \
-             query around it by equalities (inner.k = outer.k) in its WHERE clause",
+            "write it as a join, or as a subquery in FROM (LATERAL if it refers to the row)",
         ));
     }
     Ok(())
@@ -72,46 +71,22 @@ impl Visitor for Checker {
                 "a view can not read itself; store the closure in a table and extend it by statements",
             );
         }
-        if !query.locks.is_empty() {
-            return refuse("FOR UPDATE", "views are never locked; leave it out");
+        if let Some(LimitClause::LimitOffset { limit, offset, .. }) = &query.limit_clause {
+            let counts = [limit.as_ref(), offset.as_ref().map(|offset| &offset.value)];
+            let is_query = |count: &&Expr| matches!(count, Expr::Subquery(_));
+            if counts.into_iter().flatten().any(|count| is_query(&count)) {
+                return refuse("LIMIT with something else than a number", "write a number");
+            }
         }
         ControlFlow::Continue(())
-    }
-
-    fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<Self::Break> {
-        match &select.group_by {
-            GroupByExpr::Expressions(_, modifiers) if !modifiers.is_empty() => refuse(
-                "GROUP BY … WITH",
-                "write GROUP BY ROLLUP (…) or GROUP BY CUBE (…)",
-            ),
-            GroupByExpr::Expressions(..) | GroupByExpr::All(_) => ControlFlow::Continue(()),
-        }
     }
 
     fn pre_visit_table_factor(&mut self, factor: &TableFactor) -> ControlFlow<Self::Break> {
         match factor {
             TableFactor::Table { args: Some(_), .. } | TableFactor::Function { .. } => refuse(
-                "a function in FROM",
-                "only TUMBLE, HOP and CUMULATE are supported there yet",
+                "this function in FROM",
+                "TUMBLE, HOP, CUMULATE and functions that give rows, such as unnest(), are supported there",
             ),
-            TableFactor::Derived { lateral: true, .. } => refuse(
-                "LATERAL",
-                "it is not supported yet; put unnest() into the select list",
-            ),
-            _ => ControlFlow::Continue(()),
-        }
-    }
-
-    fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<Self::Break> {
-        match expr {
-            Expr::AnyOp { right, .. } | Expr::AllOp { right, .. }
-                if matches!(**right, Expr::Subquery(_)) =>
-            {
-                refuse(
-                    "ANY or ALL of a subquery",
-                    "it is not supported yet; write IN, or compare with its min() or max()",
-                )
-            }
             _ => ControlFlow::Continue(()),
         }
     }

@@ -88,3 +88,13 @@ fn checked(subquery: &Subquery) -> Result<Expr> {
         vec![subquery],
     )))
 }
+
+/// Whether `plan` is an aggregate without GROUP BY: there is exactly one row.
+pub fn is_one_row(plan: &LogicalPlan) -> bool {
+    match plan {
+        LogicalPlan::Aggregate(aggregate) => aggregate.group_expr.is_empty(),
+        LogicalPlan::Projection(projection) => is_one_row(&projection.input),
+        LogicalPlan::SubqueryAlias(alias) => is_one_row(&alias.input),
+        _ => false,
+    }
+}

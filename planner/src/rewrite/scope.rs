@@ -4,11 +4,13 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Expr, Ident, Join, JoinConstraint, JoinOperator, Query, VisitMut, VisitorMut,
+    BinaryOperator, Expr, Ident, Join, JoinConstraint, JoinOperator, Query, TableFactor,
+    UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
 use crate::error::{PlanError, Result};
 use crate::names::{fold, ident};
+use crate::rewrite::aggregate_calls::chosen;
 use crate::rewrite::expressions::call;
 
 /// One column of a FROM clause.
@@ -34,6 +36,8 @@ pub struct Scope {
     pub star: Vec<ScopeColumn>,
     /// Columns that USING and NATURAL merged into one; each is also in `star`.
     merged: Vec<ScopeColumn>,
+    /// Functions that give one value per row: their alias means that value.
+    values: Vec<ScopeColumn>,
 }
 
 impl Scope {
@@ -50,6 +54,20 @@ impl Scope {
             tables: vec![ScopeTable { name, columns }],
             star,
             merged: Vec::new(),
+            values: Vec::new(),
+        }
+    }
+
+    /// Lets the name of the only relation, which has one column, mean that column.
+    pub fn is_value(&mut self) {
+        if let ([table], [column]) = (self.tables.as_slice(), self.star.as_slice())
+            && let Some(name) = &table.name
+            && *name != column.name
+        {
+            self.values.push(ScopeColumn {
+                name: name.clone(),
+                expr: column.expr.clone(),
+            });
         }
     }
 
@@ -58,6 +76,7 @@ impl Scope {
         self.tables.extend(right.tables);
         self.star.extend(right.star);
         self.merged.extend(right.merged);
+        self.values.extend(right.values);
     }
 
     /// `FROM a JOIN b ...`: columns named by USING or NATURAL come once and first.
@@ -98,6 +117,7 @@ impl Scope {
         star.extend(rest.collect::<Vec<_>>());
         self.star = star;
         self.tables.extend(right.tables);
+        self.values.extend(right.values);
     }
 
     fn merged_columns(&self, join: &Join, right: &Scope) -> Vec<String> {
@@ -116,27 +136,93 @@ impl Scope {
         }
     }
 
-    /// The merged column that an unqualified name means.
+    /// The merged column, the value of a function in FROM, or the row, that an unqualified name means.
     pub fn merged_reference(&self, expr: &Expr) -> Option<ScopeColumn> {
         let Expr::Identifier(name) = expr else {
             return None;
         };
         let name = fold(name);
-        self.merged
-            .iter()
-            .find(|column| column.name == name)
-            .cloned()
+        let is_column = || self.star.iter().any(|column| column.name == name);
+        let merged = self.merged.iter().find(|column| column.name == name);
+        let value = || self.values.iter().find(|value| value.name == name);
+        merged.cloned().or_else(|| match is_column() {
+            true => None,
+            false => value().cloned().or_else(|| self.row(&name)),
+        })
     }
 
-    /// Replaces unqualified names of merged columns in `node`, which has no FROM clause; DataFusion knows them in the
-    /// select list only.
+    /// The same, but names in `taken` mean no rows.
+    pub fn without_rows(&self, taken: &[String]) -> Scope {
+        let mut scope = self.clone();
+        let is_taken = |name: &Option<String>| name.as_ref().is_some_and(|n| taken.contains(n));
+        scope.tables.retain(|table| !is_taken(&table.name));
+        scope.values.retain(|value| !taken.contains(&value.name));
+        scope
+    }
+
+    /// The whole row of a relation, which its name means where no column is called so.
+    fn row(&self, name: &str) -> Option<ScopeColumn> {
+        let table = self
+            .tables
+            .iter()
+            .find(|table| table.name.as_deref() == Some(name))?;
+        let text = |column: &String| Expr::Value(Value::SingleQuotedString(column.clone()).into());
+        let pairs = table
+            .columns
+            .iter()
+            .flat_map(|column| [text(column), reference(Some(name), column)]);
+        let row = call("named_struct", pairs.collect());
+        // what an outer join puts in place of a missing row is NULL, not a row of NULLs
+        let columns = table.columns.iter();
+        let is_missing = columns
+            .map(|column| Expr::IsNull(Box::new(reference(Some(name), column))))
+            .reduce(|all, one| Expr::BinaryOp {
+                left: Box::new(all),
+                op: BinaryOperator::And,
+                right: Box::new(one),
+            })?;
+        let is_there = Expr::UnaryOp {
+            op: UnaryOperator::Not,
+            expr: Box::new(Expr::Nested(Box::new(is_missing))),
+        };
+        Some(ScopeColumn {
+            name: name.to_string(),
+            expr: chosen(is_there, row),
+        })
+    }
+
+    /// Replaces unqualified names of merged columns in `node`, which has no FROM clause: DataFusion knows them in the
+    /// select list only. So with values of functions in FROM and whole rows, of which it does not know.
     pub fn resolve_merged<T: VisitMut>(&self, node: &mut T) {
-        if !self.merged.is_empty() {
-            let _ = node.visit(&mut MergedNames {
-                scope: self,
-                depth: 0,
-            });
+        let _ = node.visit(&mut MergedNames {
+            scope: self,
+            depth: 0,
+        });
+    }
+
+    /// As [`Self::resolve_merged`], in the arguments of a function in FROM, which sees what stands before it.
+    pub fn resolve_arguments(&self, factor: &mut TableFactor) {
+        match factor {
+            TableFactor::UNNEST { array_exprs, .. } => self.resolve_merged(array_exprs),
+            TableFactor::Function { args, .. } => self.resolve_merged(args),
+            TableFactor::Table {
+                args: Some(args), ..
+            } => self.resolve_merged(&mut args.args),
+            _ => {}
         }
+    }
+
+    /// As [`Self::resolve_merged`], in a condition of ON, which knows no merged columns.
+    pub fn resolve_values<T: VisitMut>(&self, node: &mut T) {
+        if self.values.is_empty() {
+            return;
+        }
+        let values = Scope {
+            star: self.star.clone(),
+            values: self.values.clone(),
+            ..Scope::default()
+        };
+        values.resolve_merged(node);
     }
 
     /// What `table.*` stands for.

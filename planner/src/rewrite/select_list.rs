@@ -3,7 +3,9 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::ControlFlow;
 
-use sqlparser::ast::{Expr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind, VisitMut};
+use sqlparser::ast::{
+    Expr, GroupByExpr, Ident, Select, SelectItem, SelectItemQualifiedWildcardKind, Value, VisitMut,
+};
 
 use crate::catalog::QualifiedName;
 use crate::error::{PlanError, Result};
@@ -88,6 +90,35 @@ pub(super) fn expand_select_list(select: &mut Select, scope: &Scope) -> Result<N
         names.unique.push(unique);
     }
     Ok(names)
+}
+
+/// `ROLLUP (1)` as ROLLUP of the first item; DataFusion knows numbers of items outside of grouping sets only.
+pub(super) fn resolve_ordinals(select: &mut Select) {
+    let item = |number: &str| -> Option<Expr> {
+        let index = number.parse::<usize>().ok()?.checked_sub(1)?;
+        match select.projection.get(index)? {
+            SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. } => {
+                Some(expr.clone())
+            }
+            _ => None,
+        }
+    };
+    let GroupByExpr::Expressions(keys, _) = &mut select.group_by else {
+        return;
+    };
+    for key in keys {
+        let (Expr::Rollup(sets) | Expr::Cube(sets) | Expr::GroupingSets(sets)) = key else {
+            continue;
+        };
+        for key in sets.iter_mut().flatten() {
+            if let Expr::Value(value) = key
+                && let Value::Number(number, _) = &value.value
+                && let Some(expr) = item(number)
+            {
+                *key = expr;
+            }
+        }
+    }
 }
 
 fn starred(column: ScopeColumn) -> (String, Expr, Option<Ident>) {

@@ -36,6 +36,7 @@ pub(super) fn rewrite_literal(literal: &mut ValueWithSpan) -> Option<Expr> {
 /// Everything else that is no function call yet.
 pub(super) fn rewrite_syntax(expr: &mut Expr) {
     let rewritten = match expr {
+        Expr::Collate { expr, collation } if is_bytewise(&collation.to_string()) => take(expr),
         Expr::Extract { field, expr, .. } => {
             let field = field.to_string().to_lowercase();
             let field = field.trim_matches(['\'', '"']);
@@ -136,6 +137,16 @@ pub(super) fn rewrite_syntax(expr: &mut Expr) {
         _ => return,
     };
     *expr = rewritten;
+}
+
+/// Whether a collation is the one by which all texts are compared.
+fn is_bytewise(collation: &str) -> bool {
+    let name = collation.replace('"', "").to_lowercase();
+    let name = name.strip_prefix("pg_catalog.").unwrap_or(&name);
+    matches!(
+        name,
+        "c" | "posix" | "ucs_basic" | "default" | "c.utf8" | "c.utf-8"
+    )
 }
 
 fn text(value: &str) -> Expr {

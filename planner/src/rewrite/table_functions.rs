@@ -4,15 +4,16 @@
 use std::collections::HashMap;
 
 use sqlparser::ast::{
-    Expr, FunctionArg, FunctionArgExpr, ObjectName as AstName, TableAlias, TableFactor,
+    Expr, FunctionArg, FunctionArgExpr, ObjectName as AstName, Query, TableAlias, TableFactor,
+    Value,
 };
 
 use crate::error::{PlanError, Result};
 use crate::names::fold;
 use crate::parse_query::parse_query;
-use crate::rewrite::aliases::{name_columns, scope_of, table_alias};
+use crate::rewrite::aliases::{name_columns, numbered, scope_of, table_alias};
 use crate::rewrite::function_names::{array_of_rows, type_of_rows};
-use crate::rewrite::qualify::{Qualifier, derived, object_name};
+use crate::rewrite::qualify::{Mode, Qualifier, derived, lateral, object_name};
 use crate::rewrite::scope::Scope;
 use crate::window::{WINDOW_COLUMNS, WindowCall, WindowKind};
 
@@ -29,33 +30,66 @@ impl Qualifier<'_> {
         if let Some(kind) = WindowKind::of(&function)? {
             return self.window_function(factor, kind, alias, args, ctes);
         }
+        let has_ordinality = has_ordinality(factor);
         let mut alias = alias.unwrap_or_else(|| table_alias(&function));
-        let columns = match row_columns(&function) {
+        let mut columns = match row_columns(&function) {
+            [] if function == "unnest" => numbered(&fold(&alias.name), args.len()),
             [] => vec![fold(&alias.name)],
             named => named.iter().map(ToString::to_string).collect(),
         };
-        let scope = scope_of(Some(&mut alias), columns)?;
-        if self.mode.is_expanded()
-            && let Some(query) = rows_query(&function, &args)?
-        {
-            name_columns(&mut alias, &scope);
-            *factor = derived(query, alias);
-            return Ok(scope);
+        if has_ordinality {
+            columns.push("ordinality".to_string());
+        }
+        let is_value = columns.len() == 1;
+        let mut scope = scope_of(Some(&mut alias), columns)?;
+        if is_value {
+            scope.is_value();
         }
         name_columns(&mut alias, &scope);
-        match factor {
-            TableFactor::Table {
-                alias: named,
-                args: Some(args),
-                ..
-            } => {
-                *named = Some(alias);
-                for arg in &mut args.args {
-                    self.subqueries(arg, ctes)?;
-                }
+        let mut args = args;
+        for arg in &mut args {
+            self.subqueries(arg, ctes)?;
+        }
+        if self.mode.is_expanded()
+            && let Some(query) = rows_query(&function, &args, has_ordinality, self.mode)?
+        {
+            *factor = lateral(query, alias);
+            return Ok(scope);
+        }
+        set_call(factor, alias, args);
+        Ok(scope)
+    }
+
+    /// `unnest(…)`, which the parser knows by itself.
+    pub(super) fn unnest(
+        &mut self,
+        factor: &mut TableFactor,
+        ctes: &HashMap<String, Vec<String>>,
+    ) -> Result<Scope> {
+        let has_ordinality = has_ordinality(factor);
+        let TableFactor::UNNEST {
+            alias, array_exprs, ..
+        } = factor
+        else {
+            return Err(PlanError::Internal("not an unnest".to_string()));
+        };
+        for expr in array_exprs.iter_mut() {
+            self.subqueries(expr, ctes)?;
+        }
+        let alias = alias.get_or_insert_with(|| table_alias("unnest"));
+        let mut columns = numbered(&fold(&alias.name), array_exprs.len());
+        if has_ordinality {
+            columns.push("ordinality".to_string());
+        }
+        let scope = scope_of(Some(alias), columns)?;
+        name_columns(alias, &scope);
+        if has_ordinality && self.mode.is_expanded() {
+            let arg = |expr: &Expr| FunctionArg::Unnamed(FunctionArgExpr::Expr(expr.clone()));
+            let args: Vec<FunctionArg> = array_exprs.iter().map(arg).collect();
+            let alias = alias.clone();
+            if let Some(query) = rows_query("unnest", &args, true, self.mode)? {
+                *factor = lateral(query, alias);
             }
-            TableFactor::Function { alias: named, .. } => *named = Some(alias),
-            _ => {}
         }
         Ok(scope)
     }
@@ -133,34 +167,111 @@ fn row_columns(function: &str) -> &'static [&'static str] {
     }
 }
 
-/// The rows of a function in FROM as a query, if it is one of those that give them as arrays.
-fn rows_query(function: &str, args: &[FunctionArg]) -> Result<Option<sqlparser::ast::Query>> {
-    let arrays: &[&str] = match function {
-        "jsonb_each" => &["rm_json_object_keys", "rm_jsonb_object_values"],
-        "json_each" => &["rm_json_object_keys", "rm_json_object_values"],
-        "jsonb_each_text" | "json_each_text" => {
-            &["rm_json_object_keys", "rm_json_object_value_texts"]
+fn has_ordinality(factor: &TableFactor) -> bool {
+    match factor {
+        TableFactor::Table {
+            with_ordinality, ..
         }
-        // DataFusion's own table function
-        "generate_series" => return Ok(None),
+        | TableFactor::Function {
+            with_ordinality, ..
+        }
+        | TableFactor::UNNEST {
+            with_ordinality, ..
+        } => *with_ordinality,
+        _ => false,
+    }
+}
+
+/// Gives the call in `factor` an alias and other arguments.
+fn set_call(factor: &mut TableFactor, to: TableAlias, arguments: Vec<FunctionArg>) {
+    match factor {
+        TableFactor::Table {
+            alias,
+            args: Some(args),
+            ..
+        } => {
+            *alias = Some(to);
+            args.args = arguments;
+        }
+        TableFactor::Function { alias, args, .. } => {
+            *alias = Some(to);
+            *args = arguments;
+        }
+        _ => {}
+    }
+}
+
+/// The rows of a function in FROM as a query, unless DataFusion has it as a table function.
+fn rows_query(
+    function: &str,
+    args: &[FunctionArg],
+    has_ordinality: bool,
+    mode: Mode,
+) -> Result<Option<Query>> {
+    // counts without making an array
+    let is_counted = function == "generate_series"
+        && mode == Mode::Expand
+        && !has_ordinality
+        && args.iter().all(is_integer);
+    if is_counted {
+        return Ok(None);
+    }
+    let texts: Vec<String> = args.iter().map(ToString::to_string).collect();
+    let call = |array: &str| format!("{array}({})", texts.join(", "));
+    let arrays: Vec<String> = match function {
+        "jsonb_each" => vec![call("rm_json_object_keys"), call("rm_jsonb_object_values")],
+        "json_each" => vec![call("rm_json_object_keys"), call("rm_json_object_values")],
+        "jsonb_each_text" | "json_each_text" => vec![
+            call("rm_json_object_keys"),
+            call("rm_json_object_value_texts"),
+        ],
+        "unnest" => texts.clone(),
         other => match array_of_rows(other) {
-            Some(array) => &[array],
-            None => return Ok(None),
+            Some(array) => vec![call(array)],
+            None if has_ordinality => return Err(not_of_rows(function)),
+            None => return parse_query(&format!("SELECT {} AS c0", call(other))).map(Some),
         },
     };
-    let args: Vec<String> = args.iter().map(ToString::to_string).collect();
-    let columns: Vec<String> = arrays
+    let last = arrays.len().saturating_sub(1);
+    let mut columns: Vec<String> = arrays
         .iter()
         .enumerate()
-        .map(|(i, array)| {
-            let rows = format!("unnest({array}({}))", args.join(", "));
-            match type_of_rows(function).filter(|_| i + 1 == arrays.len()) {
-                Some(json) => format!("CAST({rows} AS {json}) AS c{i}"),
-                None => format!("{rows} AS c{i}"),
-            }
-        })
+        .map(
+            |(i, array)| match type_of_rows(function).filter(|_| i == last) {
+                Some(json) => format!("CAST(unnest({array}) AS {json}) AS c{i}"),
+                None => format!("unnest({array}) AS c{i}"),
+            },
+        )
         .collect();
+    if has_ordinality {
+        let lengths: Vec<String> = arrays.iter().map(|a| format!("cardinality({a})")).collect();
+        let longest = format!("greatest({})", lengths.join(", "));
+        columns.push(format!(
+            "CAST(unnest(generate_series(1, {longest})) AS bigint) AS ordinality"
+        ));
+    }
     parse_query(&format!("SELECT {}", columns.join(", "))).map(Some)
+}
+
+fn not_of_rows(function: &str) -> PlanError {
+    PlanError::unsupported(
+        format!("WITH ORDINALITY of {function}()"),
+        "it goes with unnest(), generate_series() and other functions that give rows",
+    )
+}
+
+/// Whether an argument is an integer, written out.
+fn is_integer(arg: &FunctionArg) -> bool {
+    fn is_number(expr: &Expr) -> bool {
+        match expr {
+            Expr::Value(value) => {
+                matches!(&value.value, Value::Number(digits, _) if digits.parse::<i64>().is_ok())
+            }
+            Expr::UnaryOp { expr, .. } | Expr::Nested(expr) => is_number(expr),
+            _ => false,
+        }
+    }
+    matches!(arg, FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) if is_number(expr))
 }
 
 /// The relation that the first argument names, and its name.

@@ -3,8 +3,9 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::sql::sqlparser::ast::{self, SetExpr, TableObject};
 use rivermark_planner::names::fold;
-use rivermark_planner::parse::parse_query;
+use rivermark_planner::parse::{parse_expression, parse_query};
 use rivermark_planner::statement::{Change, ObjectName};
+use rivermark_planner::types::SqlType;
 
 use crate::assignment::{assign, row_schema};
 use crate::constraints::bind_rules;
@@ -149,11 +150,18 @@ fn prepare_values(
             "VALUES lists must all be the same length",
         ));
     }
+    // A default has a type of its own, which the values beside it take too.
+    let has_default: Vec<bool> = (0..width)
+        .map(|i| values.rows.iter().any(|row| is_default(&row.content[i])))
+        .collect();
     for row in &mut values.rows {
-        for (cell, column) in row.content.iter_mut().zip(columns) {
+        for ((cell, column), has_default) in row.content.iter_mut().zip(columns).zip(&has_default) {
             if is_default(cell) {
-                *cell = default_of(target, *column)?;
+                *cell = cast(default_of(target, *column)?, target, *column)?;
                 continue;
+            }
+            if *has_default && is_text(cell) {
+                *cell = cast(cell.clone(), target, *column)?;
             }
             refuse_generated(target, &[*column])?;
             if let Some(number) = parameters::number(cell) {
@@ -164,6 +172,18 @@ fn prepare_values(
     }
     literals_as_texts(&mut values.rows, columns, target);
     Ok(width)
+}
+
+/// The value in the column's type; texts keep their length, which assignment checks.
+fn cast(value: ast::Expr, target: &Target, column: usize) -> Result<ast::Expr, PgError> {
+    match &target.table.columns[column].data_type {
+        SqlType::Text { .. } => Ok(parse_expression(&format!("CAST({value} AS TEXT)"))?),
+        _ => typed(value, target, column),
+    }
+}
+
+fn is_text(value: &ast::Expr) -> bool {
+    matches!(value, ast::Expr::Value(value) if matches!(value.value, ast::Value::SingleQuotedString(_)))
 }
 
 /// As many columns as there are values: without a column list, the first ones.

@@ -8,7 +8,7 @@ use rivermark_planner::catalog::{Object, ObjectKind, TableDef};
 use rivermark_planner::names::{fold, ident};
 use rivermark_planner::statement::ObjectName;
 
-use crate::catalog::undefined_relation;
+use crate::catalog::{no_rows_of_index, undefined_relation};
 use crate::pg_error::PgError;
 use crate::planning::StatementPlanner;
 use crate::session::Session;
@@ -66,6 +66,7 @@ pub enum Verb {
     Update,
     Delete,
     Truncate,
+    Copy,
 }
 
 impl Verb {
@@ -75,12 +76,13 @@ impl Verb {
             Verb::Update => "update",
             Verb::Delete => "delete from",
             Verb::Truncate => "truncate",
+            Verb::Copy => "copy to",
         }
     }
 
     fn only_adds(self) -> bool {
         match self {
-            Verb::Insert => true,
+            Verb::Insert | Verb::Copy => true,
             Verb::Update | Verb::Delete | Verb::Truncate => false,
         }
     }
@@ -120,6 +122,7 @@ impl Session {
             ObjectKind::View(_) | ObjectKind::MaterializedView(_) => {
                 "Change the tables that the view reads."
             }
+            ObjectKind::Index(_) => return Err(no_rows_of_index(&object.name.name)),
         };
         let message = format!(
             "cannot {} {} \"{}\"",

@@ -58,6 +58,14 @@ impl OnConflict {
         check_arbiter(clause, target)?;
         match &clause.action {
             OnConflictAction::DoNothing => Ok(OnConflict::DoNothing),
+            OnConflictAction::DoUpdate(_) if target.table.append_only => {
+                let message = format!(
+                    "cannot update table \"{}\": it is append-only",
+                    target.name()
+                );
+                Err(PgError::new(SqlState::WrongObjectType, message)
+                    .with_hint("Use ON CONFLICT DO NOTHING."))
+            }
             OnConflictAction::DoUpdate(update) => {
                 let update = DoUpdate::of(update, with, target, planner)?;
                 Ok(OnConflict::DoUpdate(Box::new(update)))

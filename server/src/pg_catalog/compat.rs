@@ -8,7 +8,8 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use datafusion::sql::sqlparser::ast::{
-    Expr, FunctionArguments, OrderByKind, SelectItem, SetExpr, Statement, visit_expressions_mut,
+    Expr, FunctionArguments, Ident, ObjectName, ObjectNamePart, OrderByKind, SelectItem, SetExpr,
+    Statement, visit_expressions_mut, visit_relations_mut,
 };
 use datafusion::sql::sqlparser::dialect::PostgreSqlDialect;
 use datafusion::sql::sqlparser::parser::Parser;
@@ -173,12 +174,27 @@ pub fn rewrite(sql: &str) -> Result<Statement, PgError> {
                 }
                 ControlFlow::Continue(())
             });
+            let _: ControlFlow<()> = visit_relations_mut(&mut statement, |name| {
+                qualify(name);
+                ControlFlow::Continue(())
+            });
             Ok(statement)
         }
         _ => Err(PgError::new(
             SqlState::SyntaxError,
             "syntax error: expected one statement",
         )),
+    }
+}
+
+/// Names the schema of a table of the catalog that stands without one: the crate's rules know not all of them.
+fn qualify(name: &mut ObjectName) {
+    let [ObjectNamePart::Identifier(only)] = name.0.as_slice() else {
+        return;
+    };
+    if super::has(&only.value) {
+        let schema = ObjectNamePart::Identifier(Ident::new("pg_catalog"));
+        name.0.insert(0, schema);
     }
 }
 

@@ -31,24 +31,8 @@ pub fn view_definition(object: &Object) -> Option<String> {
     match &object.kind {
         ObjectKind::View(view) => Some(format!(" {};", view.query)),
         ObjectKind::MaterializedView(view) => Some(format!(" {};", view.query)),
-        ObjectKind::Source(_) | ObjectKind::Table(_) => None,
+        ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::Index(_) => None,
     }
-}
-
-/// The primary key's index; with `column` > 0 only that column of it.
-pub fn index_definition(object: &Object, column: i64) -> Option<String> {
-    let table = relations::keyed_table(object)?;
-    if column > 0 {
-        let position = usize::try_from(column - 1).ok()?;
-        return Some(column_list(object, &[*table.primary_key.get(position)?]));
-    }
-    Some(format!(
-        "CREATE UNIQUE INDEX {} ON {}.{} USING btree ({})",
-        quote_identifier(&relations::key_name(object)),
-        quote_identifier(&object.name.schema),
-        quote_identifier(&object.name.name),
-        column_list(object, &table.primary_key)
-    ))
 }
 
 /// The constraint of this oid.
@@ -66,7 +50,10 @@ pub fn constraint_definition(catalog: &Catalog, oid: i64) -> Option<String> {
             .checks
             .get(index)
             .map(|(_, text)| format!("CHECK ({text})")),
-        ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::MaterializedView(_) => None,
+        ObjectKind::Source(_)
+        | ObjectKind::View(_)
+        | ObjectKind::MaterializedView(_)
+        | ObjectKind::Index(_) => None,
     }
 }
 

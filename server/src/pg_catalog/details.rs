@@ -2,6 +2,7 @@
 
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, TableDef};
 
+use super::indexes::indexes;
 use super::oids;
 use super::relations::{attributes, key_name, keyed_table, relkind, shown_option};
 use crate::rows::ColumnType::{Bool, Int2, Int2Array, Int4, Oid, Text, TextArray};
@@ -63,26 +64,24 @@ fn key_numbers(table: &TableDef) -> Cell {
 
 pub fn pg_index(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(INDEX);
-    for object in catalog.objects() {
-        let Some(table) = keyed_table(object) else {
-            continue;
-        };
-        let columns = table.primary_key.len();
+    for index in indexes(catalog) {
+        let columns = index.columns.len();
+        let numbers = index.columns.iter().map(|c| c.column as i16 + 1).collect();
         rows.push_named(&[
-            ("indexrelid", oids::key_index(object.id).into()),
-            ("indrelid", oids::relation(object.id).into()),
+            ("indexrelid", index.oid.into()),
+            ("indrelid", oids::relation(index.relation.id).into()),
             ("indnatts", Cell::Int(columns as i64)),
             ("indnkeyatts", Cell::Int(columns as i64)),
-            ("indisunique", true.into()),
-            ("indisprimary", true.into()),
+            ("indisunique", index.is_unique.into()),
+            ("indisprimary", index.is_primary.into()),
             ("indimmediate", true.into()),
-            ("indisvalid", true.into()),
+            ("indisvalid", index.is_complete.into()),
             ("indisready", true.into()),
             ("indislive", true.into()),
-            ("indkey", key_numbers(table)),
+            ("indkey", Cell::Ints(numbers)),
             ("indcollation", Cell::Ints(vec![0; columns])),
             ("indclass", Cell::Ints(vec![0; columns])),
-            ("indoption", Cell::Ints(vec![0; columns])),
+            ("indoption", Cell::Ints(index.options())),
             ("indexprs", Cell::Null),
             ("indpred", Cell::Null),
         ]);

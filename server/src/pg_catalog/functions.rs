@@ -15,6 +15,7 @@ use rivermark_planner::catalog::QualifiedName;
 use rivermark_planner::types::SqlType;
 
 use super::function_registry::Registry;
+use super::indexes::{find_index, index};
 use super::{definitions, oids};
 use crate::catalog::{DATABASE_NAME, VERSION_TEXT};
 use crate::pg_error::PgError;
@@ -173,8 +174,7 @@ fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
     let current = catalog(session);
     registry.text("pg_get_indexdef", &[1, 3], move |a| {
         let catalog = current();
-        let object = oids::keyed_object(&catalog, a.int(0)?)?;
-        definitions::index_definition(object, a.int(1).unwrap_or(0))
+        index(&catalog, a.int(0)?)?.definition(a.int(1).unwrap_or(0))
     });
     let current = catalog(session);
     registry.text("pg_get_constraintdef", &[1, 2], move |a| {
@@ -359,9 +359,13 @@ pub fn find_relation(catalog: &Catalog, text: &str) -> Option<i64> {
         Some((schema, name)) => (unquote(schema), unquote(name)),
         None => ("public".to_string(), unquote(text)),
     };
-    catalog
-        .find(&QualifiedName { schema, name })
+    let created = catalog.find(&QualifiedName {
+        schema: schema.clone(),
+        name: name.clone(),
+    });
+    created
         .map(|o| oids::relation(o.id))
+        .or_else(|| find_index(catalog, &schema, &name).map(|index| index.oid))
 }
 
 /// Bytes as PostgreSQL's `pg_size_pretty` prints them.

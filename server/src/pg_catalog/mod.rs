@@ -6,6 +6,7 @@ pub mod definitions;
 mod details;
 mod function_registry;
 pub mod functions;
+pub mod indexes;
 pub mod oids;
 pub mod relations;
 mod views;

@@ -3,6 +3,7 @@
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, OutputColumn, TableDef};
 use rivermark_planner::types::SqlType;
 
+use super::indexes::{has_index, indexes};
 use super::oids::{self, TypeFacts};
 use crate::rows::ColumnType::{Bool, Float8, Int2, Int4, Oid, Text, TextArray};
 use crate::rows::{Cell, Column, Rows};
@@ -58,6 +59,8 @@ pub fn attributes(object: &Object) -> Vec<Attribute> {
         ObjectKind::Table(table) => &table.columns,
         ObjectKind::View(view) => return of_output(&view.columns),
         ObjectKind::MaterializedView(view) => return of_output(&view.columns),
+        // Its columns are its relation's: see `indexes`.
+        ObjectKind::Index(_) => return Vec::new(),
     };
     let columns = columns.iter().map(|c| Attribute {
         name: c.name.clone(),
@@ -77,6 +80,7 @@ pub fn relkind(object: &Object) -> &'static str {
         ObjectKind::Table(_) => "r",
         ObjectKind::View(_) => "v",
         ObjectKind::MaterializedView(_) => "m",
+        ObjectKind::Index(_) => "i",
     }
 }
 
@@ -139,7 +143,7 @@ fn storage_facts(object: &Object) -> (usize, Vec<String>) {
     let (checks, options) = match &object.kind {
         ObjectKind::Table(t) => (t.checks.len(), Some(&t.options)),
         ObjectKind::MaterializedView(m) => (0, Some(&m.options)),
-        ObjectKind::Source(_) | ObjectKind::View(_) => (0, None),
+        ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::Index(_) => (0, None),
     };
     let options = options.into_iter().flatten();
     (
@@ -186,9 +190,8 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             &columns,
         );
     }
-    for object in catalog.objects() {
+    for object in catalog.objects().filter(|o| relkind(o) != "i") {
         let kind = relkind(object);
-        let key = keyed_table(object);
         let schema = oids::schema(&object.name.schema);
         let (checks, options) = storage_facts(object);
         let more = [
@@ -199,7 +202,7 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             ),
             ("relnatts", Cell::Int(attributes(object).len() as i64)),
             ("relchecks", Cell::Int(checks as i64)),
-            ("relhasindex", key.is_some().into()),
+            ("relhasindex", has_index(catalog, object).into()),
             ("relhasrules", matches!(kind, "v" | "m").into()),
             (
                 "reloptions",
@@ -217,19 +220,14 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             kind,
             &more,
         );
-        if let Some(table) = key {
-            let more = [
-                ("relam", BTREE.into()),
-                ("relnatts", Cell::Int(table.primary_key.len() as i64)),
-            ];
-            push(
-                oids::key_index(object.id),
-                &key_name(object),
-                schema,
-                "i",
-                &more,
-            );
-        }
+    }
+    for index in indexes(catalog) {
+        let more = [
+            ("relam", BTREE.into()),
+            ("relnatts", Cell::Int(index.columns.len() as i64)),
+        ];
+        let schema = oids::schema(index.schema);
+        push(index.oid, &index.name, schema, "i", &more);
     }
     rows
 }
@@ -330,19 +328,12 @@ pub fn pg_attribute(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
                 &more,
             );
         }
-        for (i, column) in keyed_table(object)
-            .iter()
-            .flat_map(|t| &t.primary_key)
-            .enumerate()
-        {
-            let column = &columns[*column];
-            push(
-                oids::key_index(object.id),
-                i + 1,
-                &column.name,
-                &column.data_type,
-                &[],
-            );
+    }
+    for index in indexes(catalog) {
+        let columns = attributes(index.relation);
+        for (i, column) in index.columns.iter().enumerate() {
+            let column = &columns[column.column];
+            push(index.oid, i + 1, &column.name, &column.data_type, &[]);
         }
     }
     rows

@@ -2,6 +2,7 @@
 
 use rivermark_planner::catalog::{Catalog, ObjectKind};
 
+use super::indexes::{has_index, indexes};
 use super::oids;
 use super::relations::{self, SystemRelation};
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS};
@@ -160,7 +161,7 @@ pub fn pg_tables(catalog: &Catalog, system: &[SystemRelation], user: &str) -> Ro
         push(
             &object.name.schema,
             &object.name.name,
-            relations::keyed_table(object).is_some(),
+            has_index(catalog, object),
         );
     }
     rows
@@ -211,7 +212,7 @@ pub fn pg_matviews(catalog: &Catalog, user: &str) -> Rows {
             object.name.name.as_str().into(),
             user.into(),
             Cell::Null,
-            false.into(),
+            has_index(catalog, object).into(),
             true.into(),
             view.query.as_str().into(),
         ]);
@@ -229,16 +230,13 @@ const INDEXES: &[Column] = &[
 
 pub fn pg_indexes(catalog: &Catalog) -> Rows {
     let mut rows = Rows::new(INDEXES);
-    for object in catalog
-        .objects()
-        .filter(|o| relations::keyed_table(o).is_some())
-    {
+    for index in indexes(catalog) {
         rows.push(vec![
-            object.name.schema.as_str().into(),
-            object.name.name.as_str().into(),
-            relations::key_name(object).into(),
+            index.schema.into(),
+            index.relation.name.name.as_str().into(),
+            index.name.as_str().into(),
             Cell::Null,
-            super::definitions::index_definition(object, 0).into(),
+            index.definition(0).into(),
         ]);
     }
     rows

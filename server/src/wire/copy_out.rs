@@ -4,7 +4,7 @@ use bytes::{BufMut, BytesMut};
 use datafusion::execution::SendableRecordBatchStream;
 use futures::StreamExt;
 use pgwire::messages::copy::{CopyDone, CopyOutResponse};
-use rivermark_planner::statement::{CopyFormat, CopyOptions};
+use rivermark_planner::statement::{CopyFormat, CopyHeader, CopyOptions};
 
 use super::encode::{BatchEncoder, Column, Format, patch_length};
 use super::link::{Fault, Link};
@@ -18,6 +18,8 @@ struct Style<'a> {
     format: CopyFormat,
     delimiter: u8,
     null: &'a [u8],
+    quote: u8,
+    escape: u8,
 }
 
 /// Sends all rows and returns the command tag.
@@ -42,6 +44,8 @@ pub async fn copy_out(
             },
             str::as_bytes,
         ),
+        quote: options.quote.unwrap_or(b'"'),
+        escape: options.escape.or(options.quote).unwrap_or(b'"'),
     };
     let is_binary = options.format == CopyFormat::Binary;
     let code = i16::from(is_binary);
@@ -55,7 +59,7 @@ pub async fn copy_out(
     if is_binary {
         header.put_slice(BINARY_SIGNATURE);
         header.put_u64(0);
-    } else if options.header {
+    } else if options.header != CopyHeader::None {
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
         put_copy_data(&mut link.out, |out| style.put_header(&names, out))?;
     }
@@ -168,7 +172,7 @@ impl Style<'_> {
                     || (is_single && value == b"\\.")
                     || value
                         .iter()
-                        .any(|b| *b == self.delimiter || matches!(b, b'"' | b'\n' | b'\r'))
+                        .any(|b| [self.delimiter, self.quote, b'\n', b'\r'].contains(b))
             }
             CopyFormat::Text | CopyFormat::Binary => value
                 .iter()
@@ -179,14 +183,14 @@ impl Style<'_> {
         }
         let value = out.split_off(start);
         if self.format == CopyFormat::Csv {
-            out.put_u8(b'"');
+            out.put_u8(self.quote);
             for byte in value {
-                if byte == b'"' {
-                    out.put_u8(b'"');
+                if byte == self.quote || byte == self.escape {
+                    out.put_u8(self.escape);
                 }
                 out.put_u8(byte);
             }
-            out.put_u8(b'"');
+            out.put_u8(self.quote);
             return;
         }
         for byte in value {

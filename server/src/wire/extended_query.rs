@@ -251,6 +251,11 @@ impl<S: SqlSession> Connection<S> {
                 self.complete(tag);
                 Ok(PortalState::Done)
             }
+            Execution::CopyIn { columns, is_binary } => {
+                let tag = self.copy_in(columns, is_binary).await?;
+                self.complete(tag);
+                Ok(PortalState::Done)
+            }
             Execution::CopyOut { stream, options } => {
                 let tag =
                     copy_out(&mut self.link, stream, &options, &self.session.time_zone()).await?;

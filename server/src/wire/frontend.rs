@@ -146,9 +146,14 @@ fn malformed() -> PgError {
     PgError::new(SqlState::ProtocolViolation, "invalid message format")
 }
 
-struct Body(Bytes);
+/// What is left of a message.
+pub struct Body(Bytes);
 
 impl Body {
+    pub fn new(bytes: Bytes) -> Body {
+        Body(bytes)
+    }
+
     fn take(&mut self, n: usize) -> Result<Bytes, PgError> {
         if self.0.len() < n {
             Err(malformed())
@@ -157,7 +162,8 @@ impl Body {
         }
     }
 
-    fn text(&mut self) -> Result<String, PgError> {
+    /// A text that ends with a zero byte.
+    pub fn text(&mut self) -> Result<String, PgError> {
         let end = self.0.iter().position(|b| *b == 0).ok_or_else(malformed)?;
         let bytes = self.0.split_to(end);
         self.0.advance(1);

@@ -152,6 +152,7 @@ impl Link {
         if let Some(position) = error.position {
             fields.push((b'P', position.to_string()));
         }
+        fields.extend(error.context.as_ref().map(|text| (b'W', cut(text))));
         self.put(&ErrorResponse::new(fields));
     }
 
@@ -207,6 +208,29 @@ impl Link {
                 .unwrap_or(Ok::<(), Fault>(()))?;
         }
         Ok(self.input.first().copied())
+    }
+
+    /// The next message of a client that feeds a running statement, which can be cancelled. All output is sent before
+    /// waiting for it.
+    pub async fn next_frame_of_statement(&mut self) -> Result<Frame, Fault> {
+        loop {
+            if let Some(frame) = take_frame(&mut self.input, self.max_message_bytes)? {
+                return Ok(frame);
+            }
+            self.flush().await?;
+            self.input.reserve(READ_CHUNK);
+            tokio::select! {
+                biased;
+                () = self.cancel.requested() => return Err(Interrupt::Cancelled.into()),
+                () = self.shutdown.cancelled() => return Err(Interrupt::Shutdown.into()),
+                read = self.reader.read_buf(&mut self.input) => {
+                    if !matches!(read, Ok(n) if n > 0) {
+                        return Err(Fault::Ended);
+                    }
+                }
+                Some(message) = self.messages.recv() => self.put_server_message(message),
+            }
+        }
     }
 
     /// Sends all output, then waits for input or a message from elsewhere, while nothing runs.

@@ -4,8 +4,9 @@
 mod auth;
 mod cancel;
 mod connection;
+mod copy_in;
 mod copy_out;
-mod decode_binary;
+pub mod decode_binary;
 mod decode_params;
 pub mod decode_text;
 pub mod encode;

@@ -55,6 +55,7 @@ impl<S: SqlSession> Connection<S> {
                     }
                 }
             }
+            Execution::CopyIn { columns, is_binary } => self.copy_in(columns, is_binary).await,
             Execution::CopyOut { stream, options } => {
                 copy_out(&mut self.link, stream, &options, &self.session.time_zone()).await
             }

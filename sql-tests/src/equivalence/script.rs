@@ -84,9 +84,9 @@ impl Script {
                 false => random.random_range(0..tables.len()),
             };
             let only_inserts = number < FIRST_RETRACTION;
-            steps.push(Step::Change(
-                tables[table].change(only_inserts, &mut random),
-            ));
+            let other = tables[(table + 1) % tables.len()].clone();
+            let change = tables[table].change(&other, only_inserts, &mut random);
+            steps.push(Step::Change(change));
         }
         Script {
             seed,

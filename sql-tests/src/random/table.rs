@@ -1,4 +1,5 @@
-//! Random tables and random INSERT, UPDATE and DELETE statements on them.
+//! Random tables and random changes of them: INSERT, also with ON CONFLICT, UPDATE and DELETE, also with the rows of
+//! another table, and TRUNCATE.
 
 use rand::Rng;
 use rand::seq::IndexedRandom;
@@ -25,6 +26,8 @@ pub struct Change {
     pub head: String,
     /// The rows of an INSERT.
     pub rows: Vec<String>,
+    /// What stands behind the rows.
+    pub tail: String,
     /// Whether a NULL is written.
     pub has_nulls: bool,
     /// Whether a row is written twice, or rows are deleted or updated (if any match).
@@ -47,7 +50,7 @@ const COLUMNS: [(&str, Type, &str); 7] = [
 impl Change {
     /// The statement, for both servers.
     pub fn sql(&self) -> String {
-        format!("{}{}", self.head, self.rows.join(", "))
+        format!("{}{}{}", self.head, self.rows.join(", "), self.tail)
     }
 }
 
@@ -89,13 +92,17 @@ impl Table {
         format!("CREATE TABLE {} ({})", self.name, columns.join(", "))
     }
 
-    /// A change; `first` ones only insert, since there is nothing to delete yet.
-    pub fn change(&mut self, first: bool, random: &mut Random) -> Change {
-        match random.random_range(0..10) {
+    /// A change, which may read `other`; `first` ones only insert, since there is nothing to delete yet.
+    pub fn change(&mut self, other: &Table, first: bool, random: &mut Random) -> Change {
+        match random.random_range(0..14) {
             _ if first => self.insert(random),
             0..4 => self.insert(random),
             4 => self.insert_select(random),
             5..8 => self.update(random),
+            8 | 9 => self.upsert(random),
+            10 => self.update_from(other, random),
+            11 => self.delete_using(other, random),
+            12 if random.random_bool(0.3) => self.truncate(),
             _ => self.delete(random),
         }
     }
@@ -105,6 +112,7 @@ impl Table {
         let mut change = Change {
             head: format!("INSERT INTO {} VALUES ", self.name),
             rows: Vec::new(),
+            tail: String::new(),
             has_nulls: false,
             has_duplicates: false,
             retracts: false,
@@ -134,6 +142,104 @@ impl Table {
         change
     }
 
+    /// An INSERT of keys of which some are taken.
+    fn upsert(&mut self, random: &mut Random) -> Change {
+        let mut change = self.insert(random);
+        if !self.has_key || self.next_id > 10_000 {
+            change.tail = " ON CONFLICT DO NOTHING".into();
+            return change;
+        }
+        let first = random.random_range(1..=self.next_id);
+        let rows = random.random_range(1..=6);
+        self.next_id = self.next_id.max(first + rows);
+        let mut row = |id: i64, random: &mut Random| {
+            let rest = self.columns.iter().filter(|c| c.name != "id");
+            let values: Vec<String> = rest.map(|c| literal(c.ty, random)).collect();
+            change.has_nulls |= values.iter().any(|v| v == "NULL");
+            format!("({id}, {})", values.join(", "))
+        };
+        let rows = (first..first + rows).map(|id| row(id, random)).collect();
+        let column = &self.settable(random).name;
+        let action = match random.random_range(0..4) {
+            0 => "NOTHING".to_string(),
+            1 => format!(
+                "UPDATE SET {column} = excluded.{column} WHERE excluded.a > {0}.a OR {0}.s IS NULL",
+                self.name
+            ),
+            2 => format!("UPDATE SET a = {}.a + 1, s = excluded.s", self.name),
+            _ => format!("UPDATE SET {column} = excluded.{column}, s = upper(excluded.s)"),
+        };
+        let action = match column.as_str() {
+            // a column is assigned once
+            "s" => action.replace(", s = upper(excluded.s)", ""),
+            _ => action,
+        };
+        change.rows = rows;
+        change.tail = format!(" ON CONFLICT (id) DO {action}");
+        change.has_duplicates = true;
+        change.retracts = true;
+        change
+    }
+
+    /// An UPDATE of rows that meet rows of another table, one or several.
+    fn update_from(&self, other: &Table, random: &mut Random) -> Change {
+        let (name, other) = (&self.name, &other.name);
+        let sql = match random.random_bool(0.5) {
+            true => format!(
+                "UPDATE {name} SET a = o.n FROM (SELECT a AS k, count(*) AS n FROM {other} GROUP BY a) AS o
+                 WHERE {name}.a = o.k"
+            ),
+            false => format!(
+                "UPDATE {name} SET s = {} FROM {other} AS o WHERE {name}.a = o.a AND o.a > {}",
+                known_literal(Type::Text, random),
+                known_literal(Type::Int, random)
+            ),
+        };
+        Change {
+            head: sql,
+            rows: Vec::new(),
+            tail: String::new(),
+            has_nulls: false,
+            has_duplicates: true,
+            retracts: true,
+        }
+    }
+
+    fn delete_using(&self, other: &Table, random: &mut Random) -> Change {
+        let sql = format!(
+            "DELETE FROM {0} USING {1} AS o WHERE {0}.a = o.a AND o.s > {2}",
+            self.name,
+            other.name,
+            known_literal(Type::Text, random)
+        );
+        Change {
+            head: sql,
+            rows: Vec::new(),
+            tail: String::new(),
+            has_nulls: false,
+            has_duplicates: false,
+            retracts: true,
+        }
+    }
+
+    fn truncate(&self) -> Change {
+        Change {
+            head: format!("TRUNCATE {}", self.name),
+            rows: Vec::new(),
+            tail: String::new(),
+            has_nulls: false,
+            has_duplicates: false,
+            retracts: true,
+        }
+    }
+
+    fn settable(&self, random: &mut Random) -> &Column {
+        let settable: Vec<&Column> = self.columns.iter().filter(|c| c.name != "id").collect();
+        settable
+            .choose(random)
+            .expect("a, s and ts are always there")
+    }
+
     fn insert_select(&mut self, random: &mut Random) -> Change {
         let columns: Vec<&str> = self.columns.iter().map(|c| c.name.as_str()).collect();
         let mut values: Vec<String> = columns.iter().map(|c| c.to_string()).collect();
@@ -153,6 +259,7 @@ impl Table {
         Change {
             head: sql,
             rows: Vec::new(),
+            tail: String::new(),
             has_nulls: false,
             has_duplicates: true,
             retracts: false,
@@ -160,10 +267,7 @@ impl Table {
     }
 
     fn update(&self, random: &mut Random) -> Change {
-        let settable: Vec<&Column> = self.columns.iter().filter(|c| c.name != "id").collect();
-        let column = settable
-            .choose(random)
-            .expect("a, s and ts are always there");
+        let column = self.settable(random);
         let value = match column.ty {
             Type::Int | Type::Big if random.random_bool(0.5) => format!("{} + 1", column.name),
             Type::Text if random.random_bool(0.3) => format!("upper({})", column.name),
@@ -178,6 +282,7 @@ impl Table {
         Change {
             head: sql,
             rows: Vec::new(),
+            tail: String::new(),
             has_nulls,
             has_duplicates: false,
             retracts: true,
@@ -196,6 +301,7 @@ impl Table {
         Change {
             head: sql,
             rows: Vec::new(),
+            tail: String::new(),
             has_nulls: false,
             has_duplicates: false,
             retracts: true,

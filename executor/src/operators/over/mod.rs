@@ -4,7 +4,8 @@
 //!   which ends with the whole row; a row of weight n is n rows, each with results of its own. What was shown of the
 //!   rows within reach of a change is retracted, and what follows is inserted, as far as it differs. NULLs are one
 //!   partition, as are −0.0 and 0.0. A row of which a key or an argument fails is left out and reported; a partition
-//!   over which a function fails (a sum out of range) is not shown while that lasts, and is reported.
+//!   over which a function fails (a sum out of range) is not shown while that lasts, and is reported. If all functions
+//!   look at so many rows before and after only, it is the row for which a function fails that is not shown.
 //! State: (partition, order, row) → weight, one entry per distinct row of the input.
 //! Output: the input's columns, then one per function; stream key: the input's; not append-only.
 //! Watermark: kept on partition columns.
@@ -19,8 +20,11 @@ mod segment;
 #[cfg(test)]
 mod tests;
 
-use arrow::array::{ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{SortOptions, take};
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::{SortOptions, concat_batches, take};
 use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 use rivermark_planner::plan::{BoundExpr, Reach, WindowCall};
@@ -33,9 +37,12 @@ use super::ordered_rows::{Pushed, RowOrder, changes, write};
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
-use crate::evaluate::row_as_json;
+use crate::evaluate::{reason, row_as_json};
 use crate::operator::{EpochContext, Failure, Operator};
 use crate::state::StateTable;
+
+/// Failures of a segment, by key.
+type Failures = BTreeMap<Vec<u8>, Failure>;
 
 /// See the module text.
 pub struct Over {
@@ -57,6 +64,10 @@ struct Evaluation {
 /// What part of a partition shows, before or after the epoch.
 enum Side {
     Rows(RecordBatch),
+    /// What shows of a segment of which a function fails for some rows, and which of the segment's rows these are, each
+    /// as often as it is there. Without the rows that only help to compute others.
+    Partly(RecordBatch, Vec<(usize, String)>),
+    /// The partition as a whole does not show.
     Failed(String),
 }
 
@@ -103,53 +114,76 @@ impl Evaluation {
     fn difference(&self, group: &[u8], segment: &Segment) -> Result<(Vec<Delta>, Vec<Failure>)> {
         let bytes = segment.rows.iter().map(|row| row.row.as_slice());
         let columns = self.order.decode(bytes)?;
-        let old = self.side(&columns, &segment.rows, |row| row.before)?;
-        let new = self.side(&columns, &segment.rows, |row| row.after)?;
-        let is_partial = matches!((&old, &new), (Side::Rows(_), Side::Rows(_)));
-        let (lead, trail) = match is_partial {
-            true => (segment.lead, segment.trail),
-            false => (0, 0),
+        let old = self.side(&columns, segment, |row| row.before)?;
+        let new = self.side(&columns, segment, |row| row.after)?;
+        let is_whole = [&old, &new]
+            .iter()
+            .any(|side| matches!(side, Side::Failed(_)));
+        let (lead, trail) = match is_whole {
+            true => (0, 0),
+            false => (segment.lead, segment.trail),
         };
-        let (mut deltas, mut failures) = (Vec::new(), Vec::new());
+        let (mut deltas, mut failures) = (Vec::new(), Failures::default());
         for (side, weight) in [(old, -1), (new, 1)] {
-            match side {
-                Side::Rows(batch) if batch.num_rows() > lead + trail => {
-                    let count = batch.num_rows() - lead - trail;
-                    let weights = Int64Array::from(vec![weight; count]);
-                    deltas.push(Delta::new(batch.slice(lead, count), Some(weights)));
+            let shown = match side {
+                Side::Rows(batch) => {
+                    let count = batch.num_rows().saturating_sub(lead + trail);
+                    batch.slice(lead.min(batch.num_rows()), count)
                 }
-                Side::Rows(_) => {}
-                Side::Failed(error) if self.is_local() => {
-                    // Only a part of the partition is looked at: it can not be taken back as a whole.
-                    return Err(ExecutorError::Evaluation(error));
+                Side::Partly(batch, failed) => {
+                    for (row, error) in failed {
+                        let key = [group, &segment.rows[row].row].concat();
+                        self.report(&mut failures, &key, weight, (&columns, row), error)?;
+                    }
+                    batch
                 }
                 Side::Failed(error) => {
-                    let mut key = self.operator_id.to_be_bytes().to_vec();
-                    key.extend_from_slice(group);
-                    failures.push(Failure {
-                        key,
-                        weight,
-                        payload: row_as_json(self.input.fields(), &columns, 0)?,
-                        error,
-                    });
+                    self.report(&mut failures, group, weight, (&columns, 0), error)?;
+                    continue;
                 }
+            };
+            if shown.num_rows() > 0 {
+                let weights = Int64Array::from(vec![weight; shown.num_rows()]);
+                deltas.push(Delta::new(shown, Some(weights)));
             }
         }
-        Ok((deltas, failures))
+        let failures = failures.into_values().filter(|failure| failure.weight != 0);
+        Ok((deltas, failures.collect()))
     }
 
-    fn is_local(&self) -> bool {
-        matches!(self.reach, Reach::Rows { .. })
+    /// Adds to the failure of `key`, whose row is the one given.
+    fn report(
+        &self,
+        failures: &mut Failures,
+        key: &[u8],
+        weight: i64,
+        (columns, row): (&[ArrayRef], usize),
+        error: String,
+    ) -> Result<()> {
+        let key = [&self.operator_id.to_be_bytes()[..], key].concat();
+        if let Some(known) = failures.get_mut(&key) {
+            known.weight += weight;
+            known.error = error;
+            return Ok(());
+        }
+        let failure = Failure {
+            key: key.clone(),
+            weight,
+            payload: row_as_json(self.input.fields(), columns, row)?,
+            error,
+        };
+        failures.insert(key, failure);
+        Ok(())
     }
 
     /// The rows, each as often as `weight` says, with the functions' results.
     fn side(
         &self,
         columns: &[ArrayRef],
-        rows: &[SegmentRow],
+        segment: &Segment,
         weight: impl Fn(&SegmentRow) -> i64,
     ) -> Result<Side> {
-        let copies = (0_u32..).zip(rows).flat_map(|(index, row)| {
+        let copies = (0_u32..).zip(&segment.rows).flat_map(|(index, row)| {
             let weight = usize::try_from(weight(row)).unwrap_or(0);
             std::iter::repeat_n(index, weight)
         });
@@ -170,9 +204,47 @@ impl Evaluation {
                 columns.extend(results);
                 Ok(Side::Rows(conform(&self.schema, columns, count)?))
             }
-            Err(ExecutorError::Evaluation(error)) => Ok(Side::Failed(error)),
+            Err(ExecutorError::Evaluation(error)) => match self.reach {
+                Reach::Rows { before, after } => {
+                    let shown = segment.lead..count.saturating_sub(segment.trail);
+                    self.row_by_row(&input, &indices, shown, (before, after))
+                }
+                Reach::Before | Reach::Partition => Ok(Side::Failed(reason(&error))),
+            },
             Err(other) => Err(other),
         }
+    }
+
+    /// The `shown` rows of a segment of which some fail, each computed of the rows within reach only.
+    fn row_by_row(
+        &self,
+        input: &RecordBatch,
+        indices: &UInt32Array,
+        shown: Range<usize>,
+        (before, after): (u64, u64),
+    ) -> Result<Side> {
+        let rows = |reach: u64| usize::try_from(reach).unwrap_or(usize::MAX);
+        let (mut batches, mut failed) = (Vec::new(), Vec::new());
+        for row in shown {
+            let from = row.saturating_sub(rows(before));
+            let to = row.saturating_add(rows(after)).saturating_add(1);
+            let around = input.slice(from, to.min(input.num_rows()) - from);
+            match results(&self.calls, &around) {
+                Ok(values) => {
+                    let own = input.columns().iter().map(|column| column.slice(row, 1));
+                    let values = values.iter().map(|column| column.slice(row - from, 1));
+                    batches.push(conform(&self.schema, own.chain(values).collect(), 1)?);
+                }
+                Err(ExecutorError::Evaluation(error)) => {
+                    failed.push((indices.value(row) as usize, reason(&error)));
+                }
+                Err(other) => return Err(other),
+            }
+        }
+        Ok(Side::Partly(
+            concat_batches(&self.schema, &batches)?,
+            failed,
+        ))
     }
 }
 

@@ -138,7 +138,10 @@ fn table_constraints() {
     assert_eq!(def.columns[2].generated.as_deref(), Some("(price * 2)"));
     assert_eq!(def.columns[3].default.as_deref(), Some("now()"));
     let names: Vec<&str> = def.checks.iter().map(|(name, _)| name.as_str()).collect();
-    assert_eq!(names, ["t_price_check", "t_check", "t_check1", "My check"]);
+    assert_eq!(
+        names,
+        ["t_price_check", "t_price_check1", "t_id_check", "My check"]
+    );
     assert_eq!(def.rows, TableId(0));
 }
 

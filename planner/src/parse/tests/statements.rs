@@ -99,6 +99,7 @@ fn summary_of_use(statement: &Statement) -> String {
         }
         Statement::ExplainRunning { name: n } => format!("explain running {}", name(n)),
         Statement::CopyOut { query, options } => format!("copy {query} {options:?}"),
+        Statement::CopyIn(copy) => format!("{copy:?}"),
         Statement::Prepare {
             name,
             parameter_types,
@@ -307,6 +308,19 @@ const REST: &[(&str, &str)] = &[
         "CreateSchema { name: \"s\", if_not_exists: true }",
     ),
     (
+        "CREATE UNIQUE INDEX IF NOT EXISTS i ON s.t USING btree (a DESC, \"B\" NULLS FIRST)",
+        "CreateIndex(CreateIndex { name: Some(\"i\"), if_not_exists: true, is_unique: true, \
+             relation: ObjectName { schema: Some(\"s\"), name: \"t\" }, columns: [\
+             NamedIndexColumn { name: \"a\", is_descending: true, nulls_first: true }, \
+             NamedIndexColumn { name: \"B\", is_descending: false, nulls_first: true }] })",
+    ),
+    (
+        "CREATE INDEX ON t (a)",
+        "CreateIndex(CreateIndex { name: None, if_not_exists: false, is_unique: false, \
+             relation: ObjectName { schema: None, name: \"t\" }, columns: [\
+             NamedIndexColumn { name: \"a\", is_descending: false, nulls_first: false }] })",
+    ),
+    (
         "DROP MATERIALIZED VIEW IF EXISTS a, s.b CASCADE",
         "Drop { kind: MaterializedView, names: [ObjectName { schema: None, name: \"a\" }, \
              ObjectName { schema: Some(\"s\"), name: \"b\" }], if_exists: true, cascade: true }",
@@ -426,11 +440,15 @@ const REST: &[(&str, &str)] = &[
     ),
     (
         "COPY (SELECT 1) TO STDOUT WITH (FORMAT csv, HEADER, DELIMITER ';', NULL 'n')",
-        "copy SELECT 1 CopyOptions { format: Csv, header: true, delimiter: Some(59), null: Some(\"n\") }",
+        "copy SELECT 1 CopyOptions { format: Csv, header: Line, delimiter: Some(59), null: Some(\"n\"), quote: None, escape: None, force_not_null: [], force_null: [] }",
+    ),
+    (
+        "COPY s.t (a, \"B\") FROM STDIN (FORMAT csv, HEADER match, QUOTE '''', ESCAPE '\\', FORCE_NULL (a)) WHERE a > 1",
+        "CopyIn { name: ObjectName { schema: Some(\"s\"), name: \"t\" }, columns: [\"a\", \"B\"], options: CopyOptions { format: Csv, header: Match, delimiter: None, null: None, quote: Some(39), escape: Some(92), force_not_null: [], force_null: [\"a\"] }, filter: Some(\"a > 1\") }",
     ),
     (
         "COPY s.t (a, \"B\") TO STDOUT CSV HEADER",
-        "copy SELECT a, \"B\" FROM s.t CopyOptions { format: Csv, header: true, delimiter: None, null: None }",
+        "copy SELECT a, \"B\" FROM s.t CopyOptions { format: Csv, header: Line, delimiter: None, null: None, quote: None, escape: None, force_not_null: [], force_null: [] }",
     ),
 ];
 

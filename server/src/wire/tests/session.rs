@@ -15,7 +15,7 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::prelude::{SessionConfig, SessionContext};
 use datafusion::scalar::ScalarValue;
 use futures::StreamExt;
-use rivermark_planner::statement::{CopyFormat, CopyOptions};
+use rivermark_planner::statement::{CopyFormat, CopyHeader, CopyOptions};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 use tokio_postgres::NoTls;
@@ -154,12 +154,14 @@ impl TestSession {
             _ => CopyFormat::Text,
         };
         let query = &statement[statement.find('(').unwrap() + 1..statement.rfind(')').unwrap()];
-        let header = format == CopyFormat::Csv;
+        let header = match format {
+            CopyFormat::Csv => CopyHeader::Line,
+            CopyFormat::Text | CopyFormat::Binary => CopyHeader::None,
+        };
         let options = CopyOptions {
             format,
             header,
-            delimiter: None,
-            null: None,
+            ..CopyOptions::default()
         };
         Ok(Execution::CopyOut {
             stream: self.query(query, &[]).await?,

@@ -1,4 +1,4 @@
-//! Batch scans of relations: what an ad-hoc SELECT reads.
+//! Ad-hoc scans of sources: what a SELECT on a source reads.
 
 use std::fmt;
 use std::sync::Arc;
@@ -14,33 +14,19 @@ use datafusion::logical_expr::{Expr, TableType};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::physical_plan::streaming::{PartitionStream, StreamingTableExec};
-use futures::{Stream, StreamExt, TryStreamExt};
 use rivermark_planner::catalog::SourceDef;
 use tokio::sync::Notify;
 
-use crate::error::{ExecutorError, Result};
-use crate::own_writes::OwnWrites;
+use crate::error::{ExecutorError, Result, external};
 use crate::progress::has_reached;
-use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source::{ReadRequest, ReaderState, Source, SourceReader};
-use crate::state::{KeyRange, StoreSnapshot, scan_blocks};
 
-/// Stored entries decoded at once.
+/// Rows taken from a reader at once.
 const BATCH_ENTRIES: usize = 8192;
-/// Bytes of stored entries decoded at once.
-const BATCH_BYTES: usize = 4 << 20;
 /// Bytes an ad-hoc scan of a source may have in flight.
 const SOURCE_SCAN_BYTES: usize = 16 << 20;
 /// How long an ad-hoc scan waits for a source's broker.
 const SOURCE_TIMEOUT_MS: u64 = 10_000;
-
-/// The stored rows of a table or view in a snapshot.
-pub struct StoredScan {
-    pub format: Arc<RowFormat>,
-    pub store: StoreSnapshot,
-    /// What the reading transaction itself has changed.
-    pub own: Option<Arc<OwnWrites>>,
-}
 
 /// A source, from its start to where it ends now.
 pub struct SourceScan {
@@ -49,119 +35,9 @@ pub struct SourceScan {
     pub def: Arc<SourceDef>,
 }
 
-impl fmt::Debug for StoredScan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoredScan({:?})", self.format.table)
-    }
-}
-
 impl fmt::Debug for SourceScan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "SourceScan({})", self.name)
-    }
-}
-
-#[async_trait]
-impl TableProvider for StoredScan {
-    fn schema(&self) -> SchemaRef {
-        self.format.schema.clone()
-    }
-
-    fn table_type(&self) -> TableType {
-        TableType::Base
-    }
-
-    async fn scan(
-        &self,
-        _session: &dyn Session,
-        projection: Option<&Vec<usize>>,
-        _filters: &[Expr],
-        limit: Option<usize>,
-    ) -> DataFusionResult<Arc<dyn ExecutionPlan>> {
-        let rows = Arc::new(StoredRows {
-            format: self.format.clone(),
-            store: self.store.clone(),
-            own: self.own.clone(),
-        });
-        let schema = self.schema();
-        Ok(Arc::new(StreamingTableExec::try_new(
-            schema,
-            vec![rows],
-            projection,
-            None,
-            false,
-            limit,
-        )?))
-    }
-}
-
-/// The one partition of a stored scan.
-#[derive(Clone)]
-struct StoredRows {
-    format: Arc<RowFormat>,
-    store: StoreSnapshot,
-    own: Option<Arc<OwnWrites>>,
-}
-
-impl fmt::Debug for StoredRows {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "StoredRows({:?})", self.format.table)
-    }
-}
-
-impl PartitionStream for StoredRows {
-    fn schema(&self) -> &SchemaRef {
-        &self.format.schema
-    }
-
-    fn execute(&self, _context: Arc<TaskContext>) -> SendableRecordBatchStream {
-        let schema = self.format.schema.clone();
-        let stored = if self.format.layout == RowLayout::Log {
-            self.blocks().boxed()
-        } else {
-            self.entries().boxed()
-        };
-        let Some(own) = self.own.clone() else {
-            return Box::pin(RecordBatchStreamAdapter::new(schema, stored));
-        };
-        let added = futures::stream::once(async move { own.added().map_err(external) });
-        let added = added.map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)));
-        let rows = stored.chain(added.try_flatten());
-        Box::pin(RecordBatchStreamAdapter::new(schema, rows))
-    }
-}
-
-impl StoredRows {
-    fn blocks(&self) -> impl Stream<Item = DataFusionResult<RecordBatch>> + Send + use<> {
-        let place = (ROWS_FAMILY, self.format.table);
-        let schema = self.format.schema.clone();
-        let scan = scan_blocks(&self.store, place, schema, 0, None, None);
-        futures::stream::try_unfold(scan, |mut scan| async move {
-            let block = scan.next_block().map_err(|e| external(e.into()))?;
-            Ok(block.map(|block| (block.batch, scan)))
-        })
-    }
-
-    fn entries(&self) -> impl Stream<Item = DataFusionResult<RecordBatch>> + Send + use<> {
-        let scan = self
-            .store
-            .scan(ROWS_FAMILY, self.format.table, &KeyRange::all());
-        let start = (self.clone(), scan);
-        futures::stream::try_unfold(start, |(this, mut scan)| async move {
-            let Some(chunk) = scan
-                .next_chunk(BATCH_ENTRIES, BATCH_BYTES)
-                .map_err(|e| external(e.into()))?
-            else {
-                return Ok(None);
-            };
-            let batch = match &this.own {
-                Some(own) => own.left_of(&chunk),
-                None => this
-                    .format
-                    .decode(chunk.keys.iter().zip(chunk.values.iter())),
-            };
-            Ok(Some((batch.map_err(external)?, (this, scan))))
-        })
     }
 }
 
@@ -316,8 +192,4 @@ impl SourceRows {
                     .await;
         }
     }
-}
-
-fn external(error: ExecutorError) -> DataFusionError {
-    DataFusionError::External(Box::new(error))
 }
