@@ -2,8 +2,8 @@
 //! items and then changed in rounds, some of the orders deleted, others updated, the dimensions too. After the load and
 //! after each round every view equals PostgreSQL's answer to its query; numerics must agree to the last digit.
 //!
-//! Scale 0.01, with `./dev test --full` 0.1. `RIVERMARK_TPCH=3,18` has only these queries; `RIVERMARK_TPCH_SCALE=5`
-//! is a scale in thousandths.
+//! Scale 0.01, with `./dev test --full` 0.1. `RIVERMARK_TPCH=3,18` has only these queries; `RIVERMARK_TPCH_SCALE=20`
+//! is a scale in thousandths: at least 10, below which the generator repeats keys.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
