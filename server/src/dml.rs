@@ -6,7 +6,9 @@ use datafusion::sql::sqlparser::ast;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::ObjectId;
 use rivermark_planner::statement::Statement;
+use rivermark_planner::types::SqlType;
 
+use crate::dml::literal_rows::literal_rows;
 use crate::dml::once::once_each;
 pub use crate::dml::returning::Returned;
 use crate::dml::returning::{Returning, Sight};
@@ -23,6 +25,7 @@ use crate::wire::time_zone::SessionTimeZone;
 
 pub mod given_rows;
 mod insert;
+mod literal_rows;
 mod literals;
 mod once;
 mod returning;
@@ -149,6 +152,13 @@ impl RowChange {
         }
     }
 
+    /// The types of the columns that take an INSERT's values.
+    fn inserted_types(&self) -> Vec<SqlType> {
+        let columns = &self.target.table.columns;
+        let types = self.rows.columns.iter();
+        types.map(|at| columns[*at].data_type.clone()).collect()
+    }
+
     /// Old and new rows, and what RETURNING says of them.
     async fn run(
         &self,
@@ -158,7 +168,10 @@ impl RowChange {
     ) -> Result<Change, PgError> {
         let target = &self.target;
         if self.verb == Verb::Insert {
-            let batches = collect(planner, &self.rows.query, values).await?;
+            let batches = match literal_rows(&self.rows.query, &self.inserted_types()) {
+                Some(rows) => vec![rows],
+                None => collect(planner, &self.rows.query, values).await?,
+            };
             let new = insert::inserted(&self.rows, planner, target, &batches, zone)?;
             drop(batches);
             let (delete, insert) = match &self.on_conflict {

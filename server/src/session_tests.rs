@@ -124,7 +124,7 @@ async fn rows_are_checked_and_stored() {
         ("INSERT INTO t VALUES (4, 'x', 12345)", "22003: numeric field overflow"),
         (
             "INSERT INTO t VALUES (4, 'x', -1)",
-            "23514: new row for relation \"t\" violates check constraint \"t_check\"",
+            "23514: new row for relation \"t\" violates check constraint \"t_n_check\"",
         ),
         (
             "INSERT INTO t VALUES (1, 'x', 1)",

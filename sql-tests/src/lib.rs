@@ -11,6 +11,8 @@ pub mod rust_source;
 pub mod script;
 pub mod server;
 pub mod session;
+pub mod targets;
+pub mod tpch;
 pub mod values;
 
 use std::path::PathBuf;

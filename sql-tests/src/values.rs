@@ -8,12 +8,27 @@ const TOLERANCE: f64 = 1e-9;
 
 /// Says how two bags of rows differ, or nothing if they are equal.
 pub fn difference(expected: &[Row], actual: &[Row]) -> Option<String> {
+    difference_by(expected, actual, values_equal)
+}
+
+/// [`difference`] where every number is exact: only zeros at its end make none, and a quotient or average, whose
+/// number of digits is the server's choice, may be the other rounded.
+pub fn exact_difference(expected: &[Row], actual: &[Row]) -> Option<String> {
+    difference_by(expected, actual, exactly_equal)
+}
+
+type Equal = fn(Option<&str>, Option<&str>) -> bool;
+
+fn difference_by(expected: &[Row], actual: &[Row], equal: Equal) -> Option<String> {
     let expected = sorted(expected);
     let mut rest = sorted(actual);
     let mut missing = Vec::new();
     for row in &expected {
         // Sorting brings equal rows together except where a float's last digit decides, so most are found at once.
-        match rest.iter().position(|candidate| rows_equal(row, candidate)) {
+        match rest
+            .iter()
+            .position(|candidate| rows_equal(row, candidate, equal))
+        {
             Some(at) => drop(rest.remove(at)),
             None => missing.push(row.clone()),
         }
@@ -34,11 +49,48 @@ fn sorted(rows: &[Row]) -> Vec<Row> {
     rows
 }
 
-fn rows_equal(a: &Row, b: &Row) -> bool {
+fn rows_equal(a: &Row, b: &Row, equal: Equal) -> bool {
     a.len() == b.len()
         && a.iter()
             .zip(b)
-            .all(|(a, b)| values_equal(a.as_deref(), b.as_deref()))
+            .all(|(a, b)| equal(a.as_deref(), b.as_deref()))
+}
+
+fn exactly_equal(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a == b || decimals_equal(a, b),
+        (a, b) => a == b,
+    }
+}
+
+/// Digits behind the point that every quotient has at least.
+const LEAST_SCALE: usize = 6;
+
+fn decimals_equal(a: &str, b: &str) -> bool {
+    let (Some((a, a_scale)), Some((b, b_scale))) = (decimal(a), decimal(b)) else {
+        return false;
+    };
+    let scale = a_scale.min(b_scale);
+    let cut = |value: i128, from: usize| value / 10i128.pow((from - scale) as u32);
+    let is_exact =
+        |value: i128, from: usize| cut(value, from) * 10i128.pow((from - scale) as u32) == value;
+    let (near_a, near_b) = (cut(a, a_scale), cut(b, b_scale));
+    if is_exact(a, a_scale) && is_exact(b, b_scale) {
+        return near_a == near_b;
+    }
+    let rounded = |value: i128, from: usize| {
+        let unit = 10i128.pow((from - scale) as u32);
+        (value + value.signum() * (unit / 2)) / unit
+    };
+    scale >= LEAST_SCALE && rounded(a, a_scale) == rounded(b, b_scale)
+}
+
+/// A decimal number's digits and how many of them are behind the point.
+fn decimal(text: &str) -> Option<(i128, usize)> {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let digits = format!("{whole}{fraction}");
+    // `10^37` is the largest power that fits
+    (fraction.len() <= 37).then_some((digits.parse().ok()?, fraction.len()))
 }
 
 fn values_equal(a: Option<&str>, b: Option<&str>) -> bool {
@@ -102,6 +154,27 @@ mod tests {
         );
         assert!(difference(&[a.clone(), a.clone()], std::slice::from_ref(&a)).is_some());
         assert!(difference(std::slice::from_ref(&a), &[a.clone(), b]).is_some());
+    }
+
+    #[test]
+    fn exact_numbers_differ_in_the_last_digit() {
+        let cases = [
+            ("1.50", "1.5", true),
+            ("-2", "-2.00", true),
+            ("123456789012.3456", "123456789012.3457", false),
+            ("123456789012.34", "123456789012.3457", false),
+            ("0.3333333333333333", "0.33333333", true),
+            ("0.6666666666666667", "0.666667", true),
+            ("0.6666666666666667", "0.666666", false),
+            ("-0.6666666666666667", "-0.666667", true),
+            ("0.6666666666666667", "0.67", false),
+            ("a", "b", false),
+            ("NULL", "0", false),
+        ];
+        for (a, b, equal) in cases {
+            let is_equal = exact_difference(&[row(&[a])], &[row(&[b])]).is_none();
+            assert_eq!(is_equal, equal, "{a} and {b}");
+        }
     }
 
     #[test]

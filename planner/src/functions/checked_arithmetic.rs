@@ -1,11 +1,16 @@
-//! `+`, `-`, `*` on integers that fail on overflow, and `/` on floats that fails by zero, as PostgreSQL's do;
-//! DataFusion's operators wrap around, or give infinity.
+//! `+`, `-`, `*` on integers that fail on overflow, and `/` on floats that fails by zero and on numerics that rounds, as
+//! PostgreSQL's do; DataFusion's operators wrap around, give infinity, or cut digits off.
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum};
+use arrow::array::{
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, Datum, Decimal256Array, new_empty_array,
+};
+use arrow::compute::cast;
 use arrow::compute::kernels::numeric::{add, div, mul, sub};
-use arrow::datatypes::{DataType, Float32Type, Float64Type};
+use arrow::datatypes::{
+    DECIMAL256_MAX_PRECISION, DataType, Decimal256Type, DecimalType, Float32Type, Float64Type, i256,
+};
 use arrow::error::ArrowError;
 use datafusion::common::{Result, plan_err};
 use datafusion::logical_expr::{
@@ -35,7 +40,7 @@ impl CheckedArithmetic {
         .collect()
     }
 
-    /// The checked form of `operator`, on integers, or of division on floats.
+    /// The checked form of `operator`, on integers, or of division on floats and numerics.
     pub fn of(operator: Operator) -> Option<Arc<ScalarUDF>> {
         let name = match operator {
             Operator::Plus => "rm_add",
@@ -75,6 +80,10 @@ impl ScalarUDFImpl for CheckedArithmetic {
 
     fn return_type(&self, arguments: &[DataType]) -> Result<DataType> {
         match arguments {
+            [left, right] if self.divides() && is_decimal(left) && is_decimal(right) => {
+                let none = div(&new_empty_array(left), &new_empty_array(right))?;
+                Ok(none.data_type().clone())
+            }
             [left, right] if left == right && left.is_integer() != self.divides() => {
                 Ok(left.clone())
             }
@@ -103,8 +112,18 @@ impl CheckedArithmetic {
     }
 }
 
+fn is_decimal(data_type: &DataType) -> bool {
+    matches!(
+        data_type,
+        DataType::Decimal128(..) | DataType::Decimal256(..)
+    )
+}
+
 /// The quotients, unless a number is divided by zero.
 fn divide(left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
+    if is_decimal(left.get().0.data_type()) {
+        return divide_decimals(left, right);
+    }
     let quotients = div(left, right)?;
     let fails = match quotients.data_type() {
         DataType::Float32 => divides_by_zero::<Float32Type>(left, right, &quotients),
@@ -114,6 +133,91 @@ fn divide(left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
         true => Err(ArrowError::DivideByZero),
         false => Ok(quotients),
     }
+}
+
+/// The quotients, rounded half away from zero to the scale that Arrow gives them.
+fn divide_decimals(left: &dyn Datum, right: &dyn Datum) -> Result<ArrayRef, ArrowError> {
+    let wide = |side: &dyn Datum| -> Result<(ArrayRef, i8, bool), ArrowError> {
+        let (values, is_scalar) = side.get();
+        let scale = match values.data_type() {
+            DataType::Decimal128(_, scale) | DataType::Decimal256(_, scale) => *scale,
+            other => return Err(ArrowError::CastError(format!("{other} is no numeric"))),
+        };
+        let wide = DataType::Decimal256(DECIMAL256_MAX_PRECISION, scale);
+        Ok((cast(values, &wide)?, scale, is_scalar))
+    };
+    let empty = |side: &dyn Datum| new_empty_array(side.get().0.data_type());
+    let result_type = div(&empty(left), &empty(right))?.data_type().clone();
+    let ((dividends, left_scale, left_is_scalar), (divisors, right_scale, right_is_scalar)) =
+        (wide(left)?, wide(right)?);
+    let (precision, scale) = match &result_type {
+        DataType::Decimal128(precision, scale) | DataType::Decimal256(precision, scale) => {
+            (*precision, *scale)
+        }
+        other => return Err(ArrowError::CastError(format!("{other} is no numeric"))),
+    };
+    let (dividends, divisors) = (
+        dividends.as_primitive::<Decimal256Type>(),
+        divisors.as_primitive::<Decimal256Type>(),
+    );
+    let shift = i32::from(scale) - i32::from(left_scale) + i32::from(right_scale);
+    let factor = i256::from_i128(10)
+        .checked_pow(u32::try_from(shift).unwrap_or(0))
+        .ok_or_else(overflow)?;
+    let rows = match (left_is_scalar, right_is_scalar) {
+        (true, true) => 1,
+        (true, false) => divisors.len(),
+        (false, _) => dividends.len(),
+    };
+    let mut quotients = Vec::with_capacity(rows);
+    for row in 0..rows {
+        let (l, r) = (
+            if left_is_scalar { 0 } else { row },
+            if right_is_scalar { 0 } else { row },
+        );
+        if dividends.is_null(l) || divisors.is_null(r) {
+            quotients.push(None);
+            continue;
+        }
+        let dividend = dividends
+            .value(l)
+            .checked_mul(factor)
+            .ok_or_else(overflow)?;
+        quotients.push(Some(rounded_quotient(dividend, divisors.value(r))?));
+    }
+    let quotients = Decimal256Array::from(quotients)
+        .with_precision_and_scale(DECIMAL256_MAX_PRECISION, scale)?;
+    let fits =
+        |value: i256| Decimal256Type::validate_decimal_precision(value, precision, scale).is_ok();
+    if !quotients.iter().flatten().all(fits) {
+        return Err(overflow());
+    }
+    cast(&quotients, &result_type)
+}
+
+fn rounded_quotient(dividend: i256, divisor: i256) -> Result<i256, ArrowError> {
+    if divisor == i256::ZERO {
+        return Err(ArrowError::DivideByZero);
+    }
+    let quotient = dividend.checked_div(divisor).ok_or_else(overflow)?;
+    let rest = dividend.checked_rem(divisor).ok_or_else(overflow)?;
+    // rest >= divisor - rest, in magnitudes: half or more is left
+    let (rest, whole) = (rest.wrapping_abs(), divisor.wrapping_abs());
+    if rest < whole.wrapping_sub(rest) {
+        return Ok(quotient);
+    }
+    let is_negative = dividend.is_negative() != divisor.is_negative();
+    quotient
+        .checked_add(if is_negative {
+            i256::MINUS_ONE
+        } else {
+            i256::ONE
+        })
+        .ok_or_else(overflow)
+}
+
+fn overflow() -> ArrowError {
+    ArrowError::ArithmeticOverflow("numeric field overflow".to_string())
 }
 
 /// NaN by zero is NaN; anything else by zero, which shows in the quotient, has no value.

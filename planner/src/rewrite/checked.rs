@@ -1,7 +1,7 @@
 //! Analyzer rule for evaluation as PostgreSQL evaluates. Runs after coercion, when every type is known.
 //!
-//! Integer arithmetic fails on overflow instead of wrapping, and division of floats by zero fails instead of being
-//! infinite; casts to integers round (floats to even, numerics away from zero) instead of truncating, as does `round`
+//! Integer arithmetic fails on overflow instead of wrapping, division of floats by zero fails instead of being infinite, and
+//! that of numerics rounds; casts to integers round (floats to even, numerics away from zero) instead of truncating, as does `round`
 //! of a float; `x IN (1, y)` is `x IN (1) OR x = y`.
 
 use arrow::datatypes::DataType;
@@ -54,7 +54,9 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     && binary.right.get_type(schema).is_ok_and(|t| is(&t))
             };
             let is_checked = match binary.op {
-                Operator::Divide => both(DataType::is_floating) && !is_nonzero(&binary.right),
+                Operator::Divide => {
+                    both(DataType::is_decimal) || (both(DataType::is_floating) && !is_nonzero(&binary.right))
+                }
                 _ => both(DataType::is_integer),
             };
             match CheckedArithmetic::of(binary.op).filter(|_| is_checked) {

@@ -15,6 +15,7 @@ use rivermark_sql_tests::env_number;
 use rivermark_sql_tests::kafka::{Kafka, Message, send, unique_name};
 use rivermark_sql_tests::server::Server;
 use rivermark_sql_tests::session::Session;
+use rivermark_sql_tests::targets::Targets;
 
 const PARTITIONS: i32 = 4;
 const DEVICES: u64 = 1000;
@@ -27,25 +28,11 @@ fn main() -> Result<()> {
     if std::env::args().any(|a| a == "--test") {
         return Ok(());
     }
-    let mut failures = Vec::new();
-    drain(&mut failures)?;
-    freshness(&mut failures)?;
-    idle_views(&mut failures)?;
-    ensure!(
-        failures.is_empty(),
-        "targets missed: {}",
-        failures.join("; ")
-    );
-    println!("all targets met");
-    Ok(())
-}
-
-fn report(failures: &mut Vec<String>, what: &str, value: f64, is_met: bool, target: &str) {
-    let verdict = if is_met { "met" } else { "MISSED" };
-    println!("{what}: {value:.3} (target {target}: {verdict})");
-    if !is_met {
-        failures.push(format!("{what} {value:.3}, target {target}"));
-    }
+    let mut targets = Targets::default();
+    drain(&mut targets)?;
+    freshness(&mut targets)?;
+    idle_views(&mut targets)?;
+    targets.verdict()
 }
 
 /// About 130 bytes; a thousand devices, a reading a millisecond.
@@ -122,7 +109,7 @@ fn patient(server: &Server) -> Session {
     session
 }
 
-fn drain(failures: &mut Vec<String>) -> Result<()> {
+fn drain(targets: &mut Targets) -> Result<()> {
     let messages = env_number("RIVERMARK_BENCH_MESSAGES").unwrap_or(10_000_000);
     let limit = std::env::var("RIVERMARK_BENCH_MEMORY").unwrap_or_else(|_| "1GB".into());
     let kafka = Kafka::shared();
@@ -159,21 +146,9 @@ fn drain(failures: &mut Vec<String>) -> Result<()> {
         "view: {rate:.0} messages/s, {:.0} MB resident at most",
         peak as f64 / 1e6
     );
-    report(
-        failures,
-        "view / bare consumer",
-        rate / bare_rate,
-        rate / bare_rate >= 0.4,
-        ">= 0.4",
-    );
+    targets.at_least("view / bare consumer", rate / bare_rate, 0.4);
     let allowed = memory_bytes(&limit)?;
-    report(
-        failures,
-        "resident / limit",
-        peak as f64 / allowed,
-        peak as f64 <= allowed,
-        "<= 1",
-    );
+    targets.at_most("resident / limit", peak as f64 / allowed, 1.0);
     server.stop()?;
     kafka.delete_topic(&topic)
 }
@@ -195,7 +170,7 @@ fn now_ms() -> u64 {
 }
 
 /// From the call that produces a message until a SELECT on another connection has shown it.
-fn freshness(failures: &mut Vec<String>) -> Result<()> {
+fn freshness(targets: &mut Targets) -> Result<()> {
     let kafka = Kafka::shared();
     let topic = kafka.new_topic(&unique_name("bench_fresh"), PARTITIONS)?;
     let mut server = Server::options().memory_limit("1GB").start()?;
@@ -238,8 +213,7 @@ fn freshness(failures: &mut Vec<String>) -> Result<()> {
         percentile(50),
         percentile(99)
     );
-    let p99 = percentile(99) as f64;
-    report(failures, "freshness p99, ms", p99, p99 <= 150.0, "<= 150");
+    targets.at_most("freshness p99, ms", percentile(99) as f64, 150.0);
     server.stop()?;
     kafka.delete_topic(&topic)
 }
@@ -282,7 +256,7 @@ fn produce_paced(kafka: &Kafka, topic: &str, done: &AtomicBool) -> Result<Vec<(u
 }
 
 /// The time of an epoch of one row, with one view and beside 500 idle ones.
-fn idle_views(failures: &mut Vec<String>) -> Result<()> {
+fn idle_views(targets: &mut Targets) -> Result<()> {
     let mut server = Server::options().memory_limit("1GB").start()?;
     let session = patient(&server);
     session.must("CREATE TABLE busy (a INT)");
@@ -301,13 +275,7 @@ fn idle_views(failures: &mut Vec<String>) -> Result<()> {
     println!(
         "an epoch of one row: {alone:.2} ms alone, {beside:.2} ms beside {IDLE_VIEWS} idle views"
     );
-    report(
-        failures,
-        "beside idle views / alone",
-        beside / alone,
-        beside <= 2.0 * alone,
-        "<= 2",
-    );
+    targets.at_most("beside idle views / alone", beside / alone, 2.0);
     server.stop()
 }
 
