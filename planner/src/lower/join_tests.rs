@@ -255,7 +255,7 @@ fn order() {
         (
             "SELECT r.ts, x.a, y.b FROM t AS y, t AS x, readings AS r
              WHERE y.id = x.a AND x.id = r.temperature::int",
-            "(readings (t t))",
+            "((t t) readings)",
         ),
         (
             "SELECT r.ts, x.a, y.b FROM readings AS r JOIN t AS x ON x.id = r.temperature::int JOIN t AS y ON y.id = x.a",
