@@ -16,7 +16,7 @@ use crate::dataflow::InputPart;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
 use crate::pieces::most_rows;
-use crate::progress::{ScanProgress, distance, has_reached};
+use crate::progress::{ScanProgress, distance, has_reached, is_ahead};
 use crate::row_store::RowStore;
 use crate::rows::RowLayout;
 use crate::source::{ReadRequest, ReaderState};
@@ -98,7 +98,15 @@ impl Writer {
                 "source {object} is not running"
             )));
         };
-        if !source.is_read() || has_reached(&positions, &source.progress.positions) {
+        // A view that was paused can be beyond a shared reader that started again for another one: it waits until that
+        // one has passed, for what it was given a second time would count twice.
+        let is_ahead = source.is_read() && is_ahead(&positions, &source.progress.positions);
+        let is_behind = !has_reached(&positions, &source.progress.positions);
+        if is_ahead && !is_behind {
+            view.readers.remove(&object);
+            return Ok(Vec::new());
+        }
+        if !source.is_read() || !is_behind {
             // Nobody else reads it, or the view has met the shared reader: go on together.
             if !source.is_read() {
                 source.progress.positions = positions;
@@ -112,7 +120,8 @@ impl Writer {
             return Ok(Vec::new());
         }
         if let Entry::Vacant(slot) = view.readers.entry(object) {
-            source.is_held = distance(&positions, &source.progress.positions) <= HANDOVER_MESSAGES;
+            source.is_held =
+                !is_ahead && distance(&positions, &source.progress.positions) <= HANDOVER_MESSAGES;
             let stop_at = source.progress.positions.clone();
             let lease = context.prefetch.lease();
             let request = ReadRequest {

@@ -68,6 +68,13 @@ pub fn has_reached(reached: &Positions, target: &Positions) -> bool {
         .all(|(partition, end)| *end <= 0 || reached.get(partition).is_some_and(|at| at >= end))
 }
 
+/// True if `positions` is beyond `of` in some partition.
+pub fn is_ahead(positions: &Positions, of: &Positions) -> bool {
+    positions
+        .iter()
+        .any(|(partition, at)| *at > *of.get(partition).unwrap_or(&0))
+}
+
 /// Messages between `from` and `to`, over all partitions.
 pub fn distance(from: &Positions, to: &Positions) -> u64 {
     to.iter()

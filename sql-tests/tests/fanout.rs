@@ -230,7 +230,11 @@ fn ten_million_rows_under_one_gigabyte() {
             "SELECT name, n, s FROM totals",
             "SELECT name, count(*), sum(v) FROM wide GROUP BY name",
         ] {
-            assert_eq!(session.rows(view), [expected.clone()], "{view}");
+            assert_eq!(
+                session.rows(view),
+                std::slice::from_ref(&expected),
+                "{view}"
+            );
         }
     };
     check(&session, "first");
