@@ -261,11 +261,11 @@ fn order() {
             "SELECT r.ts, x.a, y.b FROM readings AS r JOIN t AS x ON x.id = r.temperature::int JOIN t AS y ON y.id = x.a",
             "(readings (t t))",
         ),
-        // two dimensions of one fact, then their dimension
+        // two dimensions of one fact, and their dimension with one of them first
         (
-            "SELECT r.ts, x.a, y.b, z.b AS c FROM t AS z, t AS y, t AS x, readings AS r
-             WHERE r.temperature::int = x.id AND extract(hour FROM r.ts)::int = y.id AND y.a = z.id",
-            "((readings (t t)) t)",
+            "SELECT l.k, x.a, y.b, z.b AS c FROM t AS z, t AS y, t AS x, log AS l
+             WHERE l.v = x.id AND l.v = y.id AND y.a = z.id",
+            "(((t t) log) t)",
         ),
         // already in order, mirrored or not
         (
