@@ -14,6 +14,8 @@ const ROWS: u64 = 200_000;
 /// Of them those with an id below this are in the views that cost more per row.
 const FEWER: u64 = 40_000;
 const ROWS_PER_INSERT: u64 = 20_000;
+const PATIENCE: Duration = Duration::from_secs(300);
+const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 
 /// What makes the server die, each at the first pass: with the memory limit of these tests every step is met.
 const FAIL_POINTS: [&str; 8] = [
@@ -30,6 +32,13 @@ const FAIL_POINTS: [&str; 8] = [
 fn server() -> Options {
     // 64 MB is the least allowed: an epoch may keep 5 MB of changes.
     Server::options().memory_limit("64MB")
+}
+
+/// One statement changes all rows of all views: it may take long where the machine does other things, too.
+fn connect(server: &Server, patience: Duration) -> Session {
+    let mut session = server.connect();
+    session.timeout = patience;
+    session
 }
 
 fn fill(session: &Session, rows: u64, rows_per_insert: u64) {
@@ -115,13 +124,13 @@ fn rename(session: &Session, name: &str) {
 #[test]
 fn readers_see_all_or_nothing() {
     let server = server().start().expect("the server starts");
-    let session = server.connect();
+    let session = connect(&server, PATIENCE);
     fill(&session, ROWS, ROWS_PER_INSERT);
     declare(&session);
     check_whole(&session, &["first"], "after the backfill");
     let is_done = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        let reader = server.connect();
+        let reader = connect(&server, PATIENCE);
         let is_done = &is_done;
         let reading = scope.spawn(move || {
             let mut reads = 0;
@@ -159,7 +168,7 @@ fn readers_see_all_or_nothing() {
 #[test]
 fn killed_at_every_step() {
     let mut server = server().start().expect("the server starts");
-    let session = server.connect();
+    let session = connect(&server, PATIENCE);
     fill(&session, ROWS, ROWS_PER_INSERT);
     declare(&session);
     drop(session);
@@ -173,7 +182,7 @@ fn killed_at_every_step() {
             .start_again()
             .unwrap_or_else(|e| panic!("{point}: {e:#}"));
         let update = format!("UPDATE dim SET name = '{next}' WHERE id = 1");
-        let outcome = server.connect().run(&update);
+        let outcome = connect(&server, PATIENCE).run(&update);
         assert!(outcome.is_err(), "{point} was not reached");
         server
             .wait_exit(Duration::from_secs(30))
@@ -182,7 +191,7 @@ fn killed_at_every_step() {
         server
             .start_again()
             .unwrap_or_else(|e| panic!("no start after {point}: {e:#}"));
-        let session = server.connect();
+        let session = connect(&server, PATIENCE);
         name = check_whole(&session, &[&name, &next], point);
         let is_committed = matches!(
             *point,
@@ -208,7 +217,7 @@ fn ten_million_rows_under_one_gigabyte() {
         .memory_limit("1GB")
         .start()
         .expect("the server starts");
-    let session = server.connect();
+    let session = connect(&server, LONG_PATIENCE);
     let started = Instant::now();
     fill(&session, rows, 200_000);
     println!("{rows} facts stored in {:.1?}", started.elapsed());
@@ -262,7 +271,10 @@ fn ten_million_rows_under_one_gigabyte() {
             .expect("the server starts after a kill");
         let is_there = point != "spill_written:20";
         let back = started.elapsed();
-        check(&server.connect(), if is_there { "third" } else { "second" });
+        check(
+            &connect(&server, LONG_PATIENCE),
+            if is_there { "third" } else { "second" },
+        );
         println!(
             "{point}: back after {back:.1?}, resident {} MB",
             server.resident_bytes() >> 20
