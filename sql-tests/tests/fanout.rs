@@ -257,9 +257,8 @@ fn ten_million_rows_under_one_gigabyte() {
         server.stop().expect("the server stops cleanly");
         server.set_env(&[("RIVERMARK_FAILPOINT", point)]);
         server.start_again().expect("the server starts");
-        let outcome = server
-            .connect()
-            .run("UPDATE dim SET name = 'third' WHERE id = 1");
+        let outcome =
+            connect(&server, LONG_PATIENCE).run("UPDATE dim SET name = 'third' WHERE id = 1");
         assert!(outcome.is_err(), "{point} was not reached");
         server
             .wait_exit(Duration::from_secs(60))

@@ -16,6 +16,9 @@ use super::open_db::OwnedSnapshot;
 use super::scan::KeyRange;
 use super::table::read_sorted;
 
+/// An entry of a state table: its key without table prefix, and its value.
+pub type KeyValue = (Vec<u8>, Vec<u8>);
+
 /// All state as of one commit. Cheap to clone.
 #[derive(Clone)]
 pub struct StoreSnapshot {
@@ -95,7 +98,7 @@ impl StoreSnapshot {
         family: Family,
         id: TableId,
         range: &KeyRange,
-    ) -> Result<Option<(Vec<u8>, Vec<u8>)>, StateError> {
+    ) -> Result<Option<KeyValue>, StateError> {
         let prefix = table_prefix(id);
         let (from, to) = range.prefixed(&prefix);
         self.read(|snapshot| {

@@ -9,6 +9,9 @@ use super::overlay::Overlay;
 use super::scan::KeyRange;
 use super::spill::{Spill, spilled_value};
 
+/// Takes a whole key and its newest value (`None`: it is deleted).
+type WriteOne<'a> = dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StateError> + 'a;
+
 /// The writes of one epoch. Range deletes are applied first, then keys; of several writes to one key the last wins.
 #[derive(Default)]
 pub struct WriteSet {
@@ -170,7 +173,7 @@ impl WriteSet {
     pub(super) fn for_each(
         &self,
         family: Family,
-        write: &mut dyn FnMut(&[u8], Option<&[u8]>) -> Result<(), StateError>,
+        write: &mut WriteOne<'_>,
     ) -> Result<(), StateError> {
         let sorted = self.sorted(family);
         let mut in_memory = sorted.iter().peekable();
