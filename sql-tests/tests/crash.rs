@@ -151,10 +151,17 @@ fn produce_while(
     Ok(next)
 }
 
-/// Waits until the server has both advanced since its start and has more to do: an epoch is in flight.
-fn wait_in_flight(session: &Session, at_start: u64, deadline: Instant) -> Result<u64> {
+/// Waits until the server has both advanced since its start and has more to do: an epoch is in flight. However fast it
+/// reads, `produce_ahead_of` lets the producer stay before it.
+fn wait_in_flight(
+    session: &Session,
+    at_start: u64,
+    deadline: Instant,
+    produce_ahead_of: impl Fn(u64),
+) -> Result<u64> {
     loop {
         let now = session.integer("SELECT sum(n)::bigint FROM per_device") as u64;
+        produce_ahead_of(now);
         let lag = session.integer("SELECT sum(lag)::bigint FROM rivermark.sources");
         if now > at_start && lag > 0 {
             return Ok(now);
@@ -234,7 +241,8 @@ fn killed_at_random_moments() {
                 let session = server.connect();
                 let deadline = Instant::now() + Duration::from_secs(30);
                 std::thread::sleep(Duration::from_millis(random.random_range(0..400)));
-                let rows = wait_in_flight(&session, at_start, deadline)
+                let ahead_of = |rows: u64| limit.store((rows + AHEAD).min(most), Ordering::Relaxed);
+                let rows = wait_in_flight(&session, at_start, deadline, ahead_of)
                     .expect("an epoch is in flight at the kill");
                 server.kill9().expect("the server is killed");
                 let mut cut = 0;
