@@ -116,7 +116,7 @@ impl Coverage {
             .collect();
         for (operator, _) in features::OPERATORS {
             for (join, _) in features::JOINS {
-                if low(&self.pair(operator, join)[..1], PAIR_FLOOR) {
+                if low(&self.pair(operator, join), PAIR_FLOOR) {
                     missing.push(format!("{operator} × {join}"));
                 }
             }
