@@ -341,10 +341,6 @@ fn refusals() {
             "random() in a materialized view",
         ),
         (
-            "SELECT 1 FROM SESSION(readings, ts, INTERVAL '1 s')",
-            "SESSION windows",
-        ),
-        (
             "SELECT 1 AS one FROM TUMBLE(readings, ts, INTERVAL '1 month')",
             "a TUMBLE of months or years",
         ),
