@@ -15,6 +15,8 @@ mod view;
 #[cfg(test)]
 mod join_tests;
 #[cfg(test)]
+mod temporal_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -18,7 +18,7 @@ use super::rows::by_column;
 use crate::names::{fold, ident};
 use crate::rewrite::function_names::rewrite_function;
 use crate::rewrite::output_names::output_name;
-use crate::rewrite::syntax::{rewrite_literal, rewrite_syntax};
+use crate::rewrite::syntax::{local_timestamp, rewrite_literal, rewrite_syntax};
 use crate::rewrite::time_aggregates::rewrite_time_aggregate;
 
 /// Rewrites every expression of `node`.
@@ -108,6 +108,7 @@ impl VisitorMut for Rewriter {
                 if let Some(other) = rewrite_aggregate(function)
                     .or_else(|| rewrite_time_aggregate(function))
                     .or_else(|| rewrite_gap_value(function))
+                    .or_else(|| local_timestamp(function))
                     .or_else(|| computed_default(function))
                     .or_else(|| array_of_query(function))
                 {
