@@ -5,9 +5,9 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use rivermark_sql_tests::env_number;
 use rivermark_sql_tests::server::{Options, Server};
 use rivermark_sql_tests::session::{Row, Session};
-use rivermark_sql_tests::env_number;
 
 /// Rows of the fact table, all of one dimension row.
 const ROWS: u64 = 200_000;

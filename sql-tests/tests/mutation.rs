@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use rivermark_sql_tests::rust_source::rust_files;
 use rivermark_sql_tests::repository;
+use rivermark_sql_tests::rust_source::rust_files;
 
 /// Says which mutation is on.
 const SWITCH: &str = "RIVERMARK_MUTATION";

@@ -22,9 +22,7 @@ use rocksdb::{Range, WriteBatch, WriteOptions};
 use super::error::StateError;
 use super::failpoint;
 use super::ingest;
-use super::layout::{
-    FORMAT_VERSION, Family, TableId, guards, meta_key, prefix_end, table_prefix,
-};
+use super::layout::{FORMAT_VERSION, Family, TableId, guards, meta_key, prefix_end, table_prefix};
 use super::log_write;
 use super::open_db::{OpenDb, SharedMemory};
 use super::snapshot::{Revocable, StoreSnapshot};
