@@ -10,9 +10,15 @@ fn places(sql: &str, words: &[&str]) -> Vec<String> {
         words
             .iter()
             .any(|word| line.starts_with(word))
-            .then(|| line.split(" state=").next().unwrap_or(line).to_string())
+            .then(|| without_properties(line).to_string())
     });
     found.collect()
+}
+
+fn without_properties(line: &str) -> &str {
+    [" state=", " append-only", " watermark="]
+        .iter()
+        .fold(line, |line, mark| line.split(mark).next().unwrap_or(line))
 }
 
 #[test]

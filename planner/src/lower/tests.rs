@@ -333,7 +333,7 @@ fn refusals() {
             "WITH RECURSIVE",
         ),
         (
-            "SELECT device_id FROM readings WHERE ts > now() - INTERVAL '1 hour'",
+            "SELECT device_id, now() AS seen FROM readings",
             "now() in a materialized view",
         ),
         (
