@@ -2,7 +2,8 @@
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
-//! [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`casts`],
+//! [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`],
+//! [`outer_types`], [`casts`],
 //! [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`membership`], [`scalar_subquery`],
 //! [`decorrelate`], [`join_keys`], [`join_order`], [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`],
 //! [`sort_columns`], [`null_frames`].
@@ -28,6 +29,7 @@ pub mod join_order;
 pub mod marks;
 pub mod membership;
 pub mod null_frames;
+pub mod outer_types;
 pub mod output_names;
 mod over_calls;
 pub mod pg_types;

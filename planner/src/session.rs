@@ -21,6 +21,7 @@ use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::null_frames::WholePartitions;
+use crate::rewrite::outer_types::OuterTypes;
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
 use crate::rewrite::simplify::Simplify;
@@ -84,6 +85,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(GroupingColumns),
         Arc::new(UnnameCasts),
         Arc::new(PostgresTyping),
+        Arc::new(OuterTypes),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
         Arc::new(PostgresCasts),
