@@ -56,6 +56,19 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
         scalars.retain(|f| !names.contains(&f.name()));
         scalars.extend(functions::scalar_functions().iter().cloned());
     }
+    if let Some(aggregates) = builder.aggregate_functions() {
+        let own = functions::aggregate_functions();
+        aggregates.retain(|f| !own.iter().any(|own| own.name() == f.name()));
+        aggregates.extend(own);
+    }
+    if let Some(windows) = builder.window_functions() {
+        windows.retain(|f| {
+            !functions::window_functions()
+                .iter()
+                .any(|own| own.name() == f.name())
+        });
+        windows.extend(functions::window_functions().iter().cloned());
+    }
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(PostgresOperators));
     }

@@ -5,13 +5,15 @@
 //! - `numeric` division keeps at least 16 digits after the point.
 //! - `sum(bigint)` and `avg` of integers are `numeric`.
 //! - A regular expression's `.` matches a line break too.
-//! - The place of a row (`row_number()`, `rank()`, …) is `bigint`, `ntile()` an `integer`.
+//! - The order within an aggregate that gives the same in any order is dropped.
+//! - The keys by which a window is ordered are what DataFusion can compare ([`over_keys`](super::over_keys)).
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::common::{DFSchema, Result, ScalarValue};
+use datafusion::logical_expr::SortExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -19,12 +21,12 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::properties::unaliased;
+use super::over_keys::with_comparable_keys;
 
 /// Digits after the point that the dividend of a numeric division is given; the quotient has four more.
 const DIVIDEND_SCALE: i8 = 12;
 /// Digits after the point that the argument of a numeric average is given; the average has four more.
-const AVERAGE_SCALE: i8 = 6;
+const AVERAGE_SCALE: i8 = 12;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -50,10 +52,8 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));
     let names = NamePreserver::new(&plan);
-    let places = places_of(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let expr = signed_places(expr, &places)?;
         let expr = if narrows_literals {
             narrow_literal(expr)
         } else {
@@ -62,51 +62,6 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         type_expr(expr, &schema).map(|typed| typed.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
-}
-
-/// Columns of a window node below `plan` that DataFusion counts without a sign, with PostgreSQL's type.
-fn places_of(plan: &LogicalPlan) -> Vec<(Column, DataType)> {
-    let inputs = plan.inputs();
-    let [LogicalPlan::Window(window)] = inputs.as_slice() else {
-        return Vec::new();
-    };
-    let columns = window.schema.columns();
-    let computed = columns
-        .into_iter()
-        .zip(window.schema.fields())
-        .skip(window.input.schema().fields().len());
-    computed
-        .zip(&window.window_expr)
-        .filter(|((_, field), _)| *field.data_type() == DataType::UInt64)
-        .map(|((column, _), expr)| {
-            let is_narrow =
-                matches!(unaliased(expr), Expr::WindowFunction(f) if f.fun.name() == "ntile");
-            let data_type = if is_narrow {
-                DataType::Int32
-            } else {
-                DataType::Int64
-            };
-            (column, data_type)
-        })
-        .collect()
-}
-
-/// `expr` with these columns cast to their types.
-fn signed_places(expr: Expr, places: &[(Column, DataType)]) -> Result<Expr> {
-    if places.is_empty() {
-        return Ok(expr);
-    }
-    let signed = expr.transform_up(|part| {
-        let known = match &part {
-            Expr::Column(column) => places.iter().find(|(place, _)| place == column),
-            _ => None,
-        };
-        Ok(match known {
-            Some((_, data_type)) => Transformed::yes(cast(part, data_type.clone())),
-            None => Transformed::no(part),
-        })
-    })?;
-    Ok(signed.data)
 }
 
 /// The columns that the expressions of `plan` may refer to.
@@ -171,6 +126,10 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             Expr::AggregateFunction(mut aggregate) => {
                 type_aggregate_arguments(aggregate.func.name(), &mut aggregate.params.args, schema);
+                if !depends_on_order(aggregate.func.name()) {
+                    aggregate.params.order_by.clear();
+                }
+                without_repeated_keys(&mut aggregate.params.order_by);
                 Expr::AggregateFunction(aggregate)
             }
             Expr::WindowFunction(mut window) => {
@@ -178,6 +137,7 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     let name = function.name().to_string();
                     type_aggregate_arguments(&name, &mut window.params.args, schema);
                 }
+                with_comparable_keys(&mut window.params, schema)?;
                 Expr::WindowFunction(window)
             }
             other => return Ok(Transformed::no(other)),
@@ -279,6 +239,25 @@ fn type_aggregate_arguments(name: &str, args: &mut [Expr], schema: &DFSchema) {
         _ => return,
     };
     *arg = cast(std::mem::take(arg), target);
+}
+
+/// Whether the order of its input makes a difference to an aggregate. Percentiles have it from `WITHIN GROUP`.
+fn depends_on_order(name: &str) -> bool {
+    name.contains("percentile")
+        || matches!(
+            name,
+            "array_agg" | "first_value" | "last_value" | "nth_value" | "string_agg"
+        )
+}
+
+/// `ORDER BY x, y, x` is `ORDER BY x, y`; DataFusion's state of an aggregate has no room for the third.
+fn without_repeated_keys(order_by: &mut Vec<SortExpr>) {
+    let mut known: Vec<Expr> = Vec::new();
+    order_by.retain(|key| {
+        let is_new = !known.contains(&key.expr);
+        known.push(key.expr.clone());
+        is_new
+    });
 }
 
 /// `numeric / numeric` and its mixes with integers; integers alone divide as integers.

@@ -25,6 +25,7 @@ use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::grouping_keys::separate_grouping_keys;
 use crate::rewrite::scope::{Scope, constraint};
 use crate::rewrite::select_list::{Names, expand_select_list, resolve_ordinals, strip_schemas};
+use crate::rewrite::value_lists::type_literals;
 use crate::statement::ObjectName;
 
 /// How far to go.
@@ -155,6 +156,7 @@ impl Qualifier<'_> {
             }
             SetExpr::Values(values) => {
                 let width = values.rows.first().map_or(0, |row| row.content.len());
+                type_literals(values);
                 self.subqueries(values, ctes)?;
                 Ok(Names::of(
                     (1..=width).map(|i| format!("column{i}")).collect(),
