@@ -10,21 +10,39 @@ use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::expr::{ScalarFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, WindowFrame, WindowFrameBound, WindowFrameUnits, cast,
+    Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, cast,
 };
 
 use crate::functions::{self, span_us};
 use crate::pg_text::interval_input;
+use crate::properties::unaliased;
 
-/// Rewrites the keys of a window, whose columns are of `schema`, and its frame.
-pub fn with_comparable_keys(params: &mut WindowFunctionParams, schema: &DFSchema) -> Result<()> {
+/// Whether a window function of the node has a frame of `RANGE` that begins or ends at a distance.
+pub fn has_distances(plan: &LogicalPlan) -> bool {
+    let LogicalPlan::Window(window) = plan else {
+        return false;
+    };
+    let mut functions = window.window_expr.iter();
+    functions.any(|expr| match unaliased(expr) {
+        Expr::WindowFunction(function) => has_distance(&function.params.window_frame),
+        _ => false,
+    })
+}
+
+/// Rewrites the keys of a window, whose columns are of `schema`, and its frame. All functions of a node have the same
+/// keys, so what a distance asks of them, all get: `is_distant` is [`has_distances`] of the node.
+pub fn with_comparable_keys(
+    params: &mut WindowFunctionParams,
+    schema: &DFSchema,
+    is_distant: bool,
+) -> Result<()> {
     let first = params.order_by.first();
     let first = first
         .map(|sort| sort.expr.get_type(schema))
         .transpose()?
         .unwrap_or(DataType::Null);
     let frame = &mut params.window_frame;
-    let has_distance = frame.units == WindowFrameUnits::Range && has_distance(frame);
+    let has_distance = has_distance(frame);
     for sort in &mut params.order_by {
         let key = std::mem::take(&mut sort.expr);
         sort.expr = match key.get_type(schema)? {
@@ -34,7 +52,7 @@ pub fn with_comparable_keys(params: &mut WindowFunctionParams, schema: &DFSchema
                 Expr::ScalarFunction(span)
             }
             DataType::Time64(_) => cast(key, DataType::Int64),
-            DataType::Date32 if has_distance => {
+            DataType::Date32 if is_distant => {
                 cast(key, DataType::Timestamp(TimeUnit::Microsecond, None))
             }
             _ => key,
@@ -89,9 +107,9 @@ fn bound(
 }
 
 fn has_distance(frame: &WindowFrame) -> bool {
-    [&frame.start_bound, &frame.end_bound]
-        .into_iter()
-        .any(|bound| match bound {
+    let mut bounds = [&frame.start_bound, &frame.end_bound].into_iter();
+    frame.units == WindowFrameUnits::Range
+        && bounds.any(|bound| match bound {
             WindowFrameBound::Preceding(by) | WindowFrameBound::Following(by) => !by.is_null(),
             WindowFrameBound::CurrentRow => false,
         })

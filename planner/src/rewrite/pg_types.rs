@@ -11,9 +11,8 @@
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::SortExpr;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -21,7 +20,7 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use super::over_keys::with_comparable_keys;
+use super::over_keys::{has_distances, with_comparable_keys};
 
 /// Digits after the point that the dividend of a numeric division is given; the quotient has four more.
 const DIVIDEND_SCALE: i8 = 12;
@@ -51,6 +50,7 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));
+    let is_distant = has_distances(&plan);
     let names = NamePreserver::new(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
@@ -59,9 +59,24 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         } else {
             expr
         };
-        type_expr(expr, &schema).map(|typed| typed.update_data(|expr| name.restore(expr)))
+        let typed = type_expr(expr, &schema)?.transform_data(|expr| {
+            expr.transform_down(|part| comparable(part, &schema, is_distant))
+        })?;
+        Ok(typed.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
+}
+
+fn comparable(part: Expr, schema: &DFSchema, is_distant: bool) -> Result<Transformed<Expr>> {
+    let Expr::WindowFunction(mut window) = part else {
+        return Ok(Transformed::no(part));
+    };
+    with_comparable_keys(&mut window.params, schema, is_distant)?;
+    Ok(Transformed::new(
+        Expr::WindowFunction(window),
+        true,
+        TreeNodeRecursion::Jump,
+    ))
 }
 
 /// The columns that the expressions of `plan` may refer to.
@@ -129,7 +144,6 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 if !depends_on_order(aggregate.func.name()) {
                     aggregate.params.order_by.clear();
                 }
-                without_repeated_keys(&mut aggregate.params.order_by);
                 Expr::AggregateFunction(aggregate)
             }
             Expr::WindowFunction(mut window) => {
@@ -137,7 +151,6 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     let name = function.name().to_string();
                     type_aggregate_arguments(&name, &mut window.params.args, schema);
                 }
-                with_comparable_keys(&mut window.params, schema)?;
                 Expr::WindowFunction(window)
             }
             other => return Ok(Transformed::no(other)),
@@ -248,16 +261,6 @@ fn depends_on_order(name: &str) -> bool {
             name,
             "array_agg" | "first_value" | "last_value" | "nth_value" | "string_agg"
         )
-}
-
-/// `ORDER BY x, y, x` is `ORDER BY x, y`; DataFusion's state of an aggregate has no room for the third.
-fn without_repeated_keys(order_by: &mut Vec<SortExpr>) {
-    let mut known: Vec<Expr> = Vec::new();
-    order_by.retain(|key| {
-        let is_new = !known.contains(&key.expr);
-        known.push(key.expr.clone());
-        is_new
-    });
 }
 
 /// `numeric / numeric` and its mixes with integers; integers alone divide as integers.
