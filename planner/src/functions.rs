@@ -43,7 +43,7 @@ pub use datetime::{has_fraction, span_us};
 pub use half_even::RoundHalfEven;
 pub use named_cast::NamedCast;
 pub use or_empty::OrEmpty;
-pub use places::window_functions;
+pub use places::{rank, row_number, window_functions};
 pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};

@@ -5,7 +5,7 @@
 //! [`value_lists`], [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`] ([`over_keys`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
 //! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`join_order`], [`marks`],
-//! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`null_frames`].
+//! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`null_frames`].
 
 mod aggregate_calls;
 mod aliases;
@@ -42,6 +42,7 @@ mod select_list;
 pub mod session_zone;
 pub mod set_operation;
 pub mod simplify;
+pub mod single_distinct;
 pub mod sort_columns;
 mod syntax;
 mod table_functions;

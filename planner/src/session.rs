@@ -25,6 +25,7 @@ use crate::rewrite::outer_types::OuterTypes;
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
 use crate::rewrite::simplify::Simplify;
+use crate::rewrite::single_distinct::SingleDistinct;
 use crate::type_planner::PostgresTypes;
 
 /// Settings of one session. `time_zone` is an IANA name or an offset.
@@ -120,6 +121,9 @@ fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
                 "simplify_expressions" => vec![Arc::new(Simplify)],
                 "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
                 "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
+                "single_distinct_aggregation_to_group_by" => {
+                    vec![Arc::new(SingleDistinct { rule })]
+                }
                 _ => vec![rule],
             }
         })

@@ -8,11 +8,11 @@ use arrow::array::ArrayRef;
 use arrow::compute::{SortOptions, cast};
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::{Result, ScalarValue};
-use datafusion::functions_window::{ntile::ntile_udwf, rank, row_number::row_number_udwf};
+use datafusion::functions_window::{ntile::ntile_udwf, rank as ranks, row_number::row_number_udwf};
 use datafusion::logical_expr::function::{PartitionEvaluatorArgs, WindowUDFFieldArgs};
 use datafusion::logical_expr::window_state::WindowAggState;
 use datafusion::logical_expr::{
-    LimitEffect, PartitionEvaluator, Signature, WindowUDF, WindowUDFImpl,
+    Expr, LimitEffect, PartitionEvaluator, Signature, WindowUDF, WindowUDFImpl,
 };
 use datafusion::physical_plan::PhysicalExpr;
 
@@ -24,11 +24,27 @@ pub fn window_functions() -> &'static [Arc<WindowUDF>] {
             |counted, data_type| Arc::new(WindowUDF::new_from_impl(Signed { counted, data_type }));
         vec![
             signed(row_number_udwf(), DataType::Int64),
-            signed(rank::rank_udwf(), DataType::Int64),
-            signed(rank::dense_rank_udwf(), DataType::Int64),
+            signed(ranks::rank_udwf(), DataType::Int64),
+            signed(ranks::dense_rank_udwf(), DataType::Int64),
             signed(ntile_udwf(), DataType::Int32),
         ]
     })
+}
+
+/// A call of `row_number`, still without a window.
+pub fn row_number() -> Expr {
+    call("row_number")
+}
+
+/// A call of `rank`, still without a window.
+pub fn rank() -> Expr {
+    call("rank")
+}
+
+fn call(name: &str) -> Expr {
+    let mut functions = window_functions().iter();
+    let function = functions.find(|function| function.name() == name);
+    function.expect("the list has it").call(Vec::new())
 }
 
 /// DataFusion's function with another type.
