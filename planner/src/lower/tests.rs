@@ -132,7 +132,7 @@ const PLANS: &[(&str, &str)] = &[
     ),
     (
         "SELECT k, n FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v) AS n FROM log) AS q WHERE n = 2",
-        "Materialize key=whole row
+        "Materialize key=(k, n)
   Project k, row_number() AS n
     Filter row_number() = 2
       TopN by=(k) order=(v) limit=2 numbered state=#0..#1
