@@ -69,6 +69,7 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
                 .any(|own| own.name() == f.name())
         });
         windows.extend(functions::window_functions().iter().cloned());
+        windows.extend(functions::session_functions().iter().cloned());
     }
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(PostgresOperators));
