@@ -165,6 +165,16 @@ impl Dataflow {
         reports
     }
 
+    /// The earliest time at which an operator has something to do without any input.
+    pub fn due_us(&mut self) -> Result<Option<i64>> {
+        let (mut earliest, mut result) = (None, Ok(()));
+        self.root.each(&mut |operator| match operator.due_us() {
+            Ok(due) => earliest = earliest.into_iter().chain(due).min(),
+            Err(error) => result = Err(error),
+        });
+        result.map(|()| earliest)
+    }
+
     /// The epoch goes on with other views: makes room for them, if they need it.
     pub fn set_aside(&mut self) -> Result<()> {
         let mut result = Ok(());
@@ -188,7 +198,8 @@ impl Dataflow {
     }
 
     pub fn discard(&mut self) {
-        self.root.visit_all(&mut |operator| operator.discard());
+        self.root.each(&mut |operator| operator.discard());
+        self.root.clear_marks();
     }
 }
 
@@ -372,7 +383,9 @@ impl Node {
                 Ok(())
             })?;
         }
-        if has_input {
+        let is_due = operator.due_us()?.is_some_and(|due| due <= context.now_us);
+        if has_input || is_due {
+            *is_dirty = true;
             finish(operator.as_mut(), stats, context, emit)?;
         }
         Ok(())
@@ -468,19 +481,16 @@ impl Node {
         }
     }
 
-    fn visit_all(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
+    /// Visits all operators.
+    fn each(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
         if let Node::Operator {
-            operator,
-            inputs,
-            is_dirty,
-            ..
+            operator, inputs, ..
         } = self
         {
             for input in inputs {
-                input.visit_all(action);
+                input.each(action);
             }
             action(operator.as_mut());
-            *is_dirty = false;
         }
     }
 }

@@ -53,6 +53,7 @@ pub fn recover(
     let cache = CacheHandle::new(shares.operator_caches);
     let catalog: Catalog = meta::get(&store, meta::CATALOG)?.unwrap_or_else(Catalog::new);
     let reserved: u64 = meta::get(&store, meta::RESERVED_EPOCHS)?.unwrap_or(0);
+    let now_us: i64 = meta::get(&store, meta::NOW)?.unwrap_or(0);
     let letters = dead_letters(&store, &cache, config.dead_letter_bytes)?;
     let (wake_sender, wake) = bounded(1);
     let published = Arc::new(Published::new(
@@ -93,6 +94,7 @@ pub fn recover(
         reshapes: BTreeMap::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
+        now_us,
         reserved_epochs: reserved,
         durable_epoch: reserved,
         last_sync: Instant::now(),
@@ -190,7 +192,9 @@ impl Writer {
                 ))
             })?;
         let mut dataflow = self.replan(name, def, catalog)?;
+        let mut due_us = None;
         if let Some(dataflow) = &mut dataflow {
+            due_us = dataflow.due_us()?;
             dataflow.share(id, Arc::make_mut(&mut self.prefixes));
         }
         for object in progress.scans.keys() {
@@ -206,6 +210,7 @@ impl Writer {
             readers: BTreeMap::new(),
             waiters: Vec::new(),
             stats: Default::default(),
+            due_us,
             is_dirty: false,
         };
         if view.is_backfilling() {

@@ -14,6 +14,7 @@ use crate::api::EngineConfig;
 use crate::catalog_change::Dropped;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
+use crate::epoch::now_us;
 use crate::error::{ExecutorError, Result};
 use crate::progress::{ScanProgress, has_reached};
 use crate::published::Published;
@@ -71,6 +72,8 @@ pub struct Writer {
     pub reshapes: BTreeMap<ObjectId, Reshape>,
 
     pub epoch: u64,
+    /// The last epoch's time, microseconds since 1970. It stands still while the clock is behind it.
+    pub now_us: i64,
     /// Epoch numbers below this are reserved durably.
     pub reserved_epochs: u64,
     pub durable_epoch: u64,
@@ -129,14 +132,26 @@ impl Writer {
 
     /// Whether epochs have something to do without any input.
     fn has_background_work(&self) -> bool {
-        !self.backfilling.is_empty() || !self.reshapes.is_empty() || !self.indexing.is_empty()
+        !self.backfilling.is_empty()
+            || !self.reshapes.is_empty()
+            || !self.indexing.is_empty()
+            || self.time_to_due().is_some_and(|left| left.is_zero())
+    }
+
+    /// How long until a view has something to do without any input.
+    fn time_to_due(&self) -> Option<Duration> {
+        let views = self.views.values().filter(|view| view.is_maintained());
+        let due = views.filter_map(|view| view.due_us).min()?;
+        let left_us = due.saturating_sub(self.now_us.max(now_us())).max(0);
+        Some(Duration::from_micros(left_us as u64))
     }
 
     /// Waits for work; true if sources may have something.
     fn wait(&mut self) -> bool {
         let mut has_wake = self.wake.try_recv().is_ok();
         if self.pending.is_empty() && !has_wake && !self.has_background_work() {
-            let timeout = self.time_to_sync();
+            let to_sync = self.time_to_sync();
+            let timeout = self.time_to_due().map_or(to_sync, |due| due.min(to_sync));
             select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.pending.push_back(command),

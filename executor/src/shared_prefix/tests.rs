@@ -129,6 +129,7 @@ impl Bench {
             let inputs = ViewInputs::from([(self.table, ScanInput { parts, is_live })]);
             let mut context = EpochContext {
                 epoch: 1,
+                now_us: 0,
                 shards: 1,
                 held_limit: usize::MAX,
                 failures: Vec::new(),
