@@ -80,6 +80,11 @@ impl Writer {
         self.sources.values_mut().for_each(|s| s.note_progress(now));
         self.published
             .set_sources(self.sources.values().flat_map(|s| s.status()).collect());
+        let timed = self.tables.iter().filter_map(|(id, table)| {
+            let time = table.time.as_ref()?;
+            Some((*id, time.mark.clone()))
+        });
+        self.published.set_timed_tables(timed.collect());
     }
 
     /// Status row of one view.
@@ -119,7 +124,7 @@ impl Writer {
                         continue;
                     };
                     let at = match scan {
-                        ScanProgress::Source { positions } => positions,
+                        ScanProgress::Source { positions, .. } => positions,
                         ScanProgress::Live | ScanProgress::Rows { .. } => {
                             &source.progress.positions
                         }

@@ -12,9 +12,11 @@ use tracing::{error, info};
 
 use crate::api::EngineConfig;
 use crate::catalog_change::Dropped;
+use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
 use crate::error::{ExecutorError, Result};
+use crate::late_rows::LateRows;
 use crate::progress::{ScanProgress, has_reached};
 use crate::published::Published;
 use crate::reshape::Reshape;
@@ -32,6 +34,8 @@ pub const EPOCH_HISTORY: usize = 1000;
 pub struct Table {
     pub name: String,
     pub rows: RowStore,
+    /// Of a table with a watermark.
+    pub time: Option<TableTime>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
 }
@@ -55,6 +59,7 @@ pub struct Writer {
     pub views: BTreeMap<ObjectId, View>,
     pub sources: BTreeMap<ObjectId, SourceInput>,
     pub letters: DeadLetters,
+    pub late: LateRows,
     /// What dropped objects leave to be deleted with the next commit.
     pub dropped: Vec<Dropped>,
     /// Views that scan an object, for every object that is scanned.
@@ -129,14 +134,22 @@ impl Writer {
 
     /// Whether epochs have something to do without any input.
     fn has_background_work(&self) -> bool {
-        !self.backfilling.is_empty() || !self.reshapes.is_empty() || !self.indexing.is_empty()
+        !self.backfilling.is_empty()
+            || !self.reshapes.is_empty()
+            || !self.indexing.is_empty()
+            || self
+                .next_watermark_check()
+                .is_some_and(|due| due <= Instant::now())
     }
 
     /// Waits for work; true if sources may have something.
     fn wait(&mut self) -> bool {
         let mut has_wake = self.wake.try_recv().is_ok();
         if self.pending.is_empty() && !has_wake && !self.has_background_work() {
+            let silence = self.next_watermark_check();
+            let silence = silence.map(|due| due.saturating_duration_since(Instant::now()));
             let timeout = self.time_to_sync();
+            let timeout = silence.map_or(timeout, |silence| silence.min(timeout));
             select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.pending.push_back(command),
@@ -305,7 +318,7 @@ impl Writer {
                     && view.progress.is_ready
                     && matches!(
                         view.progress.scans.get(id),
-                        Some(ScanProgress::Source { positions }) if !has_reached(positions, target)
+                        Some(ScanProgress::Source { positions, .. }) if !has_reached(positions, target)
                     )
             });
             if !is_behind && has_reached(&source.progress.positions, target) {

@@ -49,6 +49,7 @@ impl Prefix {
             | PlanOp::SetOperation { .. }
             | PlanOp::Over { .. }
             | PlanOp::TopN { .. }
+            | PlanOp::WindowClose { .. }
             | PlanOp::Join { .. } => return None,
         };
         let mut prefix = match (&node.op, node.inputs.as_slice()) {

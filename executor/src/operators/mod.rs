@@ -14,6 +14,7 @@ mod top_n;
 mod union_all;
 mod unnest;
 mod values;
+mod window_close;
 
 #[cfg(test)]
 mod property_bench;
@@ -68,15 +69,19 @@ pub fn build_operator(
         PlanOp::SetOperation { operation } => Box::new(set_operation::SetOperation::new(
             *operation, schema, tables,
         )?),
+        PlanOp::WindowClose { column } => {
+            Box::new(window_close::WindowClose::new(*column, schema, tables)?)
+        }
         PlanOp::Aggregate {
             group_by,
             calls,
             permanent,
+            window,
         } => Box::new(Aggregate::new(
             operator_id,
             group_by,
             calls,
-            permanent,
+            (permanent, *window),
             schema,
             tables,
         )?),

@@ -449,6 +449,7 @@ fn column_lists_name_the_first_columns() {
         columns: &columns,
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: false,
     };
     let bound = bind_view(&catalog, view).unwrap();
     assert_eq!(
@@ -477,6 +478,7 @@ fn time_zone_is_fixed_in_the_bound_sql() {
                 columns: &[],
                 time_zone,
                 text: None,
+                emit_on_window_close: false,
             },
         )
         .unwrap()
