@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rivermark_sql_tests::repository;
 use rivermark_sql_tests::rust_source::rust_files;
-use rivermark_sql_tests::{is_full, repository};
 
 /// Says which mutation is on.
 const SWITCH: &str = "RIVERMARK_MUTATION";
@@ -135,12 +135,9 @@ fn every_operator_and_strategy_has_a_mutation() {
 
 /// `RIVERMARK_MUTATIONS=text` runs those whose title or file contains the text.
 #[test]
+#[ignore = "only with --full: it builds the engine again and runs tests for every mutation"]
 fn every_mutation_is_caught() {
     let wanted = std::env::var("RIVERMARK_MUTATIONS").ok();
-    if !is_full() && wanted.is_none() {
-        println!("only with --full, or RIVERMARK_MUTATIONS=text");
-        return;
-    }
     let all = mutations();
     let tests = Tests::build(&all);
     let is_wanted = |m: &&Mutation| {

@@ -5,8 +5,8 @@
 //!                          | 4 bytes, BE  | 2 BE, = 0 | KeyCodec, or ordinal 8 BE  |
 //! meta:                    | ASCII name, for example "FORMAT", "INGEST" or a name that the engine chose |
 //! ```
-//! A table's rows are thus one contiguous range of one family, and dropping a table is one range delete. Table ids
-//! are never reused. The partition is reserved, so that a table may one day be spread over several processes.
+//! A table's rows are thus one contiguous range of one family, and dropping a table is one range delete between two
+//! guards ([`guards`]). Table ids are never reused. The partition is reserved, so that a table may one day be spread over several processes.
 
 pub use rivermark_planner::TableId;
 
@@ -76,6 +76,15 @@ pub mod meta_key {
 pub fn table_prefix(id: TableId) -> [u8; PREFIX_LEN] {
     let [a, b, c, d] = id.0.to_be_bytes();
     [a, b, c, d, 0, 0]
+}
+
+/// The keys right before and right behind all keys of a table. A dropped table has them instead of its own: until
+/// compaction has removed what the range delete hides, an iterator of a neighbouring table that runs over its end would
+/// walk through all of it, bounds or not (RocksDB's merging iterator looks at them only at a visible key).
+pub(super) fn guards(id: TableId) -> [Vec<u8>; 2] {
+    let mut behind = table_prefix(id);
+    behind[PREFIX_LEN - 1] = 1;
+    [id.0.to_be_bytes().to_vec(), behind.to_vec()]
 }
 
 /// The smallest byte string above everything that starts with `prefix`; `None` if there is none (all bytes 0xFF).

@@ -22,7 +22,7 @@ use rocksdb::{Range, WriteBatch, WriteOptions};
 use super::error::StateError;
 use super::failpoint;
 use super::ingest;
-use super::layout::{FORMAT_VERSION, Family, TableId, meta_key, prefix_end, table_prefix};
+use super::layout::{FORMAT_VERSION, Family, TableId, guards, meta_key, prefix_end, table_prefix};
 use super::log_write;
 use super::open_db::{OpenDb, SharedMemory};
 use super::snapshot::{Revocable, StoreSnapshot};
@@ -268,6 +268,13 @@ impl Store {
         };
         if stats.bytes >= self.inner.options.ingest_threshold_bytes || writes.has_spilled() {
             ingest::commit(&db, &self.inner.options, &self.inner.memory, writes)?;
+            if !writes.dropped().is_empty() {
+                log_write::write(&db, false, || {
+                    let mut batch = WriteBatch::default();
+                    put_guards(&mut batch, &db, writes);
+                    Ok(batch)
+                })?;
+            }
             stats.was_ingested = true;
             return Ok(stats);
         }
@@ -435,6 +442,7 @@ fn write_batch(db: &OpenDb, writes: &WriteSet) -> Result<WriteBatch, StateError>
             }
         }
     }
+    put_guards(&mut batch, db, writes);
     let handle = db.family(Family::Meta);
     for (name, value) in writes.meta().changes() {
         match value {
@@ -443,6 +451,15 @@ fn write_batch(db: &OpenDb, writes: &WriteSet) -> Result<WriteBatch, StateError>
         }
     }
     Ok(batch)
+}
+
+/// Fences off what is left of dropped tables.
+fn put_guards(batch: &mut WriteBatch, db: &OpenDb, writes: &WriteSet) {
+    for (family, id) in writes.dropped() {
+        for guard in guards(*id) {
+            batch.put_cf(db.family(*family), guard, []);
+        }
+    }
 }
 
 #[cfg(test)]

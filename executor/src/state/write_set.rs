@@ -18,6 +18,7 @@ pub struct WriteSet {
     tables: Vec<TableWrites>,
     meta: Overlay,
     spilled: Vec<SpilledWrites>,
+    dropped: Vec<(Family, TableId)>,
 }
 
 /// Older changes of a table than those of its overlay.
@@ -119,6 +120,12 @@ impl WriteSet {
     /// Deletes a whole table, as when its object is dropped. Its space comes back with compaction.
     pub fn delete_table(&mut self, family: Family, id: TableId) {
         self.delete_range(family, id, &KeyRange::all());
+        self.dropped.push((family, id));
+    }
+
+    /// The tables that are deleted.
+    pub(super) fn dropped(&self) -> &[(Family, TableId)] {
+        &self.dropped
     }
 
     fn own(&mut self, family: Family, id: TableId) -> &mut Overlay {

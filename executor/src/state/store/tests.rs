@@ -1,7 +1,9 @@
 //! The store: opening, commits through the log and through files, snapshots, reopening.
 
 use super::super::arena::Keys;
+use super::super::cache::CacheHandle;
 use super::super::scan::KeyRange;
+use super::super::table::StateTable;
 use super::*;
 
 const TABLE: (Family, TableId) = (Family::State, TableId(7));
@@ -89,6 +91,39 @@ fn commits_are_seen_by_later_snapshots_only() {
         let store = Store::open(&options).unwrap();
         assert_eq!(store.get_meta(b"epoch").unwrap().unwrap(), b"2");
         assert!(read_all(&store.snapshot()).is_empty());
+    }
+}
+
+#[test]
+fn neighbours_of_a_dropped_table_see_nothing_of_it() {
+    for ingest_above in [usize::MAX, 0] {
+        let directory = tempfile::tempdir().unwrap();
+        let mut options = options(directory.path());
+        options.ingest_threshold_bytes = ingest_above;
+        let store = Store::open(&options).unwrap();
+        let ids = [1, 2, 3].map(TableId);
+        let mut writes = WriteSet::new();
+        for id in ids {
+            writes.put(Family::State, id, b"", b"empty key");
+            writes.put(Family::State, id, b"\xFF\xFF", b"last key");
+        }
+        store.commit(&writes, true).unwrap();
+        let mut writes = WriteSet::new();
+        writes.delete_table(Family::State, ids[1]);
+        store.commit(&writes, true).unwrap();
+        let cache = CacheHandle::new(1 << 20);
+        for (id, keys) in ids.into_iter().zip([2, 0, 2]) {
+            let table = StateTable::new(id, Family::State, store.clone(), cache.clone());
+            let forwards = table.scan(&KeyRange::all()).unwrap();
+            assert_eq!(forwards.count(), keys, "{id:?}");
+            let backwards = table.scan_reverse(&KeyRange::all()).unwrap();
+            assert_eq!(backwards.count(), keys, "{id:?}");
+        }
+        let db = store.db().unwrap();
+        for guard in guards(ids[1]) {
+            let found = db.db().get_cf(db.family(Family::State), guard).unwrap();
+            assert!(found.is_some(), "ingestion above {ingest_above} bytes");
+        }
     }
 }
 
