@@ -225,6 +225,7 @@ impl Writer {
                             _ => true,
                         }
                     }
+                    ScanProgress::Source { .. } if view.emits_on_window_close => false,
                     ScanProgress::Source { positions, .. } => view
                         .progress
                         .targets

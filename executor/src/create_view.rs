@@ -112,6 +112,7 @@ impl Writer {
                 epoch: 0,
                 dead_letters: 0,
             },
+            emits_on_window_close: def.emit_on_window_close,
             watermarks: Watermarks::default(),
             has_later_watermarks: false,
             readers: BTreeMap::new(),

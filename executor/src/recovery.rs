@@ -212,6 +212,7 @@ impl Writer {
             dataflow,
             rows,
             progress,
+            emits_on_window_close: def.emit_on_window_close,
             watermarks: Watermarks::default(),
             has_later_watermarks: false,
             readers: BTreeMap::new(),

@@ -30,6 +30,8 @@ pub struct View {
     pub dataflow: Option<Dataflow>,
     pub rows: RowStore,
     pub progress: ViewProgress,
+    /// It shows nothing before it has a watermark, so it is not ready before it has.
+    pub emits_on_window_close: bool,
     /// The bounds of its columns: no later epoch brings a row with a lower value.
     pub watermarks: Watermarks,
     /// They have risen in this epoch, which its readers do not know yet.

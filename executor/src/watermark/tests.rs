@@ -427,3 +427,50 @@ fn check(
     assert_eq!(found, due, "{label}, watermark {watermark:?}");
     closed.extend(found);
 }
+
+#[test]
+fn of_several_inputs_the_lower_bound_counts() {
+    let marks = |bounds: &[Option<i64>]| Watermarks(bounds.to_vec());
+    for (inputs, expected) in [
+        (
+            vec![marks(&[Some(3), Some(4)]), marks(&[Some(5), Some(1)])],
+            marks(&[Some(3), Some(1)]),
+        ),
+        (vec![marks(&[Some(3)]), marks(&[None])], marks(&[None])),
+        (vec![marks(&[Some(3)]), marks(&[])], marks(&[None])),
+        (vec![marks(&[Some(3)])], marks(&[Some(3)])),
+    ] {
+        assert_eq!(Watermarks::least(&inputs), expected, "{inputs:?}");
+    }
+}
+
+#[test]
+fn late_is_below_the_highest_time_before_less_the_delay() {
+    let time = EventTime {
+        column: 0,
+        delay_us: 10,
+        options: WatermarkOptions {
+            includes_late: false,
+            idle_timeout_us: None,
+            follows_clock: false,
+            max_future_us: 0,
+        },
+    };
+    let mut bound = None;
+    let times = [
+        Some(100),
+        Some(90),
+        None,
+        Some(89),
+        Some(130),
+        Some(119),
+        Some(120),
+    ];
+    let late = time.late_rows(times.into_iter(), &mut bound);
+    let found: Vec<_> = late
+        .iter()
+        .map(|l| (l.row, l.time_us, l.bound_us))
+        .collect();
+    assert_eq!(found, [(3, 89, 90), (5, 119, 120)]);
+    assert_eq!(bound, Some(120));
+}
