@@ -247,7 +247,7 @@ fn bound_sql_is_qualified() {
 fn fingerprint_is_stable() {
     assert_eq!(
         format!("{:016x}", plan(WINDOWED).unwrap().plan.fingerprint),
-        "cd7657e50b121759"
+        "7d266a34445c370c"
     );
 }
 
@@ -285,6 +285,12 @@ fn notices() {
         (
             "SELECT date_trunc('hour', ts), count(*) FROM readings GROUP BY 1",
             vec![],
+        ),
+        (
+            "SELECT date_trunc('hour', kafka_ts), count(*) FROM readings GROUP BY 1",
+            vec![
+                "the state of GROUP BY date_trunc('hour', kafka_ts) keeps every window of source readings",
+            ],
         ),
         ("SELECT a, count(*) FROM t GROUP BY a", vec![]),
         ("SELECT ts FROM readings ORDER BY ts LIMIT 1", vec![]),
