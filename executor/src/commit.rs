@@ -59,6 +59,7 @@ impl Writer {
 
     fn collect(&mut self, epoch: u64, reserved: u64, writes: &mut WriteSet) -> Result<()> {
         meta::put(writes, meta::EPOCH, &epoch)?;
+        meta::put(writes, meta::NOW, &self.now_us)?;
         if reserved != self.reserved_epochs {
             meta::put(writes, meta::RESERVED_EPOCHS, &reserved)?;
         }

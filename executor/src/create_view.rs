@@ -118,6 +118,7 @@ impl Writer {
             readers: BTreeMap::new(),
             waiters: Vec::new(),
             stats: Default::default(),
+            due_us: None,
             is_dirty: true,
         };
         Ok((view, object))

@@ -172,6 +172,16 @@ impl Dataflow {
         reports
     }
 
+    /// The earliest time at which an operator has something to do without any input.
+    pub fn due_us(&mut self) -> Result<Option<i64>> {
+        let (mut earliest, mut result) = (None, Ok(()));
+        self.root.each(&mut |operator| match operator.due_us() {
+            Ok(due) => earliest = earliest.into_iter().chain(due).min(),
+            Err(error) => result = Err(error),
+        });
+        result.map(|()| earliest)
+    }
+
     /// The epoch goes on with other views: makes room for them, if they need it.
     pub fn set_aside(&mut self) -> Result<()> {
         let mut result = Ok(());
@@ -195,7 +205,10 @@ impl Dataflow {
     }
 
     pub fn discard(&mut self) {
-        self.root.visit_all(&mut |operator| operator.discard());
+        self.root.each(&mut |operator| operator.discard());
+        // Of a discarded epoch the bounds are told again.
+        self.root.forget_told();
+        self.root.clear_marks();
     }
 }
 
@@ -387,9 +400,12 @@ impl Node {
                 Ok(())
             })?;
         }
-        if has_input {
+        let is_due = operator.due_us()?.is_some_and(|due| due <= context.now_us);
+        if has_input || is_due {
+            *is_dirty = true;
             finish(operator.as_mut(), stats, context, emit)?;
         }
+        stats.dropped += operator.take_dropped();
         let below: Vec<_> = inputs.iter().map(|i| i.watermarks(run.inputs)).collect();
         if below.iter().all(Watermarks::is_empty) || told.as_ref() == Some(&below) {
             return Ok(());
@@ -402,7 +418,6 @@ impl Node {
             emit(delta, context)
         })?;
         stats.rows_out += rows_out;
-        stats.dropped += operator.take_dropped();
         *told = Some(below);
         Ok(())
     }
@@ -513,22 +528,23 @@ impl Node {
         }
     }
 
-    fn visit_all(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
+    fn forget_told(&mut self) {
+        if let Node::Operator { inputs, told, .. } = self {
+            *told = None;
+            inputs.iter_mut().for_each(Node::forget_told);
+        }
+    }
+
+    /// Visits all operators.
+    fn each(&mut self, action: &mut dyn FnMut(&mut dyn Operator)) {
         if let Node::Operator {
-            operator,
-            inputs,
-            is_dirty,
-            told,
-            ..
+            operator, inputs, ..
         } = self
         {
             for input in inputs {
-                input.visit_all(action);
+                input.each(action);
             }
             action(operator.as_mut());
-            *is_dirty = false;
-            // Of a discarded epoch the bounds are told again.
-            *told = None;
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::rows::RowLayout;
 use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
 use crate::spool::RelationChange;
-use crate::view::EpochLimits;
+use crate::view::{EpochLimits, View};
 use crate::watermark::Watermarks;
 use crate::writer::{PositionWaiter, Writer};
 
@@ -68,6 +68,11 @@ impl Writer {
         self.last_epoch_at = started;
         let mut work = EpochWork::default();
         let epoch = self.epoch + 1;
+        self.now_us = self.now_us.max(now_us());
+        let now = self.now_us;
+        let is_due = |view: &&View| view.due_us.is_some_and(|due| due <= now);
+        work.dirty
+            .extend(self.views.values().filter(is_due).map(|view| view.id));
         self.take_commands(&mut work);
         self.take_sources(&mut work)?;
         self.advance_watermarks(&mut work);
@@ -342,7 +347,7 @@ impl Writer {
                 };
                 self.retry_storage(|writer| {
                     let letters = &mut writer.letters;
-                    view.run(&inputs, &mut sharing, limits, letters, now_us())
+                    view.run(&inputs, &mut sharing, limits, letters, writer.now_us)
                 })
             });
         match outcome {

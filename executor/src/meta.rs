@@ -10,6 +10,8 @@ use crate::state::{Store, WriteSet};
 pub const EPOCH: &[u8] = b"epoch";
 /// Epoch numbers below this may have been given out.
 pub const RESERVED_EPOCHS: &[u8] = b"epoch/reserved";
+/// The last epoch's time, in microseconds.
+pub const NOW: &[u8] = b"epoch/now";
 pub const CATALOG: &[u8] = b"catalog";
 pub const LETTERS: &[u8] = b"letters";
 /// Tables into which rows are being copied: worthless after a crash.

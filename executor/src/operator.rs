@@ -63,6 +63,12 @@ pub trait Operator: Send {
         0
     }
 
+    /// The earliest time (microseconds since 1970) at which there is something to do without any input: then the epoch
+    /// finishes the operator though nothing was pushed. Too early a time costs an epoch that changes nothing.
+    fn due_us(&mut self) -> Result<Option<i64>> {
+        Ok(None)
+    }
+
     /// Bytes, about, of what was pushed and is kept for [`Self::finish`].
     fn held_bytes(&self) -> usize {
         0
@@ -98,6 +104,8 @@ pub trait Operator: Send {
 /// What an operator may use and report while an epoch is computed.
 pub struct EpochContext {
     pub epoch: u64,
+    /// The epoch's time, microseconds since 1970: what `now()` is in all of it. Never less than an earlier epoch's.
+    pub now_us: i64,
     /// How many threads may share the work of one operator (1: run inline).
     pub shards: usize,
     /// Bytes that one operator may hold of an epoch's input before it has to work on them.

@@ -57,6 +57,7 @@ pub fn recover(
     let cache = CacheHandle::new(shares.operator_caches);
     let catalog: Catalog = meta::get(&store, meta::CATALOG)?.unwrap_or_else(Catalog::new);
     let reserved: u64 = meta::get(&store, meta::RESERVED_EPOCHS)?.unwrap_or(0);
+    let now_us: i64 = meta::get(&store, meta::NOW)?.unwrap_or(0);
     let letters = dead_letters(&store, &cache, config.dead_letter_bytes)?;
     let log = |id| StateTable::new(id, Family::Log, store.clone(), cache.clone());
     let late = LateRows::new(log(LATE_ROWS_TABLE), log(FLOORS_TABLE));
@@ -100,6 +101,7 @@ pub fn recover(
         reshapes: BTreeMap::new(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
+        now_us,
         reserved_epochs: reserved,
         durable_epoch: reserved,
         last_sync: Instant::now(),
@@ -199,7 +201,9 @@ impl Writer {
                 ))
             })?;
         let mut dataflow = self.replan(name, def, catalog)?;
+        let mut due_us = None;
         if let Some(dataflow) = &mut dataflow {
+            due_us = dataflow.due_us()?;
             dataflow.share(id, Arc::make_mut(&mut self.prefixes));
         }
         for object in progress.scans.keys() {
@@ -218,6 +222,7 @@ impl Writer {
             readers: BTreeMap::new(),
             waiters: Vec::new(),
             stats: Default::default(),
+            due_us,
             is_dirty: false,
         };
         if view.is_backfilling() {

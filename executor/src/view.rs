@@ -40,6 +40,8 @@ pub struct View {
     pub readers: BTreeMap<ObjectId, PrivateReader>,
     /// Statements that wait until it is ready.
     pub waiters: Vec<oneshot::Sender<Result<()>>>,
+    /// The earliest time at which it has something to do without any input.
+    pub due_us: Option<i64>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
     /// Of storing the rows.
@@ -104,7 +106,7 @@ impl View {
     }
 
     /// Runs the operators over an epoch's input and stores the result. A panic is an internal error. On an error
-    /// nothing of the epoch is left in the view; the caller decides whether it has failed.
+    /// nothing of the epoch is left in the view; the caller decides whether it has failed. `now_us`: the epoch's time.
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
@@ -121,11 +123,12 @@ impl View {
         };
         let mut context = EpochContext {
             epoch: limits.epoch,
+            now_us,
             shards: limits.shards,
             held_limit: limits.held_bytes,
             failures: Vec::new(),
         };
-        let (rows, stats) = (&mut self.rows, &mut self.stats);
+        let (rows, stats, due_us) = (&mut self.rows, &mut self.stats, &mut self.due_us);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let format = rows.format.clone();
             let mut output = ChangeBuilder::new(limits.store, format, limits.output_bytes);
@@ -143,6 +146,7 @@ impl View {
             stats.rows_in += count;
             stats.rows_out += count;
             stats.timed(|| rows.apply(&change))?;
+            *due_us = dataflow.due_us()?;
             dataflow.set_aside()?;
             rows.set_aside()?;
             Ok((change, watermarks))

@@ -116,6 +116,8 @@ impl MarkRule {
             PlanOp::Scan { .. }
             | PlanOp::Values { .. }
             | PlanOp::Filter { .. }
+            | PlanOp::TemporalFilter { .. }
+            | PlanOp::Session { .. }
             | PlanOp::Unnest { .. }
             | PlanOp::GroupingSets { .. }
             | PlanOp::WindowClose { .. }

@@ -15,6 +15,7 @@ use crate::catalog_change::Dropped;
 use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
+use crate::epoch::now_us;
 use crate::error::{ExecutorError, Result};
 use crate::late_rows::LateRows;
 use crate::progress::{ScanProgress, has_reached};
@@ -76,6 +77,8 @@ pub struct Writer {
     pub reshapes: BTreeMap<ObjectId, Reshape>,
 
     pub epoch: u64,
+    /// The last epoch's time, microseconds since 1970. It stands still while the clock is behind it.
+    pub now_us: i64,
     /// Epoch numbers below this are reserved durably.
     pub reserved_epochs: u64,
     pub durable_epoch: u64,
@@ -140,6 +143,15 @@ impl Writer {
             || self
                 .next_watermark_check()
                 .is_some_and(|due| due <= Instant::now())
+            || self.time_to_due().is_some_and(|left| left.is_zero())
+    }
+
+    /// How long until a view has something to do without any input.
+    fn time_to_due(&self) -> Option<Duration> {
+        let views = self.views.values().filter(|view| view.is_maintained());
+        let due = views.filter_map(|view| view.due_us).min()?;
+        let left_us = due.saturating_sub(self.now_us.max(now_us())).max(0);
+        Some(Duration::from_micros(left_us as u64))
     }
 
     /// Waits for work; true if sources may have something.
@@ -148,8 +160,9 @@ impl Writer {
         if self.pending.is_empty() && !has_wake && !self.has_background_work() {
             let silence = self.next_watermark_check();
             let silence = silence.map(|due| due.saturating_duration_since(Instant::now()));
-            let timeout = self.time_to_sync();
-            let timeout = silence.map_or(timeout, |silence| silence.min(timeout));
+            let due = silence.into_iter().chain(self.time_to_due()).min();
+            let to_sync = self.time_to_sync();
+            let timeout = due.map_or(to_sync, |due| due.min(to_sync));
             select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.pending.push_back(command),

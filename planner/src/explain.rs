@@ -136,6 +136,16 @@ fn details(node: &PlanNode) -> String {
         }
         PlanOp::Values { rows } => format!(" rows={}", rows.num_rows()),
         PlanOp::Filter { predicate } => format!(" {}", describe(&predicate.logical)),
+        PlanOp::TemporalFilter { bounds } => {
+            let bounds: Vec<String> = bounds
+                .iter()
+                .map(|bound| {
+                    let time = describe(&bound.time.logical);
+                    format!("now() {} {time}", bound.comparison.symbol())
+                })
+                .collect();
+            format!(" {}", bounds.join(" AND "))
+        }
         PlanOp::Project { exprs } => format!(" {}", projected(node, exprs)),
         PlanOp::Unnest { columns } => format!(" ({})", names(node, columns)),
         PlanOp::UnionAll => String::new(),
@@ -182,6 +192,16 @@ fn details(node: &PlanNode) -> String {
             for call in calls {
                 let _ = write!(text, " {}:{}", call.display, reach_text(call.reach));
             }
+            text
+        }
+        PlanOp::Session {
+            partition_by,
+            time,
+            gap_us,
+            ..
+        } => {
+            let mut text = ordering(partition_by, &[]);
+            let _ = write!(text, " time={} gap={gap_us} us", describe(&time.logical));
             text
         }
         PlanOp::TopN {

@@ -100,6 +100,21 @@ fn state_text(node: &PlanNode, text: &mut String) {
             let rows = rows_text(node, partition_by, order_by);
             let _ = writeln!(text, "over {rows}");
         }
+        PlanOp::Session {
+            partition_by,
+            time,
+            gap_us,
+            ..
+        } => {
+            let keys: Vec<String> = partition_by.iter().map(expr_text).collect();
+            let _ = writeln!(
+                text,
+                "session ({}) by ({}) time {} gap {gap_us}",
+                types_text(node),
+                keys.join(", "),
+                expr_text(time)
+            );
+        }
         PlanOp::SetOperation { operation } => {
             let _ = writeln!(text, "set operation {operation:?} ({})", types_text(node));
         }
@@ -120,6 +135,18 @@ fn state_text(node: &PlanNode, text: &mut String) {
         }
         PlanOp::WindowClose { column } => {
             let _ = writeln!(text, "window close {column} ({})", types_text(node));
+        }
+        PlanOp::TemporalFilter { bounds } => {
+            let bounds: Vec<String> = bounds
+                .iter()
+                .map(|bound| format!("{} {}", bound.comparison.symbol(), expr_text(&bound.time)))
+                .collect();
+            let _ = writeln!(
+                text,
+                "temporal filter ({}) of ({})",
+                bounds.join(", "),
+                types_text(node)
+            );
         }
         PlanOp::Scan { .. }
         | PlanOp::Values { .. }

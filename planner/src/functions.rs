@@ -14,13 +14,17 @@ mod json_change;
 mod json_form;
 mod math;
 mod named_cast;
+mod now_test;
 mod or_empty;
 mod ordered_set;
 mod regex;
+mod sessions;
 mod single;
 mod sql_function;
+mod steps;
 mod strings;
 mod text_form;
+mod time_aggregates;
 mod timezone;
 mod value;
 mod windows;
@@ -38,7 +42,9 @@ pub use checked_arithmetic::CheckedArithmetic;
 pub use datetime::has_fraction;
 pub use half_even::RoundHalfEven;
 pub use named_cast::NamedCast;
+pub use now_test::NowTest;
 pub use or_empty::OrEmpty;
+pub use sessions::{is_one_session, session_bound, session_functions};
 pub use single::Single;
 pub use timezone::TimeZone;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
@@ -54,6 +60,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(WindowStarts::default())),
             Arc::new(ScalarUDF::from(CumulateEnds::default())),
             Arc::new(ScalarUDF::from(TimeZone::default())),
+            Arc::new(ScalarUDF::from(steps::Steps::default())),
             Arc::new(ScalarUDF::from(RoundHalfEven::default())),
             Arc::new(ScalarUDF::from(Single::default())),
             Arc::new(ScalarUDF::from(WithTies::default())),
@@ -71,6 +78,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             ordered_set::functions,
             regex::functions,
             strings::functions,
+            time_aggregates::functions,
         ] {
             all.extend(family());
         }

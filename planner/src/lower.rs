@@ -6,13 +6,17 @@ mod grouping_sets;
 mod join;
 mod optimize;
 mod over;
+mod session;
 mod set_operation;
+mod temporal;
 mod top_n;
 mod view;
 mod window_close;
 
 #[cfg(test)]
 mod join_tests;
+#[cfg(test)]
+mod temporal_tests;
 #[cfg(test)]
 mod tests;
 
@@ -60,9 +64,7 @@ impl Lowering<'_> {
                     return self.ranked(&ranked, filter);
                 }
                 let input = self.lower(&filter.input)?;
-                let from = filter.input.schema();
-                let predicate = bound(&filter.predicate, from, &input.node.schema)?;
-                Ok(filtered(input, predicate))
+                filtered(input, &filter.predicate, filter.input.schema())
             }
             LogicalPlan::Limit(limit) => self.limit(limit),
             LogicalPlan::Aggregate(aggregate) => self.aggregate(aggregate),
@@ -136,17 +138,7 @@ impl Lowering<'_> {
             lineage,
         };
         for filter in &scan.filters {
-            let predicate = bound(filter, &scan.projected_schema, &lowered.node.schema)?;
-            let (schema, properties) = (
-                Arc::clone(&lowered.node.schema),
-                lowered.node.properties.clone(),
-            );
-            lowered.node = node_of(
-                PlanOp::Filter { predicate },
-                vec![lowered.node],
-                schema,
-                properties,
-            );
+            lowered = filtered(lowered, filter, &scan.projected_schema)?;
         }
         if is_counted {
             counted(lowered)
@@ -256,15 +248,21 @@ impl Lowering<'_> {
     }
 }
 
-/// The rows of `input` for which `predicate` is true.
-fn filtered(input: Lowered, predicate: BoundExpr) -> Lowered {
+/// The rows of `input`, whose columns DataFusion knows as `from`, for which `predicate` is true.
+fn filtered(input: Lowered, predicate: &Expr, from: &DFSchema) -> Result<Lowered> {
+    let (tests, rest) = temporal::split_tests(predicate);
+    let Some(rest) = rest else {
+        return temporal::time_filtered(input, &tests, from);
+    };
+    let predicate = bound(&rest, from, &input.node.schema)?;
     let Lowered { node, lineage } = input;
     let (schema, properties) = (Arc::clone(&node.schema), node.properties.clone());
     let op = PlanOp::Filter { predicate };
-    Lowered {
+    let kept = Lowered {
         node: node_of(op, vec![node], schema, properties),
         lineage,
-    }
+    };
+    temporal::time_filtered(kept, &tests, from)
 }
 
 /// `exprs` of each row of `input`, whose columns DataFusion knows as `from`; the output's as `schema`.

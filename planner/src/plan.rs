@@ -145,6 +145,86 @@ impl Reach {
     }
 }
 
+/// How the current time is compared with a time of the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum NowComparison {
+    /// `now() < time`
+    Before,
+    /// `now() <= time`
+    Until,
+    /// `now() > time`
+    After,
+    /// `now() >= time`
+    From,
+}
+
+impl NowComparison {
+    pub const ALL: [NowComparison; 4] = [
+        NowComparison::Before,
+        NowComparison::Until,
+        NowComparison::After,
+        NowComparison::From,
+    ];
+
+    /// The same with both sides exchanged.
+    pub fn flipped(self) -> NowComparison {
+        match self {
+            NowComparison::Before => NowComparison::After,
+            NowComparison::Until => NowComparison::From,
+            NowComparison::After => NowComparison::Before,
+            NowComparison::From => NowComparison::Until,
+        }
+    }
+
+    pub fn symbol(self) -> &'static str {
+        match self {
+            NowComparison::Before => "<",
+            NowComparison::Until => "<=",
+            NowComparison::After => ">",
+            NowComparison::From => ">=",
+        }
+    }
+
+    /// Whether it ceases to hold some time, instead of beginning to.
+    pub fn ends(self) -> bool {
+        matches!(self, NowComparison::Before | NowComparison::Until)
+    }
+}
+
+/// `now() <comparison> time`.
+#[derive(Debug, Clone)]
+pub struct TimeBound {
+    pub comparison: NowComparison,
+    /// A timestamp in microseconds.
+    pub time: BoundExpr,
+}
+
+/// What a session says of each of its rows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SessionBound {
+    Start,
+    /// Exclusive: a gap after the last row.
+    End,
+}
+
+impl SessionBound {
+    /// Its value in a session with these times; `None`: out of range.
+    pub fn of(self, first_us: i64, last_us: i64, gap_us: i64) -> Option<i64> {
+        match self {
+            SessionBound::Start => Some(first_us),
+            SessionBound::End => last_us.checked_add(gap_us),
+        }
+    }
+
+    /// The name of its column.
+    pub fn column(self) -> &'static str {
+        match self {
+            SessionBound::Start => "window_start",
+            SessionBound::End => "window_end",
+        }
+    }
+}
+
 /// `left = right`, which rows that match have in common.
 #[derive(Debug, Clone)]
 pub struct JoinKey {
@@ -216,6 +296,10 @@ pub enum PlanOp {
     Project {
         exprs: Vec<BoundExpr>,
     },
+    /// The rows for which all bounds hold at the epoch's time.
+    TemporalFilter {
+        bounds: Vec<TimeBound>,
+    },
     /// Replaces each list column in `columns` by its elements, in parallel, padding shorter lists with NULL
     /// (PostgreSQL's `unnest(a, b)`); all other columns repeat. A row whose lists are all empty or NULL gives no row.
     Unnest {
@@ -250,6 +334,15 @@ pub enum PlanOp {
         checked: Vec<BoundExpr>,
         calls: Vec<WindowCall>,
     },
+    /// Each row with bounds of its session: the rows of a partition that follow one another within less than the gap.
+    /// Rows without a time are in none, and not in the output.
+    Session {
+        partition_by: Vec<BoundExpr>,
+        /// A timestamp in microseconds.
+        time: BoundExpr,
+        gap_us: i64,
+        bounds: Vec<SessionBound>,
+    },
     /// Of each group the rows behind the first `skip` and within the first `skip + fetch` of an order that ends with
     /// the whole row. `is_numbered`: a last column says the place that [`Counting`] gives the row, from 1 on.
     TopN {
@@ -282,6 +375,7 @@ impl PlanOp {
             PlanOp::Values { .. } => "Values",
             PlanOp::Filter { .. } => "Filter",
             PlanOp::Project { .. } => "Project",
+            PlanOp::TemporalFilter { .. } => "TemporalFilter",
             PlanOp::Unnest { .. } => "Unnest",
             PlanOp::UnionAll => "UnionAll",
             PlanOp::Aggregate { .. } => "Aggregate",
@@ -291,6 +385,7 @@ impl PlanOp {
             PlanOp::Over { .. } => "Over",
             PlanOp::TopN { .. } => "TopN",
             PlanOp::WindowClose { .. } => "WindowClose",
+            PlanOp::Session { .. } => "Session",
         }
     }
 
@@ -304,8 +399,12 @@ impl PlanOp {
             | PlanOp::Unnest { .. }
             | PlanOp::GroupingSets { .. }
             | PlanOp::UnionAll => 0,
+            // (time, row) -> weight
+            PlanOp::TemporalFilter { .. } => 1,
             // (partition, order, row) -> weight
             PlanOp::Over { .. } => 1,
+            // (partition, time, row) -> weight
+            PlanOp::Session { .. } => 1,
             // row -> how often left and right
             PlanOp::SetOperation { .. } => 1,
             // group -> states, and (group, call, order key, value) -> weight; and up to where windows are forgotten
@@ -327,6 +426,8 @@ impl PlanOp {
             PlanOp::Scan { .. }
             | PlanOp::Values { .. }
             | PlanOp::Filter { .. }
+            | PlanOp::TemporalFilter { .. }
+            | PlanOp::Session { .. }
             | PlanOp::Project { .. }
             | PlanOp::Unnest { .. }
             | PlanOp::GroupingSets { .. }

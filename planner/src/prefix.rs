@@ -45,9 +45,11 @@ impl Prefix {
             }
             PlanOp::Values { .. }
             | PlanOp::UnionAll
+            | PlanOp::TemporalFilter { .. }
             | PlanOp::Aggregate { .. }
             | PlanOp::SetOperation { .. }
             | PlanOp::Over { .. }
+            | PlanOp::Session { .. }
             | PlanOp::TopN { .. }
             | PlanOp::WindowClose { .. }
             | PlanOp::Join { .. } => return None,

@@ -8,7 +8,7 @@ use datafusion::logical_expr::{Expr, Operator};
 
 use crate::catalog::{ColumnDef, Format, Object, ObjectKind, WatermarkDef};
 use crate::functions::{CumulateEnds, WindowStart, WindowStarts};
-use crate::plan::{JoinKind, Properties, SetOperation};
+use crate::plan::{JoinKind, Properties, SetOperation, TimeBound};
 
 /// What lowering knows of a node's output beyond [`Properties`].
 #[derive(Debug, Clone, Default)]
@@ -127,6 +127,27 @@ pub fn of_project(
             unbounded: lineage.unbounded.clone(),
         },
     )
+}
+
+/// Rows while they are within bounds of the current time.
+pub fn of_temporal_filter(
+    bounds: &[TimeBound],
+    input: &Properties,
+    mut lineage: Lineage,
+) -> (Properties, Lineage) {
+    let leaves = bounds.iter().any(|bound| bound.comparison.ends());
+    if leaves {
+        // every row goes some time
+        lineage.unbounded.clear();
+    }
+    let properties = Properties {
+        append_only: input.append_only && !leaves,
+        stream_key: input.stream_key.clone(),
+        // a row may enter long after its time, and what leaves is old
+        watermark_columns: Vec::new(),
+        grows: Vec::new(),
+    };
+    (properties, lineage)
 }
 
 /// Unnesting repeats rows, so no key stays. A bound of lists is one of their elements.
@@ -372,6 +393,25 @@ pub fn of_over(
     lineage
         .windowed
         .resize(lineage.windowed.len() + calls, false);
+    (properties, lineage)
+}
+
+/// Rows with `bounds` bounds of their sessions, of partitions as in [`of_over`].
+pub fn of_session(
+    input: &Properties,
+    lineage: &Lineage,
+    partition_by: &[Option<usize>],
+    bounds: usize,
+) -> (Properties, Lineage) {
+    let (mut properties, mut lineage) = of_over(input, lineage, partition_by, bounds);
+    if !lineage.unbounded.is_empty() {
+        properties.grows.push(format!(
+            "SESSION keeps every row of source {}; bound them by time (WHERE ts > now() - INTERVAL '1 day') in a subquery",
+            lineage.unbounded.join(", ")
+        ));
+    }
+    let first = lineage.windowed.len() - bounds;
+    lineage.windowed[first..].fill(true);
     (properties, lineage)
 }
 

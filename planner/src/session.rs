@@ -55,6 +55,9 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
         scalars.retain(|f| !names.contains(&f.name()));
         scalars.extend(functions::scalar_functions().iter().cloned());
     }
+    if let Some(windows) = builder.window_functions() {
+        windows.extend(functions::session_functions().iter().cloned());
+    }
     if let Some(planners) = builder.expr_planners() {
         planners.insert(0, Arc::new(PostgresOperators));
     }

@@ -1,9 +1,12 @@
-//! TUMBLE, HOP and CUMULATE as sugar: table functions that become ordinary subqueries before binding.
+//! TUMBLE, HOP, CUMULATE and SESSION as sugar: table functions that become ordinary subqueries before binding.
 //!
 //! ```text
 //! TUMBLE(rel, ts, size [, offset])       SELECT *, rm_window_start(ts, size, offset) AS window_start, ... + size AS window_end
 //! HOP(rel, ts, slide, size [, offset])   the same over unnest(rm_window_starts(ts, slide, size, offset))
 //! CUMULATE(rel, ts, step, size [, offset])  over unnest(rm_cumulate_ends(ts, step, size, offset))
+//! GAP_FILL(rel, ts, width [PARTITION BY k]) the rows of rel, and one row with k and ts for each time between the first
+//!                                           and the last one of k, width apart, at which k has none
+//! SESSION(rel, ts, gap [PARTITION BY k])    rm_session_start(ts, gap) OVER (PARTITION BY k ORDER BY ts) AS window_start, ...
 //! ```
 
 use arrow::compute::kernels::cast_utils::{
@@ -17,12 +20,17 @@ use crate::names::{fold, ident};
 /// Columns that a window function adds.
 pub const WINDOW_COLUMNS: [&str; 2] = ["window_start", "window_end"];
 
+/// The argument name that the keys of a session are passed by.
+pub const PARTITION_ARGUMENT: &str = "partition_by";
+
 /// Which window function.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum WindowKind {
     Tumble,
     Hop,
     Cumulate,
+    Session,
+    GapFill,
 }
 
 /// A checked call, without its relation. Lengths are microseconds.
@@ -31,10 +39,12 @@ pub struct WindowCall {
     pub kind: WindowKind,
     /// Name of the time column.
     pub time: String,
-    /// Slide of HOP, step of CUMULATE; of TUMBLE its size.
+    /// Slide of HOP, step of CUMULATE; of TUMBLE its size, of SESSION its gap, of GAP_FILL its width.
     pub step: i64,
     pub size: i64,
     pub offset: i64,
+    /// Columns by which SESSION and GAP_FILL tell rows apart.
+    pub partition_by: Vec<String>,
 }
 
 impl WindowKind {
@@ -44,10 +54,8 @@ impl WindowKind {
             "tumble" => Ok(Some(WindowKind::Tumble)),
             "hop" => Ok(Some(WindowKind::Hop)),
             "cumulate" => Ok(Some(WindowKind::Cumulate)),
-            "session" => Err(PlanError::Unsupported {
-                feature: "SESSION windows".to_string(),
-                hint: "they come in a later version; use TUMBLE or HOP".to_string(),
-            }),
+            "session" => Ok(Some(WindowKind::Session)),
+            "gap_fill" => Ok(Some(WindowKind::GapFill)),
             _ => Ok(None),
         }
     }
@@ -57,6 +65,8 @@ impl WindowKind {
             WindowKind::Tumble => "TUMBLE",
             WindowKind::Hop => "HOP",
             WindowKind::Cumulate => "CUMULATE",
+            WindowKind::Session => "SESSION",
+            WindowKind::GapFill => "GAP_FILL",
         }
     }
 
@@ -65,41 +75,62 @@ impl WindowKind {
             WindowKind::Tumble => "TUMBLE(relation, time_column, size [, offset])",
             WindowKind::Hop => "HOP(relation, time_column, slide, size [, offset])",
             WindowKind::Cumulate => "CUMULATE(relation, time_column, step, size [, offset])",
+            WindowKind::Session => "SESSION(relation, time_column, gap [PARTITION BY column, ...])",
+            WindowKind::GapFill => {
+                "GAP_FILL(relation, time_column, width [PARTITION BY column, ...])"
+            }
         }
+    }
+
+    /// The columns that it adds to those of the relation.
+    pub fn added_columns(self) -> &'static [&'static str] {
+        match self {
+            WindowKind::GapFill => &[],
+            _ => &WINDOW_COLUMNS,
+        }
+    }
+
+    fn is_partitioned(self) -> bool {
+        matches!(self, WindowKind::Session | WindowKind::GapFill)
     }
 }
 
 impl WindowCall {
     /// Checks the arguments that follow the relation; `columns` are the relation's.
-    pub fn parse(kind: WindowKind, args: &[&Expr], columns: &[String]) -> Result<WindowCall> {
-        let lengths = if kind == WindowKind::Tumble { 1 } else { 2 };
+    /// `keys`: those of PARTITION BY.
+    pub fn parse(
+        kind: WindowKind,
+        args: &[&Expr],
+        keys: &[&Expr],
+        columns: &[String],
+    ) -> Result<WindowCall> {
+        let (lengths, most) = match kind {
+            WindowKind::Tumble => (1, 2),
+            WindowKind::Hop | WindowKind::Cumulate => (2, 3),
+            WindowKind::Session | WindowKind::GapFill => (1, 1),
+        };
+        if !kind.is_partitioned() && !keys.is_empty() {
+            return Err(invalid(
+                format!("{} has no PARTITION BY; group by the columns", kind.name()),
+                kind.usage(),
+            ));
+        }
         let Some((time, rest)) = args
             .split_first()
-            .filter(|(_, r)| r.len() == lengths || r.len() == lengths + 1)
+            .filter(|(_, r)| (lengths..=most).contains(&r.len()))
         else {
             return Err(invalid(
                 format!("{} has the wrong number of arguments", kind.name()),
                 kind.usage(),
             ));
         };
-        let time = match time {
-            Expr::Identifier(name) => fold(name),
-            Expr::CompoundIdentifier(parts) => parts.last().map(fold).unwrap_or_default(),
-            other => {
-                return Err(invalid(
-                    format!("{} needs the name of a column, not {other}", kind.name()),
-                    kind.usage(),
-                ));
-            }
-        };
-        if !columns.contains(&time) {
-            return Err(PlanError::Undefined {
-                kind: crate::error::UndefinedKind::Column,
-                message: format!("column \"{time}\" does not exist"),
-                position: None,
-            });
-        }
-        if let Some(taken) = WINDOW_COLUMNS
+        let time = column_of(time, kind, columns)?;
+        let partition_by = keys
+            .iter()
+            .map(|key| column_of(key, kind, columns))
+            .collect::<Result<_>>()?;
+        if let Some(taken) = kind
+            .added_columns()
             .iter()
             .find(|name| columns.iter().any(|c| c == *name))
         {
@@ -135,6 +166,7 @@ impl WindowCall {
             step,
             size,
             offset: offset.first().copied().unwrap_or(0),
+            partition_by,
         })
     }
 
@@ -172,8 +204,89 @@ impl WindowCall {
                 list("t"),
                 list("t"),
             ),
+            WindowKind::GapFill => self.filled_sql(relation, columns),
+            WindowKind::Session => {
+                let keys: Vec<String> = self
+                    .partition_by
+                    .iter()
+                    .map(|key| format!("t.{}", ident(key)))
+                    .collect();
+                let partition = match keys.is_empty() {
+                    true => String::new(),
+                    false => format!("PARTITION BY {} ", keys.join(", ")),
+                };
+                let over = format!("OVER ({partition}ORDER BY t.{time})");
+                format!(
+                    "SELECT {}, rm_session_start(t.{time}, {size}) {over} AS window_start, \
+                     rm_session_end(t.{time}, {size}) {over} AS window_end FROM {relation} AS t WHERE t.{time} IS NOT NULL",
+                    list("t"),
+                )
+            }
         }
     }
+}
+
+impl WindowCall {
+    /// GAP_FILL: the rows, and those that are missing, in which all but keys and time is NULL.
+    fn filled_sql(&self, relation: &str, columns: &[String]) -> String {
+        let time = ident(&self.time);
+        let is_key = |column: &String| self.partition_by.contains(column);
+        let list = |of: &dyn Fn(&String) -> String| {
+            let items: Vec<String> = columns.iter().map(of).collect();
+            items.join(", ")
+        };
+        let rows = list(&|column| format!("t.{}", ident(column)));
+        let missing = list(&|column| {
+            let name = ident(column);
+            match *column == self.time || is_key(column) {
+                true => format!("g.{name}"),
+                false => format!("NULL AS {name}"),
+            }
+        });
+        let keys: Vec<String> = self
+            .partition_by
+            .iter()
+            .map(|k| ident(k).to_string())
+            .collect();
+        let of_group: String = keys.iter().map(|key| format!("t.{key}, ")).collect();
+        let group_by = match keys.is_empty() {
+            true => String::new(),
+            false => format!(" GROUP BY {}", of_group.trim_end_matches(", ")),
+        };
+        let of_ends: String = keys.iter().map(|key| format!("e.{key}, ")).collect();
+        let is_same: String = keys
+            .iter()
+            .map(|key| format!("t.{key} IS NOT DISTINCT FROM g.{key} AND "))
+            .collect();
+        let width = self.size;
+        format!(
+            "SELECT {rows} FROM {relation} AS t UNION ALL SELECT {missing} FROM (SELECT {of_ends}unnest(rm_steps(e.first, \
+             e.last, {width})) AS {time} FROM (SELECT {of_group}min(t.{time}) AS first, max(t.{time}) AS last FROM {relation} \
+             AS t{group_by}) AS e) AS g WHERE NOT EXISTS (SELECT 1 FROM {relation} AS t WHERE {is_same}t.{time} = g.{time})"
+        )
+    }
+}
+
+/// The name of a column of the relation.
+fn column_of(expr: &Expr, kind: WindowKind, columns: &[String]) -> Result<String> {
+    let name = match expr {
+        Expr::Identifier(name) => fold(name),
+        Expr::CompoundIdentifier(parts) => parts.last().map(fold).unwrap_or_default(),
+        other => {
+            return Err(invalid(
+                format!("{} needs the name of a column, not {other}", kind.name()),
+                kind.usage(),
+            ));
+        }
+    };
+    if columns.contains(&name) {
+        return Ok(name);
+    }
+    Err(PlanError::Undefined {
+        kind: crate::error::UndefinedKind::Column,
+        message: format!("column \"{name}\" does not exist"),
+        position: None,
+    })
 }
 
 fn invalid(message: String, usage: &str) -> PlanError {
@@ -332,10 +445,20 @@ mod tests {
                 vec!["ts", "INTERVAL '2 s'", "INTERVAL '3 s'"],
                 "the size of CUMULATE must be",
             ),
+            (
+                WindowKind::Session,
+                vec!["ts", "INTERVAL '1 s'", "INTERVAL '3 s'"],
+                "SESSION has the wrong number of arguments",
+            ),
+            (
+                WindowKind::Session,
+                vec!["ts", "INTERVAL '0 s'"],
+                "the lengths of SESSION must be positive",
+            ),
         ] {
             let args: Vec<Expr> = args.into_iter().map(parse).collect();
-            let found =
-                WindowCall::parse(kind, &args.iter().collect::<Vec<_>>(), &columns).unwrap_err();
+            let found = WindowCall::parse(kind, &args.iter().collect::<Vec<_>>(), &[], &columns)
+                .unwrap_err();
             assert!(found.to_string().starts_with(expected), "{found}");
         }
     }

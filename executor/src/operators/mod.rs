@@ -9,7 +9,9 @@ mod join;
 mod ordered_rows;
 mod over;
 mod project;
+mod session;
 mod set_operation;
+mod temporal_filter;
 mod top_n;
 mod union_all;
 mod unnest;
@@ -19,7 +21,11 @@ mod window_close;
 #[cfg(test)]
 mod property_bench;
 #[cfg(test)]
+mod session_tests;
+#[cfg(test)]
 mod set_operation_tests;
+#[cfg(test)]
+mod temporal_filter_tests;
 #[cfg(test)]
 mod tests;
 
@@ -58,6 +64,12 @@ pub fn build_operator(
             Box::new(filter::Filter::new(operator_id, predicate, schema))
         }
         PlanOp::Project { exprs } => Box::new(project::Project::new(operator_id, exprs, schema)),
+        PlanOp::TemporalFilter { bounds } => Box::new(temporal_filter::TemporalFilter::new(
+            operator_id,
+            bounds,
+            schema,
+            tables,
+        )?),
         PlanOp::Unnest { columns } => Box::new(unnest::Unnest::new(columns, schema)),
         PlanOp::UnionAll => Box::new(union_all::UnionAll::new(schema)),
         PlanOp::GroupingSets { keys, sets } => Box::new(grouping_sets::GroupingSets::new(
@@ -108,6 +120,20 @@ pub fn build_operator(
             (partition_by, order_by),
             checked,
             calls,
+            &input_of(node)?.schema,
+            schema,
+            tables,
+        )?),
+        PlanOp::Session {
+            partition_by,
+            time,
+            gap_us,
+            bounds,
+        } => Box::new(session::Session::new(
+            operator_id,
+            (partition_by, time),
+            *gap_us,
+            bounds,
             &input_of(node)?.schema,
             schema,
             tables,

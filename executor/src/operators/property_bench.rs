@@ -198,6 +198,8 @@ pub struct Bench {
     _directory: TempDir,
     operator: Box<dyn Operator>,
     epoch: u64,
+    /// The next epoch's time.
+    pub now_us: i64,
     pub shards: usize,
     pub sum: Sum,
     pub failures: Vec<Failure>,
@@ -233,6 +235,7 @@ impl Bench {
             _directory: directory,
             operator,
             epoch: 0,
+            now_us: 0,
             shards: 1,
             sum: Sum::new(),
             failures: Vec::new(),
@@ -244,15 +247,20 @@ impl Bench {
         self.epoch += 1;
         let mut context = EpochContext {
             epoch: self.epoch,
+            now_us: self.now_us,
             shards: self.shards,
             held_limit: usize::MAX,
             failures: Vec::new(),
         };
+        let mut output = Vec::new();
         for (port, delta) in deltas {
-            let output = self.operator.push(port, delta, &mut context).unwrap();
-            assert!(output.is_empty());
+            output.extend(self.operator.push(port, delta, &mut context).unwrap());
         }
-        let output = self.operator.finish(&mut context).unwrap();
+        let emit = &mut |delta: Delta, _: &mut EpochContext| {
+            output.push(delta);
+            Ok(())
+        };
+        self.operator.finish_into(&mut context, emit).unwrap();
         (output, context)
     }
 
@@ -351,10 +359,21 @@ pub fn check(
     is_append_only: bool,
     reference: impl Fn(&[Bag]) -> Sum,
 ) {
+    check_in_time(seed, bench, is_append_only, |bags, _| reference(bags));
+}
+
+/// As [`check`]; time passes between the epochs, and `reference` is told the last one's.
+pub fn check_in_time(
+    seed: u64,
+    bench: &mut Bench,
+    is_append_only: bool,
+    reference: impl Fn(&[Bag], i64) -> Sum,
+) {
     let mut random = StdRng::seed_from_u64(seed);
     let mut bags = vec![Bag::default(); bench.node.inputs.len()];
     for epoch in 0..14 {
         bench.shards = [1, 3][random.random_range(0..2)];
+        bench.now_us += random.random_range(0..3);
         if random.random_bool(0.2) {
             let lost = Bag::default().change(&mut random, true);
             bench.failed_epoch(split(0, &lost, &mut random));
@@ -366,7 +385,7 @@ pub fn check(
         }
         deltas.shuffle(&mut random);
         bench.epoch(deltas);
-        let expected = reference(&bags);
+        let expected = reference(&bags, bench.now_us);
         assert_eq!(bench.sum, expected, "seed {seed}, epoch {epoch}");
         if random.random_bool(0.25) {
             bench.restart();

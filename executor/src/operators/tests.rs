@@ -56,6 +56,7 @@ fn operator(op: PlanOp, names: &[&str]) -> Box<dyn Operator> {
 fn context(shards: usize) -> EpochContext {
     EpochContext {
         epoch: 1,
+        now_us: 0,
         shards,
         held_limit: usize::MAX,
         failures: Vec::new(),

@@ -211,6 +211,7 @@ mod tests {
         let mut operator = Unnest::new(&[0, 2], fields(vec![DataType::Int32; 3]));
         let mut context = EpochContext {
             epoch: 1,
+            now_us: 0,
             shards: 1,
             held_limit: usize::MAX,
             failures: Vec::new(),

@@ -137,6 +137,7 @@ impl Bench {
             )]);
             let mut context = EpochContext {
                 epoch: 1,
+                now_us: 0,
                 shards: 1,
                 held_limit: usize::MAX,
                 failures: Vec::new(),

@@ -220,6 +220,7 @@ impl Running<'_> {
             epoch: self.bench.epoch,
             shards: 1,
             held_limit: usize::MAX,
+            now_us: 0,
             failures: Vec::new(),
         };
         let mut shares = EpochShares::default();

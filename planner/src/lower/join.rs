@@ -7,10 +7,12 @@ use datafusion::common::{DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
 
+use super::temporal::time_filtered;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of};
 use crate::error::{PlanError, Result};
 use crate::plan::{BoundExpr, JoinKey, JoinKind, PlanNode, PlanOp};
 use crate::properties::{self, JoinSide, unaliased};
+use crate::rewrite::temporal::has_now_test;
 
 /// One input, lowered.
 struct Side {
@@ -37,8 +39,12 @@ impl Lowering<'_> {
             let matches_null = join.null_equality == NullEquality::NullEqualsNull;
             keys.push(key(left_expr, right_expr, matches_null, &left, &right)?);
         }
-        let mut rest = Vec::new();
+        let (mut rest, mut tests) = (Vec::new(), Vec::new());
         for conjunct in join.filter.iter().flat_map(split_conjunction) {
+            if has_now_test(conjunct) {
+                tests.push(conjunct);
+                continue;
+            }
             match compared(conjunct, &left.schema, &right.schema) {
                 Some((l, r, matches_null)) => keys.push(key(l, r, matches_null, &left, &right)?),
                 None if *conjunct == datafusion::prelude::lit(true) => {}
@@ -74,8 +80,17 @@ impl Lowering<'_> {
             node: node_of(op, inputs, Arc::new(schema), properties),
             lineage,
         };
+        if !tests.is_empty() && (kind != JoinKind::Inner || hidden != (false, false)) {
+            return Err(PlanError::unsupported(
+                format!(
+                    "now() in ON of this {} join in a materialized view",
+                    kind.name()
+                ),
+                "write the condition into a subquery in FROM, of the side whose rows come and go",
+            ));
+        }
         if hidden == (false, false) {
-            return Ok(joined);
+            return time_filtered(joined, &tests, &both);
         }
         without_counted(joined, hidden, widths)
     }

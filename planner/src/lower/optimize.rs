@@ -33,15 +33,19 @@ use crate::rewrite::set_operation::capture_set_operations;
 use crate::rewrite::simplify::Simplify;
 use crate::rewrite::sort_columns::order_sort_columns;
 
-/// Analyses and optimises a view's plan.
+/// Analyses a view's plan.
+pub fn analyze(plan: LogicalPlan, state: &SessionState) -> DfResult<LogicalPlan> {
+    state
+        .analyzer()
+        .execute_and_check(plan, state.config_options(), |_, _| {})
+}
+
+/// Optimises a view's plan, which is analysed.
 pub fn optimize(
-    plan: LogicalPlan,
+    analyzed: LogicalPlan,
     state: &SessionState,
     catalog: &Catalog,
 ) -> DfResult<LogicalPlan> {
-    let analyzed = state
-        .analyzer()
-        .execute_and_check(plan, state.config_options(), |_, _| {})?;
     let analyzed = order_sort_columns(without_served_orders(analyzed)?)?;
     let analyzed = capture_set_operations(analyzed)?;
     let mut options = state.config_options().as_ref().clone();

@@ -15,6 +15,7 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_planner::create_window_expr_with_name;
 
+use super::session::{is_session, session};
 use super::top_n::ordered;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of, renamed_columns};
 use crate::describe::{describe, list};
@@ -56,7 +57,10 @@ impl Lowering<'_> {
                 .iter()
                 .map(|(place, _)| window.schema.field(width + place).as_ref())
                 .collect();
-            lowered = one_over(lowered, from, params, functions, &fields)?;
+            lowered = match is_session(functions) {
+                true => session(lowered, from, params, functions, &fields)?,
+                false => one_over(lowered, from, params, functions, &fields)?,
+            };
         }
         if places.is_sorted() && unknown == 0 {
             return Ok(lowered);

@@ -142,8 +142,7 @@ impl Lowering<'_> {
             lowered = picked(lowered, kept, window.schema.as_arrow())?;
         }
         if let Some(rest) = &ranked.rest {
-            let predicate = bound(rest, &window.schema, &lowered.node.schema)?;
-            lowered = super::filtered(lowered, predicate);
+            lowered = super::filtered(lowered, rest, &window.schema)?;
         }
         let from = if is_numbered { &window.schema } else { from };
         super::projected(lowered, exprs, from, schema)

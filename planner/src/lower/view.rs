@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, HashSet};
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use sqlparser::ast;
 
-use super::optimize::optimize;
+use super::optimize::{analyze, optimize};
 use super::window_close::on_window_close;
 use super::{Lowered, Lowering};
 use crate::bind::{Binder, BoundQuery};
@@ -22,7 +22,8 @@ use crate::rewrite::qualify::Qualified;
 use crate::rewrite::refuse::{refuse_subqueries, refuse_unsupported};
 use crate::rewrite::scalar_subquery::{Scalars, checked_scalars};
 use crate::rewrite::session_zone::zone_of;
-use crate::rewrite::volatile::refuse_volatile;
+use crate::rewrite::temporal::capture_temporal;
+use crate::rewrite::volatile::{refuse_clocks, refuse_volatile};
 use crate::session::session_state;
 use crate::types::SqlType;
 
@@ -84,9 +85,13 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let state = session_state(view.time_zone);
     let (mut bound, plan) = bind(catalog, view, true)?;
     refuse_volatile(&plan)?;
-    let optimized = checked_scalars(plan, Scalars::All)
-        .and_then(|plan| optimize(plan, &state, catalog))
-        .map_err(|error| plan_error(error, SourceText(view.text)))?;
+    let fail = |error| plan_error(error, SourceText(view.text));
+    let analyzed = checked_scalars(plan, Scalars::All)
+        .and_then(|plan| analyze(plan, &state))
+        .map_err(fail)?;
+    let captured = capture_temporal(analyzed)?;
+    refuse_clocks(&captured)?;
+    let optimized = optimize(captured, &state, catalog).map_err(fail)?;
     refuse_subqueries(&optimized)?;
 
     let mut lowering = Lowering {

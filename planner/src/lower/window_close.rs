@@ -96,6 +96,8 @@ fn is_cumulated(node: &PlanNode, column: usize) -> bool {
         | PlanOp::TopN { .. }
         | PlanOp::WindowClose { .. } => input.is_some_and(|input| is_cumulated(input, column)),
         PlanOp::Scan { .. }
+        | PlanOp::TemporalFilter { .. }
+        | PlanOp::Session { .. }
         | PlanOp::Values { .. }
         | PlanOp::GroupingSets { .. }
         | PlanOp::SetOperation { .. }

@@ -13,8 +13,9 @@ use sqlparser::ast::{
     Query, Select, SetExpr, TableFactor, TableFunctionArgs, VisitMut, VisitorMut,
 };
 
-use super::rewrite::{PARTITION_ARGUMENT, WINDOW_FUNCTIONS};
+use super::rewrite::WINDOW_FUNCTIONS;
 use crate::error::{PlanError, Result};
+use crate::window::PARTITION_ARGUMENT;
 
 /// Normalizes everything in `node`.
 pub(super) fn normalize<T: VisitMut>(node: &mut T) -> Result<()> {
@@ -190,6 +191,7 @@ fn argument_names(function: &str) -> &'static [&'static str] {
         "hop" => &["data", "timecol", "slide", "size", "offset"],
         "cumulate" => &["data", "timecol", "step", "size", "offset"],
         "session" => &["data", "timecol", "gap"],
+        "gap_fill" => &["data", "timecol", "width"],
         _ => &["data", "timecol", "size", "offset"],
     }
 }

@@ -134,12 +134,6 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
                 "join the table without it: the view then also follows later changes of the table",
             ));
         }
-        if at(i, &["ASOF", "JOIN"]) || at(i, &["ASOF", "LEFT", "JOIN"]) {
-            return Some(PlanError::unsupported(
-                "ASOF JOIN",
-                "join on the key and a time range, and keep the latest row with DISTINCT ON",
-            ));
-        }
         if ["CURRENT", "GROUP", "TIES"]
             .iter()
             .any(|what| at(i, &["EXCLUDE", what]))

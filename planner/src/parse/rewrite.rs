@@ -2,7 +2,9 @@
 //!
 //! - `TUMBLE(TABLE rel, ...)` (Flink) is `TUMBLE(rel, ...)`; the `TABLE(...)` around it and `DESCRIPTOR(ts)` are
 //!   taken off later, on the syntax tree (`normalize.rs`).
-//! - `SESSION(rel, ts, gap PARTITION BY k, l)` is `SESSION(rel, ts, gap, partition_by => k, partition_by => l)`.
+//! - `SESSION(rel, ts, gap PARTITION BY k, l)` is `SESSION(rel, ts, gap, partition_by => k, partition_by => l)`, as is
+//!   Flink's `SESSION(TABLE rel PARTITION BY k, l, DESCRIPTOR(ts), gap)`.
+//! - `a ASOF [LEFT] JOIN b` is `a GLOBAL [LEFT] JOIN b`, which nobody else writes (`rewrite/asof.rs`).
 //! - `TABLE x` where a query may stand is `SELECT * FROM x`.
 //! - Texts on successive lines, `'a'` and below it `'b'`, are one text, as the standard says.
 //! - `>>` that closes two `STRUCT<...>` types is two tokens.
@@ -11,11 +13,10 @@ use sqlparser::keywords::Keyword;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Word};
 
 use super::shape::is_word;
+use crate::window::PARTITION_ARGUMENT;
 
 /// Functions in FROM that assign rows to windows.
-pub(super) const WINDOW_FUNCTIONS: &[&str] = &["tumble", "hop", "cumulate", "session"];
-/// The argument name that the keys of a session are passed by.
-pub(super) const PARTITION_ARGUMENT: &str = "partition_by";
+pub(super) const WINDOW_FUNCTIONS: &[&str] = &["tumble", "hop", "cumulate", "session", "gap_fill"];
 
 /// The same statement in sqlparser's spelling.
 pub(super) fn rewrite(tokens: Vec<TokenWithSpan>) -> Vec<TokenWithSpan> {
@@ -39,7 +40,7 @@ struct Rewriter {
 #[derive(Clone, Copy, PartialEq)]
 enum Paren {
     Plain,
-    /// The arguments of `session(`.
+    /// The arguments of `session(` or `gap_fill(`.
     Session,
     /// The same, behind PARTITION BY.
     SessionKeys,
@@ -50,7 +51,8 @@ impl Rewriter {
         let next_is = |word: &str| next.is_some_and(|t| is_word(&t.token, word));
         match &token.token {
             Token::LParen => {
-                let is_session = self.back(0).is_some_and(|t| is_word(t, "SESSION"));
+                let takes_keys = |t: &Token| is_word(t, "SESSION") || is_word(t, "GAP_FILL");
+                let is_session = self.back(0).is_some_and(takes_keys);
                 self.parens.push(if is_session {
                     Paren::Session
                 } else {
@@ -60,6 +62,15 @@ impl Rewriter {
             }
             Token::RParen => {
                 self.parens.pop();
+                self.out.push(token.clone());
+            }
+            Token::Comma
+                if self.parens.last() == Some(&Paren::SessionKeys)
+                    && (next_is("DESCRIPTOR") || next_is("TIMECOL")) =>
+            {
+                // Flink has the keys behind the relation.
+                self.parens.pop();
+                self.parens.push(Paren::Session);
                 self.out.push(token.clone());
             }
             Token::Comma if self.parens.last() == Some(&Paren::SessionKeys) => {
@@ -83,6 +94,17 @@ impl Rewriter {
                 self.parens.pop();
                 self.parens.push(Paren::SessionKeys);
                 self.partition_argument(token);
+            }
+            Token::Word(_)
+                if is_word(&token.token, "ASOF")
+                    && ["JOIN", "LEFT", "INNER"].iter().any(|word| next_is(word)) =>
+            {
+                let global = Word {
+                    value: "GLOBAL".to_string(),
+                    quote_style: None,
+                    keyword: Keyword::GLOBAL,
+                };
+                self.push(Token::Word(global), token);
             }
             Token::SingleQuotedString(text) if self.continues_text(token) => {
                 self.append_text(text, token)

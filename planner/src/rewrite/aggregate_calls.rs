@@ -51,7 +51,7 @@ pub(super) fn rewrite_aggregate(function: &Function) -> Option<Expr> {
     }
 }
 
-fn arguments(function: &Function) -> Option<Vec<Expr>> {
+pub(super) fn arguments(function: &Function) -> Option<Vec<Expr>> {
     let list = match &function.args {
         FunctionArguments::List(list) => list.args.as_slice(),
         _ => return None,
@@ -63,7 +63,7 @@ fn arguments(function: &Function) -> Option<Vec<Expr>> {
     list.iter().map(value).collect()
 }
 
-fn is_distinct(function: &Function) -> bool {
+pub(super) fn is_distinct(function: &Function) -> bool {
     matches!(&function.args, FunctionArguments::List(list)
         if list.duplicate_treatment == Some(DuplicateTreatment::Distinct))
 }
@@ -78,7 +78,7 @@ fn is_array(expr: &Expr) -> bool {
 }
 
 /// The same call of another aggregate: its order, filter and window stay.
-fn renamed(function: &Function, name: &str, args: Vec<Expr>) -> Function {
+pub(super) fn renamed(function: &Function, name: &str, args: Vec<Expr>) -> Function {
     let mut function = function.clone();
     function.name = ObjectName::from(vec![ident(name)]);
     if let FunctionArguments::List(list) = &mut function.args {
@@ -150,7 +150,7 @@ pub(super) fn chosen(condition: Expr, result: Expr) -> Expr {
     }
 }
 
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
+pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
     Expr::BinaryOp {
         left: Box::new(left),
         op,
@@ -168,7 +168,7 @@ fn cast(expr: Expr, data_type: DataType) -> Expr {
     }
 }
 
-fn text(value: &str) -> Expr {
+pub(super) fn text(value: &str) -> Expr {
     Expr::Value(Value::SingleQuotedString(value.to_string()).into())
 }
 

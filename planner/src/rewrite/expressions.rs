@@ -12,12 +12,14 @@ use sqlparser::ast::{
 use super::aggregate_calls::rewrite_aggregate;
 use super::any_all::{like_any, with_nulls};
 use super::array_query::array_of_query;
+use super::gap_values::rewrite_gap_value;
 use super::over_calls::{computed_default, write_out_windows};
 use super::rows::by_column;
 use crate::names::{fold, ident};
 use crate::rewrite::function_names::rewrite_function;
 use crate::rewrite::output_names::output_name;
-use crate::rewrite::syntax::{rewrite_literal, rewrite_syntax};
+use crate::rewrite::syntax::{local_timestamp, rewrite_literal, rewrite_syntax};
+use crate::rewrite::time_aggregates::rewrite_time_aggregate;
 
 /// Rewrites every expression of `node`.
 pub fn rewrite_expressions<T: VisitMut>(node: &mut T) {
@@ -104,6 +106,9 @@ impl VisitorMut for Rewriter {
             }
             Expr::Function(function) => {
                 if let Some(other) = rewrite_aggregate(function)
+                    .or_else(|| rewrite_time_aggregate(function))
+                    .or_else(|| rewrite_gap_value(function))
+                    .or_else(|| local_timestamp(function))
                     .or_else(|| computed_default(function))
                     .or_else(|| array_of_query(function))
                 {

@@ -20,6 +20,7 @@ use datafusion::optimizer::{AnalyzerRule, OptimizerConfig, OptimizerRule};
 use std::sync::Arc;
 
 use crate::rewrite::pg_types::input_schema;
+use crate::rewrite::temporal::has_now_test;
 
 /// Analyzer rule: separates and guards what can fail. Runs after coercion.
 #[derive(Debug, Default)]
@@ -287,6 +288,10 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "rm_interval_le",
     "rm_interval_lt",
     "rm_interval_ne",
+    "rm_now_ge",
+    "rm_now_gt",
+    "rm_now_le",
+    "rm_now_lt",
     "rm_round_half_even",
     "rm_text",
     "rm_timestamp_difference",
@@ -323,12 +328,13 @@ impl OptimizerRule for GuardedPushDownFilter {
         plan: LogicalPlan,
         config: &dyn OptimizerConfig,
     ) -> Result<Transformed<LogicalPlan>> {
-        if let LogicalPlan::Filter(filter) = &plan
-            && must_stay(filter)
-        {
-            return Ok(Transformed::no(plan));
+        match plan {
+            LogicalPlan::Filter(filter) if must_stay(&filter) => {
+                Ok(Transformed::no(LogicalPlan::Filter(filter)))
+            }
+            LogicalPlan::Filter(filter) if is_above_groups(&filter) => without_tests(filter),
+            other => self.inner.rewrite(other, config),
         }
-        self.inner.rewrite(plan, config)
     }
 }
 
@@ -342,9 +348,42 @@ fn must_stay(filter: &Filter) -> bool {
             .iter()
             .any(|expr| is_fallible(expr, projection.input.schema())),
         // merging would put this predicate into the same batch as one that must be guarded
-        LogicalPlan::Filter(below) => is_fallible(&below.predicate, below.input.schema()),
+        LogicalPlan::Filter(below) => {
+            is_fallible(&below.predicate, below.input.schema())
+                || has_now_test(&filter.predicate) && is_above_groups_of(&below.input)
+        }
         _ => false,
     }
+}
+
+/// Whether it is a filter on the current time above groups or partitions. Below them it would keep all their rows to
+/// let them go one by one, where a group can go as a whole.
+fn is_above_groups(filter: &Filter) -> bool {
+    has_now_test(&filter.predicate) && is_above_groups_of(&filter.input)
+}
+
+fn is_above_groups_of(input: &LogicalPlan) -> bool {
+    matches!(
+        input,
+        LogicalPlan::Aggregate(_) | LogicalPlan::Window(_) | LogicalPlan::Distinct(_)
+    )
+}
+
+/// The filter as one on the current time above another one, which may be moved.
+fn without_tests(filter: Filter) -> Result<Transformed<LogicalPlan>> {
+    let (tests, rest): (Vec<Expr>, Vec<Expr>) = split_conjunction_owned(filter.predicate)
+        .into_iter()
+        .partition(has_now_test);
+    let is_split = !rest.is_empty();
+    let mut input = filter.input;
+    for part in [conjunction(rest), conjunction(tests)]
+        .into_iter()
+        .flatten()
+    {
+        input = Arc::new(LogicalPlan::Filter(Filter::try_new(part, input)?));
+    }
+    let plan = Arc::unwrap_or_clone(input);
+    Ok(Transformed::new_transformed(plan, is_split))
 }
 
 #[cfg(test)]

@@ -18,6 +18,7 @@ use crate::names::{fold, ident};
 use crate::parse_query::parse_query;
 use crate::relations::{Relation, RelationBody, Relations};
 use crate::rewrite::aliases::{aliased, column_alias, scope_of, table_alias};
+use crate::rewrite::asof::expand_asof;
 use crate::rewrite::bags::{bag_operation, is_bag_difference};
 use crate::rewrite::cast_names::name_casts;
 use crate::rewrite::expressions::rewrite_expressions;
@@ -222,8 +223,12 @@ impl Qualifier<'_> {
             if let Some(JoinConstraint::On(_)) = constraint(&join.join_operator) {
                 self.subqueries(&mut join.join_operator, ctes)?;
             }
+            let columns: Vec<String> = right.star.iter().map(|c| c.name.clone()).collect();
             scope.join(join, right);
             scope.resolve_values(&mut join.join_operator);
+            if join.global && self.mode.is_expanded() {
+                expand_asof(join, &columns)?;
+            }
         }
         Ok(scope)
     }

@@ -2,8 +2,8 @@
 //! binder does not read.
 
 use sqlparser::ast::{
-    BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Interval,
-    TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
+    BinaryOperator, CastKind, CharacterLength, DataType, ExactNumberInfo, Expr, Function,
+    FunctionArguments, Interval, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
 
 use crate::functions::has_fraction;
@@ -33,6 +33,14 @@ pub(super) fn rewrite_literal(literal: &mut ValueWithSpan) -> Option<Expr> {
     None
 }
 
+/// `localtimestamp`, which is a function without parentheses to the parser.
+pub(super) fn local_timestamp(function: &Function) -> Option<Expr> {
+    let is_bare = matches!(function.args, FunctionArguments::None);
+    let is_named = |name: &str| name.eq_ignore_ascii_case("localtimestamp");
+    let name = function.name.0.last()?.as_ident()?;
+    (is_bare && is_named(&name.value)).then(|| cast(call("now", Vec::new()), timestamp_type()))
+}
+
 /// Everything else that is no function call yet.
 pub(super) fn rewrite_syntax(expr: &mut Expr) {
     let rewritten = match expr {
@@ -60,11 +68,6 @@ pub(super) fn rewrite_syntax(expr: &mut Expr) {
             let mut args = vec![take(expr), from];
             args.extend(substring_for.as_mut().map(|length| take(length)));
             call("substring", args)
-        }
-        Expr::Identifier(name)
-            if name.quote_style.is_none() && name.value.eq_ignore_ascii_case("localtimestamp") =>
-        {
-            cast(call("now", Vec::new()), timestamp_type())
         }
         Expr::Position { expr, r#in } => call("position", vec![take(expr), take(r#in)]),
         Expr::Like {

@@ -15,7 +15,7 @@ use crate::rewrite::aliases::{name_columns, numbered, scope_of, table_alias};
 use crate::rewrite::function_names::{array_of_rows, type_of_rows};
 use crate::rewrite::qualify::{Mode, Qualifier, derived, lateral, object_name};
 use crate::rewrite::scope::Scope;
-use crate::window::{WINDOW_COLUMNS, WindowCall, WindowKind};
+use crate::window::{PARTITION_ARGUMENT, WindowCall, WindowKind};
 
 impl Qualifier<'_> {
     pub(super) fn table_function(
@@ -102,10 +102,19 @@ impl Qualifier<'_> {
         args: Vec<FunctionArg>,
         ctes: &HashMap<String, Vec<String>>,
     ) -> Result<Scope> {
-        let mut exprs = Vec::with_capacity(args.len());
+        let (mut exprs, mut keys) = (Vec::with_capacity(args.len()), Vec::new());
         for arg in &args {
             match arg {
                 FunctionArg::Unnamed(FunctionArgExpr::Expr(expr)) => exprs.push(expr),
+                FunctionArg::Named {
+                    name,
+                    arg: FunctionArgExpr::Expr(expr),
+                    ..
+                } if fold(name) == PARTITION_ARGUMENT => match expr {
+                    Expr::Tuple(parts) => keys.extend(parts),
+                    Expr::Nested(inner) => keys.push(inner.as_ref()),
+                    key => keys.push(key),
+                },
                 other => return Err(misused(&format!("{other}"))),
             }
         }
@@ -119,18 +128,18 @@ impl Qualifier<'_> {
             .into_iter()
             .map(|c| c.name)
             .collect();
-        let call = WindowCall::parse(kind, rest, &columns)?;
+        let call = WindowCall::parse(kind, rest, &keys, &columns)?;
         let inner_sql = without_alias(inner);
 
         let mut alias = alias.unwrap_or_else(|| table_alias(&default_name));
         if self.mode.is_expanded() {
             let query = parse_query(&call.to_sql(&inner_sql, &columns))?;
-            columns.extend(WINDOW_COLUMNS.map(str::to_string));
+            columns.extend(kind.added_columns().iter().map(ToString::to_string));
             let scope = scope_of(Some(&mut alias), columns)?;
             *factor = derived(query, alias);
             return Ok(scope);
         }
-        columns.extend(WINDOW_COLUMNS.map(str::to_string));
+        columns.extend(kind.added_columns().iter().map(ToString::to_string));
         let scope = scope_of(Some(&mut alias), columns)?;
         let mut rewritten = vec![qualified_argument(&inner_sql)?];
         rewritten.extend(args.into_iter().skip(1));

@@ -5,6 +5,7 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::{Expr, LogicalPlan, Volatility};
 
 use crate::error::{PlanError, Result};
+use crate::rewrite::temporal::NOW_HINT;
 
 /// Functions of the current time.
 const CLOCKS: &[&str] = &[
@@ -15,14 +16,29 @@ const CLOCKS: &[&str] = &[
     "to_local_time",
 ];
 
-/// An error if `plan` calls a function that is not a function of its arguments alone.
+/// Whether the function of this name gives the current time.
+pub fn is_clock(name: &str) -> bool {
+    CLOCKS.contains(&name)
+}
+
+/// An error if `plan` calls a function that is neither one of its arguments alone nor a clock.
 pub fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
+    refuse(plan, &|name| !is_clock(name))
+}
+
+/// An error if `plan`, whose comparisons of the current time are captured, calls a clock elsewhere.
+pub fn refuse_clocks(plan: &LogicalPlan) -> Result<()> {
+    refuse(plan, &is_clock)
+}
+
+fn refuse(plan: &LogicalPlan, is_refused: &dyn Fn(&str) -> bool) -> Result<()> {
     let mut found = None;
     plan.apply_with_subqueries(|node| {
         node.apply_expressions(|expr| {
             expr.apply(|part| {
                 if let Expr::ScalarFunction(function) = part
                     && function.func.signature().volatility != Volatility::Immutable
+                    && is_refused(function.name())
                 {
                     found = Some(function.name().to_string());
                     return Ok(TreeNodeRecursion::Stop);
@@ -34,11 +50,9 @@ pub fn refuse_volatile(plan: &LogicalPlan) -> Result<()> {
     .map_err(|error| PlanError::Internal(error.strip_backtrace()))?;
     match found {
         None => Ok(()),
-        Some(name) if CLOCKS.contains(&name.as_str()) => Err(PlanError::Unsupported {
-            feature: format!("{name}() in a materialized view"),
-            hint: "its value changes without any input; compare with the time in the query that reads the view, \
-                   or use a column of the rows"
-                .to_string(),
+        Some(name) if is_clock(&name) => Err(PlanError::Unsupported {
+            feature: format!("{name}() in a materialized view outside of a condition"),
+            hint: NOW_HINT.to_string(),
         }),
         Some(name) => Err(PlanError::Unsupported {
             feature: format!("{name}() in a materialized view"),

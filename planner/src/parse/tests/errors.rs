@@ -88,7 +88,6 @@ const REFUSED: &[(&str, &str)] = &[
         "SELECT * FROM a JOIN d FOR SYSTEM_TIME AS OF PROCTIME() ON a.k = d.k",
         "a temporal join",
     ),
-    ("SELECT * FROM a ASOF LEFT JOIN b ON a.k = b.k", "ASOF JOIN"),
     ("SELECT 1 EMIT ON WINDOW CLOSE", "EMIT ON WINDOW CLOSE here"),
     ("SELECT * INTO x FROM t", "SELECT INTO"),
     ("SELECT * FROM t FOR UPDATE", "SELECT ... FOR UPDATE"),

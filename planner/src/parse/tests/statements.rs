@@ -200,6 +200,14 @@ fn window_functions_have_one_form() {
             "SELECT * FROM session(r, ts, INTERVAL '1' MINUTE, partition_by => k, partition_by => l)",
         ),
         (
+            "SELECT * FROM TABLE(SESSION(DATA => TABLE r PARTITION BY k, TIMECOL => DESCRIPTOR(ts), GAP => INTERVAL '1' MINUTE))",
+            "SELECT * FROM session(r, ts, INTERVAL '1' MINUTE, partition_by => k)",
+        ),
+        (
+            "SELECT * FROM SESSION(TABLE r PARTITION BY (k, l), DESCRIPTOR(ts), INTERVAL '1' MINUTE)",
+            "SELECT * FROM session(r, ts, INTERVAL '1' MINUTE, partition_by => (k, l))",
+        ),
+        (
             "SELECT * FROM generate_series(1, 3) AS g(i)",
             "SELECT * FROM generate_series(1, 3) AS g (i)",
         ),

@@ -192,6 +192,7 @@ impl Bench {
         self.epoch += 1;
         EpochContext {
             epoch: self.epoch,
+            now_us: 0,
             shards: self.shards,
             held_limit: usize::MAX,
             failures: Vec::new(),

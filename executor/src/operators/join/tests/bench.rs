@@ -218,6 +218,7 @@ impl Bench {
         self.epoch += 1;
         let mut context = EpochContext {
             epoch: self.epoch,
+            now_us: 0,
             shards: 1,
             held_limit: usize::MAX,
             failures: Vec::new(),
