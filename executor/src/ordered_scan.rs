@@ -88,7 +88,7 @@ fn ordered(
         let Some(wanted) = wanted(scan, order) else {
             return Ok(None);
         };
-        let scan = scan.in_order(&wanted, is_filtered)?;
+        let scan = scan.in_order(order, &wanted, is_filtered)?;
         return Ok(scan.map(|scan| Arc::new(scan) as Arc<dyn ExecutionPlan>));
     }
     let children = node.children();

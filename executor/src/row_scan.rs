@@ -10,7 +10,9 @@ use datafusion::common::tree_node::TreeNodeRecursion;
 use datafusion::common::{internal_err, project_schema};
 use datafusion::error::Result;
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{EquivalenceProperties, Partitioning, PhysicalExpr};
+use datafusion::physical_expr::{
+    EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr,
+};
 use datafusion::physical_plan::coop::make_cooperative;
 use datafusion::physical_plan::display::ProjectSchemaDisplay;
 use datafusion::physical_plan::execution_plan::{Boundedness, EmissionType, SchedulingType};
@@ -54,7 +56,7 @@ impl RowScanExec {
         fetch: Option<usize>,
     ) -> Result<Self> {
         let schema = project_schema(&source.format.schema, projection)?;
-        let properties = properties(&schema, parts.len());
+        let properties = properties(&schema, parts.len(), None);
         Ok(RowScanExec {
             source,
             parts,
@@ -76,8 +78,14 @@ impl RowScanExec {
         }
     }
 
-    /// The scan with its rows in this order; `None` if it can not give it cheaply.
-    pub fn in_order(&self, wanted: &[Wanted], is_filtered: bool) -> Result<Option<Self>> {
+    /// The scan with its rows in this order, which are `wanted` columns of the relation; `None` if it can not give it
+    /// cheaply. It says of itself that it has the order, since nodes above may rely on it.
+    pub fn in_order(
+        &self,
+        order: &[PhysicalSortExpr],
+        wanted: &[Wanted],
+        is_filtered: bool,
+    ) -> Result<Option<Self>> {
         let source = &self.source;
         if source.own.is_some() || source.format.layout == RowLayout::Log {
             return Ok(None);
@@ -91,15 +99,15 @@ impl RowScanExec {
         let has_order = |columns: &[usize], options: &[SortOptions], pinned: usize| {
             !columns.is_empty() && source.is_ordered(wanted, columns, options, pinned)
         };
-        let (part, order) = match &self.access {
+        let (part, shown) = match &self.access {
             Access::All if has_order(key, &ascending, 0) => (Part::Ranges(all()), "key".into()),
             Access::All if is_filtered => return Ok(None),
             Access::All => {
                 let mut indexes = source.indexes.iter();
                 match indexes.find(|i| has_order(&i.columns, &i.options, 0)) {
                     Some(index) => {
-                        let order = format!("index {}", index.name);
-                        (Part::Index(index.clone(), all()), order)
+                        let shown = format!("index {}", index.name);
+                        (Part::Index(index.clone(), all()), shown)
                     }
                     None => return Ok(None),
                 }
@@ -119,15 +127,15 @@ impl RowScanExec {
                     ..
                 },
             ) if has_order(&index.columns, &index.options, *pinned) => {
-                let order = format!("index {}", index.name);
-                (Part::Index(index.clone(), ranges.clone()), order)
+                let shown = format!("index {}", index.name);
+                (Part::Index(index.clone(), ranges.clone()), shown)
             }
             Access::Rows(_) | Access::Index(..) => return Ok(None),
         };
         Ok(Some(RowScanExec {
             parts: vec![part],
-            order: Some(order),
-            properties: properties(&self.schema, 1),
+            order: Some(shown),
+            properties: properties(&self.schema, 1, Some(order)),
             ..self.clone()
         }))
     }
@@ -153,9 +161,14 @@ impl RowScanExec {
     }
 }
 
-fn properties(schema: &SchemaRef, partitions: usize) -> Arc<PlanProperties> {
+fn properties(
+    schema: &SchemaRef,
+    partitions: usize,
+    order: Option<&[PhysicalSortExpr]>,
+) -> Arc<PlanProperties> {
+    let orders = order.map(|order| order.to_vec());
     let properties = PlanProperties::new(
-        EquivalenceProperties::new(schema.clone()),
+        EquivalenceProperties::new_with_orderings(schema.clone(), orders),
         Partitioning::UnknownPartitioning(partitions),
         EmissionType::Incremental,
         Boundedness::Bounded,

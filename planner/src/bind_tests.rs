@@ -107,11 +107,11 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     (
         "SELECT sum(v), avg(v), sum(a), avg(a) FROM log, t WHERE k = 'a' AND id = 2",
-        "sum|avg|sum|avg\n3|1.5000000000|10|5.0000000000",
+        "sum|avg|sum|avg\n3|1.5000000000000000|10|5.0000000000000000",
     ),
     (
         "SELECT sum(v), avg(n), avg(x) FROM log",
-        "sum|avg|avg\n9223372036854775810|1.8750000000|2.0",
+        "sum|avg|avg\n9223372036854775810|1.8750000000000000|2.0",
     ),
     (
         "SELECT round(2.567, 2), round(2.5::float8), power(2, 0.5), abs(-5), floor(1.5)",

@@ -2,6 +2,7 @@
 
 mod argument;
 mod arrays;
+mod average;
 mod bytes;
 mod cast_text;
 mod checked_arithmetic;
@@ -17,11 +18,13 @@ mod named_cast;
 mod now_test;
 mod or_empty;
 mod ordered_set;
+mod places;
 mod regex;
 mod sessions;
 mod single;
 mod sql_function;
 mod steps;
+mod string_agg;
 mod strings;
 mod text_form;
 mod time_aggregates;
@@ -32,18 +35,20 @@ mod windows;
 use std::sync::{Arc, OnceLock};
 
 use datafusion::common::{Result as DfResult, internal_err};
-use datafusion::logical_expr::ScalarUDF;
+use datafusion::logical_expr::{AggregateUDF, ScalarUDF};
 
 use crate::plan::AggregateStrategy;
 use crate::rewrite::first_rows::WithTies;
 
+pub use average::rounded_mean;
 pub use cast_text::{CastArray, Read, Written};
 pub use checked_arithmetic::CheckedArithmetic;
-pub use datetime::has_fraction;
+pub use datetime::{has_fraction, span_us};
 pub use half_even::RoundHalfEven;
 pub use named_cast::NamedCast;
 pub use now_test::NowTest;
 pub use or_empty::OrEmpty;
+pub use places::{rank, row_number, window_functions};
 pub use sessions::{is_one_session, session_bound, session_functions};
 pub use single::Single;
 pub use timezone::TimeZone;
@@ -84,6 +89,11 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
         }
         all
     })
+}
+
+/// Aggregates that stand for DataFusion's of the same name.
+pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
+    vec![average::average(), string_agg::string_agg()]
 }
 
 /// The function of ours that has this name.

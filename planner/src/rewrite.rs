@@ -2,10 +2,10 @@
 //!
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
-//! [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules: [`pg_types`], [`casts`],
-//! [`session_zone`], [`checked`], [`guard`], [`simplify`], [`volatile`], [`membership`], [`scalar_subquery`],
-//! [`decorrelate`], [`join_keys`], [`join_order`], [`marks`], [`first_rows`], [`grouping_columns`], [`set_operation`],
-//! [`sort_columns`], [`null_frames`].
+//! [`value_lists`], [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
+//! [`pg_types`] ([`over_keys`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
+//! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`join_order`], [`marks`],
+//! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`null_frames`].
 
 mod aggregate_calls;
 mod aliases;
@@ -30,8 +30,10 @@ pub mod join_order;
 pub mod marks;
 pub mod membership;
 pub mod null_frames;
+pub mod outer_types;
 pub mod output_names;
 mod over_calls;
+mod over_keys;
 pub mod pg_types;
 pub mod qualify;
 pub mod refuse;
@@ -42,9 +44,11 @@ mod select_list;
 pub mod session_zone;
 pub mod set_operation;
 pub mod simplify;
+pub mod single_distinct;
 pub mod sort_columns;
 mod syntax;
 mod table_functions;
 pub mod temporal;
 mod time_aggregates;
+mod value_lists;
 pub mod volatile;

@@ -21,9 +21,11 @@ use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::marks::MarkSubqueries;
 use crate::rewrite::null_frames::WholePartitions;
+use crate::rewrite::outer_types::OuterTypes;
 use crate::rewrite::pg_types::PostgresTyping;
 use crate::rewrite::session_zone::SessionZone;
 use crate::rewrite::simplify::Simplify;
+use crate::rewrite::single_distinct::SingleDistinct;
 use crate::type_planner::PostgresTypes;
 
 /// Settings of one session. `time_zone` is an IANA name or an offset.
@@ -55,7 +57,18 @@ pub fn session_state_builder(config: SessionConfig) -> SessionStateBuilder {
         scalars.retain(|f| !names.contains(&f.name()));
         scalars.extend(functions::scalar_functions().iter().cloned());
     }
+    if let Some(aggregates) = builder.aggregate_functions() {
+        let own = functions::aggregate_functions();
+        aggregates.retain(|f| !own.iter().any(|own| own.name() == f.name()));
+        aggregates.extend(own);
+    }
     if let Some(windows) = builder.window_functions() {
+        windows.retain(|f| {
+            !functions::window_functions()
+                .iter()
+                .any(|own| own.name() == f.name())
+        });
+        windows.extend(functions::window_functions().iter().cloned());
         windows.extend(functions::session_functions().iter().cloned());
     }
     if let Some(planners) = builder.expr_planners() {
@@ -87,6 +100,7 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
         Arc::new(GroupingColumns),
         Arc::new(UnnameCasts),
         Arc::new(PostgresTyping),
+        Arc::new(OuterTypes),
         Arc::new(ResolveGroupingFunction::new()),
         Arc::new(TypeCoercion::new()),
         Arc::new(PostgresCasts),
@@ -108,6 +122,9 @@ fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
                 "simplify_expressions" => vec![Arc::new(Simplify)],
                 "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
                 "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
+                "single_distinct_aggregation_to_group_by" => {
+                    vec![Arc::new(SingleDistinct { rule })]
+                }
                 _ => vec![rule],
             }
         })

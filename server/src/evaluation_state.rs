@@ -65,6 +65,10 @@ const STATES: &[(&str, SqlState)] = &[
         "interval field value out of range",
         SqlState::IntervalFieldOverflow,
     ),
+    (
+        "invalid preceding or following size",
+        SqlState::InvalidPrecedingOrFollowingSize,
+    ),
     ("not recognized", SqlState::InvalidParameterValue),
     (
         "cannot take logarithm",

@@ -1,8 +1,7 @@
 //! Nodes and rules that keep DataFusion's physical optimizer from what it gets wrong.
 //!
-//! - A sort that a node above an OFFSET needs is moved below it by `EnsureRequirements`, with the limit's number of rows and
-//!   without those to skip: rows are lost. [`OffsetExec`] is a limit by another name: what the rules do not know they do
-//!   not move things through.
+//! - A sort that a node above an OFFSET needs is moved below it by `EnsureRequirements`, as if it did not matter which rows
+//!   are skipped. What ends in an OFFSET is planned apart, as a query of its own, and hidden from the rules that plan the rest.
 //! - Columns that are constant or equal to others, and orders that only hold within each branch of a UNION, make it sort the
 //!   input of a window function by less than the function relies on when it runs. A [`Fence`] below it knows no such thing.
 
@@ -12,7 +11,7 @@ use datafusion::common::Result;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
-use datafusion::physical_expr::{Distribution, EquivalenceProperties, OrderingRequirements};
+use datafusion::physical_expr::EquivalenceProperties;
 use datafusion::physical_optimizer::PhysicalOptimizerRule;
 use datafusion::physical_plan::limit::GlobalLimitExec;
 use datafusion::physical_plan::union::UnionExec;
@@ -22,32 +21,39 @@ use datafusion::physical_plan::{
     PlanProperties, replace_children_if_necessary,
 };
 
-/// Puts our rules before DataFusion's.
-pub fn precede(rules: &mut Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>) {
-    rules.insert(0, Arc::new(HideOffsets));
+/// Puts our rules around DataFusion's.
+pub fn surround(rules: &mut Rules) {
+    let apart = rules.clone();
+    rules.insert(0, Arc::new(PlanOffsetsApart { rules: apart }));
     rules.insert(0, Arc::new(FenceWindows));
+    rules.push(Arc::new(ShowOffsets));
 }
 
 type Plan = Arc<dyn ExecutionPlan>;
+type Rules = Vec<Arc<dyn PhysicalOptimizerRule + Send + Sync>>;
 
-/// Physical optimizer rule: hides offsets. Runs before the others.
+/// Physical optimizer rule: plans what ends in an OFFSET with rules of its own and hides it. Runs before the others.
 #[derive(Debug)]
-struct HideOffsets;
+struct PlanOffsetsApart {
+    rules: Rules,
+}
 
-impl PhysicalOptimizerRule for HideOffsets {
-    fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
+impl PhysicalOptimizerRule for PlanOffsetsApart {
+    fn optimize(&self, plan: Plan, config: &ConfigOptions) -> Result<Plan> {
         let hidden = plan.transform_up(|node| {
             let limit = node.downcast_ref::<GlobalLimitExec>();
-            Ok(match limit.filter(|limit| limit.skip() > 0) {
-                Some(limit) => Transformed::yes(Arc::new(OffsetExec::new(limit)) as _),
-                None => Transformed::no(node),
-            })
+            if limit.is_none_or(|limit| limit.skip() == 0) {
+                return Ok(Transformed::no(node));
+            }
+            let mut rules = self.rules.iter();
+            let plan = rules.try_fold(node, |plan, rule| rule.optimize(plan, config))?;
+            Ok(Transformed::yes(Arc::new(Hidden { plan }) as Plan))
         })?;
         Ok(hidden.data)
     }
 
     fn name(&self) -> &str {
-        "hide_offsets"
+        "plan_offsets_apart"
     }
 
     fn schema_check(&self) -> bool {
@@ -55,56 +61,53 @@ impl PhysicalOptimizerRule for HideOffsets {
     }
 }
 
-/// `GlobalLimitExec` by another name.
+/// Physical optimizer rule: puts back what was hidden. Runs after the others.
 #[derive(Debug)]
-struct OffsetExec {
-    limit: GlobalLimitExec,
-}
+struct ShowOffsets;
 
-impl OffsetExec {
-    fn new(limit: &GlobalLimitExec) -> OffsetExec {
-        let input = Arc::clone(limit.input());
-        OffsetExec {
-            limit: GlobalLimitExec::new(input, limit.skip(), limit.fetch()),
-        }
+impl PhysicalOptimizerRule for ShowOffsets {
+    fn optimize(&self, plan: Plan, _config: &ConfigOptions) -> Result<Plan> {
+        let shown = plan.transform_down(|node| {
+            Ok(match node.downcast_ref::<Hidden>() {
+                Some(hidden) => Transformed::yes(Arc::clone(&hidden.plan)),
+                None => Transformed::no(node),
+            })
+        })?;
+        Ok(shown.data)
     }
-}
 
-impl DisplayAs for OffsetExec {
-    fn fmt_as(&self, kind: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
-        self.limit.fmt_as(kind, f)
-    }
-}
-
-impl ExecutionPlan for OffsetExec {
     fn name(&self) -> &str {
-        "OffsetExec"
+        "show_offsets"
+    }
+
+    fn schema_check(&self) -> bool {
+        true
+    }
+}
+
+/// A plan that is finished, as a leaf of the one around it.
+#[derive(Debug)]
+struct Hidden {
+    plan: Plan,
+}
+
+impl DisplayAs for Hidden {
+    fn fmt_as(&self, kind: DisplayFormatType, f: &mut std::fmt::Formatter) -> std::fmt::Result {
+        self.plan.fmt_as(kind, f)
+    }
+}
+
+impl ExecutionPlan for Hidden {
+    fn name(&self) -> &str {
+        "Hidden"
     }
 
     fn properties(&self) -> &Arc<PlanProperties> {
-        self.limit.properties()
+        self.plan.properties()
     }
 
-    fn children(&self) -> Vec<&Arc<dyn ExecutionPlan>> {
-        vec![self.limit.input()]
-    }
-
-    fn required_input_distribution(&self) -> Vec<Distribution> {
-        vec![Distribution::SinglePartition]
-    }
-
-    /// Which rows are skipped is a matter of the order in which they come: it must stay as it is.
-    fn required_input_ordering(&self) -> Vec<Option<OrderingRequirements>> {
-        let ordering = self.limit.input().output_ordering().cloned();
-        vec![ordering.map(OrderingRequirements::from)]
-    }
-
-    fn maintains_input_order(&self) -> Vec<bool> {
-        vec![true]
-    }
-
-    fn benefits_from_input_partitioning(&self) -> Vec<bool> {
-        vec![false]
+    fn children(&self) -> Vec<&Plan> {
+        Vec::new()
     }
 
     fn apply_expressions(
@@ -114,13 +117,8 @@ impl ExecutionPlan for OffsetExec {
         Ok(TreeNodeRecursion::Continue)
     }
 
-    fn with_new_children(
-        self: Arc<Self>,
-        mut children: Vec<Arc<dyn ExecutionPlan>>,
-    ) -> Result<Arc<dyn ExecutionPlan>> {
-        let input = children.swap_remove(0);
-        let limit = GlobalLimitExec::new(input, self.limit.skip(), self.limit.fetch());
-        Ok(Arc::new(OffsetExec { limit }))
+    fn with_new_children(self: Arc<Self>, _children: Vec<Plan>) -> Result<Plan> {
+        Ok(self)
     }
 
     fn execute(
@@ -128,7 +126,7 @@ impl ExecutionPlan for OffsetExec {
         partition: usize,
         context: Arc<TaskContext>,
     ) -> Result<SendableRecordBatchStream> {
-        self.limit.execute(partition, context)
+        self.plan.execute(partition, context)
     }
 }
 

@@ -47,7 +47,7 @@ pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> Sess
         .with_runtime_env(queries.env())
         .with_physical_optimizer_rule(Arc::new(OrderedScans));
     if let Some(optimizer) = builder.physical_optimizers() {
-        plan_fences::precede(&mut optimizer.rules);
+        plan_fences::surround(&mut optimizer.rules);
     }
     let mut state = builder.build();
     register(&mut state, session);

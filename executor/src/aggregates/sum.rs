@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, Decimal256Array, Float64Array, Int64Array};
 use arrow::compute::{CastOptions, cast, cast_with_options};
 use arrow::datatypes::{DataType, Decimal256Type, Float64Type, Int64Type, UInt64Type, i256};
+use rivermark_planner::functions::rounded_mean;
 
 use super::encoding::{Reader, put_signed, put_signed_wide};
 use super::exact_sum::ExactSum;
@@ -151,20 +152,7 @@ impl DecimalSumStates {
             | DataType::Decimal256(_, scale) => (scale - self.scale).max(0),
             _ => 0,
         };
-        let scaled = sum.checked_mul(i256::from_i128(10).checked_pow(digits as u32)?)?;
-        let divisor = i256::from(count);
-        let (quotient, rest) = (scaled.checked_div(divisor)?, scaled.checked_rem(divisor)?);
-        let is_up = rest.wrapping_abs().checked_mul(i256::from(2i64))? >= divisor;
-        let step = if scaled.is_negative() {
-            i256::MINUS_ONE
-        } else {
-            i256::ONE
-        };
-        Some(if is_up {
-            quotient.wrapping_add(step)
-        } else {
-            quotient
-        })
+        rounded_mean(sum, count, digits as u32)
     }
 }
 

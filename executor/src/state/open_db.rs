@@ -14,6 +14,9 @@ use super::layout::{FORMAT_VERSION, Family};
 use super::spill::add_up;
 use super::store::StoreOptions;
 
+/// What a memtable's bloom filter takes of its size.
+const MEMTABLE_BLOOM_SHARE: f64 = 0.02;
+
 /// The caches that outlive a reopening.
 #[derive(Clone)]
 pub(super) struct SharedMemory {
@@ -240,6 +243,9 @@ pub(super) fn family_options(
     family_options.set_write_buffer_size(
         (options.memory.write_buffer_bytes / share).clamp(1 << 20, 64 << 20),
     );
+    // Most keys that are read one by one are not in the memtable; this says so without a walk down its skip list.
+    family_options.set_memtable_whole_key_filtering(true);
+    family_options.set_memtable_prefix_bloom_ratio(MEMTABLE_BLOOM_SHARE);
     family_options.set_target_file_size_base(64 << 20);
     family_options
 }

@@ -13,6 +13,7 @@ use datafusion::logical_expr::ScalarUDF;
 
 use crate::pg_text::output::MICROS_PER_DAY;
 
+pub use arithmetic::span_us;
 pub use fields::has_fraction;
 
 /// Microseconds of an hour.

@@ -99,12 +99,11 @@ impl ScalarUDFImpl for TimeAggregateFunction {
     }
 }
 
+/// A result of values and their times (microseconds).
+type Compute<'a> = dyn Fn(&[f64], &[i64]) -> Result<Option<f64>> + 'a;
+
 /// `compute` of the values and times (microseconds) of each row that has some.
-fn over_groups(
-    values: &ListArray,
-    times: &ListArray,
-    compute: &dyn Fn(&[f64], &[i64]) -> Result<Option<f64>>,
-) -> Result<ArrayRef> {
+fn over_groups(values: &ListArray, times: &ListArray, compute: &Compute<'_>) -> Result<ArrayRef> {
     let numbers = cast(values.values(), &DataType::Float64)?;
     let numbers = numbers.as_primitive::<Float64Type>();
     let zone = match times.value_type() {

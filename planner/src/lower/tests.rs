@@ -132,9 +132,9 @@ const PLANS: &[(&str, &str)] = &[
     ),
     (
         "SELECT k, n FROM (SELECT k, v, row_number() OVER (PARTITION BY k ORDER BY v) AS n FROM log) AS q WHERE n = 2",
-        "Materialize key=whole row
-  Project k, row_number()::bigint AS n
-    Filter row_number()::bigint = 2
+        "Materialize key=(k, n)
+  Project k, row_number() AS n
+    Filter row_number() = 2
       TopN by=(k) order=(v) limit=2 numbered state=#0..#1
         Scan log columns=(k, v)",
     ),
@@ -178,7 +178,7 @@ const PLANS: &[(&str, &str)] = &[
         "SELECT id, lag(a) OVER (PARTITION BY name ORDER BY id) AS before, rank() OVER (ORDER BY b) AS r, \
          sum(a) OVER (PARTITION BY name ORDER BY id ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING) AS near FROM t",
         "Materialize key=(id)
-  Project id, lag(a) AS before, rank()::bigint AS r, sum(a::bigint) ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING AS near
+  Project id, lag(a) AS before, rank() AS r, sum(a::bigint) ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING AS near
     Over by=(name) order=(id) lag(a):-1..+0 rows sum(a::bigint) ROWS BETWEEN 1 PRECEDING AND 2 FOLLOWING:-1..+2 rows state=#1..#1
       Project id, a, name, rank()
         Over order=(b) rank():rows before state=#0..#0

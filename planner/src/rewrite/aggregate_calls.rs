@@ -2,6 +2,7 @@
 //!
 //! - `json_agg(x ORDER BY o)` is `('[' || string_agg(x as JSON, ', ' ORDER BY o) || ']')::json`, and so are the others
 //!   that make JSON.
+//! - `regr_r2` is 1 where DataFusion's is NULL: where all `y` are alike.
 //! - `mode() WITHIN GROUP (ORDER BY x)` is `rm_mode(array_agg(x ORDER BY x))`, and so are percentiles.
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
@@ -38,6 +39,7 @@ pub(super) fn rewrite_aggregate(function: &Function) -> Option<Expr> {
             let field = fields("jsonb_build_object", key, value);
             Some(joined(function, field, ["{", "}"], DataType::JSONB))
         }
+        ("regr_r2", [y, x]) if function.over.is_none() => Some(r_squared(function, y, x)),
         ("mode", []) => Some(call("rm_mode", vec![in_order(function)?])),
         ("percentile_disc", [fraction]) => {
             let values = in_order(function)?;
@@ -49,6 +51,18 @@ pub(super) fn rewrite_aggregate(function: &Function) -> Option<Expr> {
         }
         _ => None,
     }
+}
+
+/// `regr_r2(y, x)`, which is 1 where all `y` are alike and not all `x` are.
+fn r_squared(function: &Function, y: &Expr, x: &Expr) -> Expr {
+    let of = |name: &str| Expr::Function(renamed(function, name, vec![y.clone(), x.clone()]));
+    let is_flat = binary(of("regr_syy"), BinaryOperator::Eq, number("0"));
+    let is_spread = binary(of("regr_sxx"), BinaryOperator::Gt, number("0"));
+    let mut chosen = chosen(binary(is_flat, BinaryOperator::And, is_spread), number("1"));
+    if let Expr::Case { else_result, .. } = &mut chosen {
+        *else_result = Some(Box::new(Expr::Function(function.clone())));
+    }
+    chosen
 }
 
 pub(super) fn arguments(function: &Function) -> Option<Vec<Expr>> {

@@ -2,16 +2,16 @@
 //!
 //! Integer arithmetic fails on overflow instead of wrapping, division of floats by zero fails instead of being infinite, and
 //! that of numerics rounds; casts to integers round (floats to even, numerics away from zero) instead of truncating, as does `round`
-//! of a float; `x IN (1, y)` is `x IN (1) OR x = y`.
+//! of a float; `x IN (1, y)` is `x IN (1) OR x = y`; lists, CASE and NULLIF compare floats by `=`, to which -0 is 0.
 
 use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::common::{DFSchema, Result, ScalarValue};
-use datafusion::logical_expr::expr::{InList, ScalarFunction};
+use datafusion::logical_expr::expr::{Case, InList, ScalarFunction};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::{
-    Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast, lit,
+    Cast, Expr, ExprSchemable, LogicalPlan, Operator, ScalarUDF, cast, lit, when,
 };
 use datafusion::optimizer::AnalyzerRule;
 
@@ -105,7 +105,12 @@ pub fn check_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 field,
             })))
         }
+        Expr::InList(list) if is_float(&list.expr, schema) => Ok(Transformed::yes(each_equal(list))),
         Expr::InList(list) if !list.list.iter().all(is_fixed) => Ok(Transformed::yes(unlisted(list))),
+        Expr::Case(case) => Ok(compared_case(case, schema)),
+        Expr::ScalarFunction(function) if function.name() == "nullif" => {
+            unequal_or_null(function, schema)
+        }
         other => Ok(Transformed::no(other)),
     })
 }
@@ -130,6 +135,54 @@ fn unlisted(list: InList) -> Expr {
         false => all.reduce(Expr::or),
     }
     .unwrap_or(lit(negated))
+}
+
+/// Each value compared by `=`: DataFusion's look-up in a list tells -0 from 0, as do CASE and NULLIF.
+fn each_equal(list: InList) -> Expr {
+    let InList {
+        expr,
+        list,
+        negated,
+    } = list;
+    let compared = list.into_iter().map(|value| match negated {
+        true => (*expr).clone().not_eq(value),
+        false => (*expr).clone().eq(value),
+    });
+    match negated {
+        true => compared.reduce(Expr::and),
+        false => compared.reduce(Expr::or),
+    }
+    .unwrap_or(lit(negated))
+}
+
+/// `CASE x WHEN v …` of floats as `CASE WHEN x = v …`.
+fn compared_case(mut case: Case, schema: &DFSchema) -> Transformed<Expr> {
+    let Some(operand) = case.expr.take_if(|operand| is_float(operand, schema)) else {
+        return Transformed::no(Expr::Case(case));
+    };
+    for (when, _) in &mut case.when_then_expr {
+        let value = std::mem::take(when.as_mut());
+        **when = (*operand).clone().eq(value);
+    }
+    Transformed::yes(Expr::Case(case))
+}
+
+/// `NULLIF(x, y)` of floats as `CASE WHEN x = y THEN NULL ELSE x END`.
+fn unequal_or_null(function: ScalarFunction, schema: &DFSchema) -> Result<Transformed<Expr>> {
+    let [value, other] = function.args.as_slice() else {
+        return Ok(Transformed::no(Expr::ScalarFunction(function)));
+    };
+    if !is_float(value, schema) {
+        return Ok(Transformed::no(Expr::ScalarFunction(function)));
+    }
+    let nothing = lit(ScalarValue::try_from(value.get_type(schema)?)?);
+    let is_equal = value.clone().eq(other.clone());
+    let chosen = when(is_equal, nothing).otherwise(value.clone())?;
+    Ok(Transformed::yes(chosen))
+}
+
+fn is_float(expr: &Expr, schema: &DFSchema) -> bool {
+    expr.get_type(schema).is_ok_and(|t| t.is_floating())
 }
 
 /// Whether `expr` reads nothing of a row.

@@ -331,12 +331,12 @@ fn is_subquery(expr: &Expr) -> bool {
     )
 }
 
-fn has_subquery(expr: &Expr) -> bool {
+pub(super) fn has_subquery(expr: &Expr) -> bool {
     expr.exists(|part| Ok(is_subquery(part))).unwrap_or(false)
 }
 
 /// `part` with its subquery, if it is one, as `change` makes it.
-fn on_subquery(
+pub(super) fn on_subquery(
     part: Expr,
     change: impl FnOnce(Subquery) -> Result<Subquery>,
 ) -> Result<Transformed<Expr>> {

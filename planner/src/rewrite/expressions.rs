@@ -4,9 +4,9 @@ use std::convert::Infallible;
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    AccessExpr, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArgumentList, FunctionArguments, ObjectName, Select, SelectItem, Subscript,
-    UnaryOperator, Value, VisitMut, VisitorMut,
+    AccessExpr, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArgumentList,
+    FunctionArguments, ObjectName, Select, SelectItem, Subscript, UnaryOperator, Value, VisitMut,
+    VisitorMut,
 };
 
 use super::aggregate_calls::rewrite_aggregate;
@@ -134,7 +134,10 @@ impl VisitorMut for Rewriter {
             Expr::UnaryOp {
                 op: UnaryOperator::Minus,
                 expr: operand,
-            } if is_place(operand) => **operand = as_bigint(take(operand)),
+            } if matches!(**operand, Expr::Interval(_)) => {
+                // DataFusion would write the sign into the literal, which may have one of its own
+                **operand = Expr::Nested(Box::new(take(operand)));
+            }
             Expr::AnyOp { .. } | Expr::AllOp { .. } => {
                 if let Some(compared) = with_nulls(expr) {
                     *expr = compared;
@@ -163,33 +166,6 @@ fn fill_slices(chain: &mut [AccessExpr]) {
             lower_bound.get_or_insert_with(|| bound("1"));
             upper_bound.get_or_insert_with(|| bound("2147483647"));
         }
-    }
-}
-
-/// Whether `expr` is the place of a row, which DataFusion counts without a sign.
-fn is_place(expr: &Expr) -> bool {
-    const PLACES: &[&str] = &["row_number", "rank", "dense_rank", "ntile"];
-    match expr {
-        Expr::Nested(inner) => is_place(inner),
-        Expr::Function(Function {
-            name,
-            over: Some(_),
-            ..
-        }) => {
-            let name = name.0.last().and_then(|part| part.as_ident()).map(fold);
-            name.is_some_and(|name| PLACES.contains(&name.as_str()))
-        }
-        _ => false,
-    }
-}
-
-fn as_bigint(expr: Expr) -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(expr),
-        data_type: DataType::BigInt(None),
-        array: false,
-        format: None,
     }
 }
 

@@ -12,7 +12,6 @@ use arrow::datatypes::DataType;
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::Transformed;
 use datafusion::common::{Column, Result, ScalarValue, plan_err};
-use datafusion::functions_window::expr_fn::{rank, row_number};
 use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::{
     ColumnarValue, Distinct, DistinctOn, Expr, ExprFunctionExt, Filter, Limit, LogicalPlan,
@@ -22,6 +21,7 @@ use datafusion::optimizer::AnalyzerRule;
 use sqlparser::ast::{Expr as AstExpr, Fetch, LimitClause, Query, Value};
 
 use crate::error::{PlanError, Result as PlanResult};
+use crate::functions::{rank, row_number};
 use crate::rewrite::expressions::call;
 
 /// Names of the columns for a row's place.
@@ -220,7 +220,7 @@ fn first_of_each(distinct: DistinctOn) -> Result<LogicalPlan> {
     let mut by_key = sort_expr.unwrap_or_default();
     let order: Vec<SortExpr> = by_key.split_off(on_expr.len().min(by_key.len()));
     let place = row_number().partition_by(on_expr).order_by(order).build()?;
-    let mut first = ranked(&input, vec![place.alias(ROW)], named(ROW).lt_eq(lit(1_u64)))?;
+    let mut first = ranked(&input, vec![place.alias(ROW)], named(ROW).lt_eq(lit(1_i64)))?;
     if !by_key.is_empty() {
         first = served(by_key, first);
     }

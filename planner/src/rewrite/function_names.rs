@@ -1,8 +1,8 @@
-//! Functions whose names, arguments or rows differ between PostgreSQL and DataFusion.
+//! Functions whose names, arguments, types or rows differ between PostgreSQL and DataFusion.
 
 use sqlparser::ast::{
-    CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
-    ObjectName, Value,
+    ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
+    FunctionArguments, ObjectName, Value,
 };
 
 use crate::names::{fold, ident};
@@ -57,19 +57,39 @@ pub(super) fn rewrite_function(function: &mut Function) -> Option<Expr> {
     if let Some((_, parameters)) = PARAMETERS.iter().find(|(known, _)| *known == name) {
         order_arguments(function, parameters);
     }
+    if let Some(data_type) = integer_type(&name) {
+        return Some(cast(Expr::Function(function.clone()), data_type));
+    }
     let array = array_of_rows(&name)?;
     function.name = ObjectName::from(vec![ident(array)]);
     let rows = call("unnest", vec![Expr::Function(function.clone())]);
     Some(match type_of_rows(&name) {
-        Some(data_type) => Expr::Cast {
-            kind: CastKind::Cast,
-            expr: Box::new(rows),
-            data_type,
-            array: false,
-            format: None,
-        },
+        Some(data_type) => cast(rows, data_type),
         None => rows,
     })
+}
+
+/// The type of what DataFusion counts in integers without a sign.
+fn integer_type(name: &str) -> Option<DataType> {
+    let integer = DataType::Int(None);
+    match name {
+        "array_length" | "array_position" => Some(integer),
+        "array_positions" => Some(DataType::Array(ArrayElemTypeDef::SquareBracket(
+            Box::new(integer),
+            None,
+        ))),
+        _ => None,
+    }
+}
+
+fn cast(expr: Expr, data_type: DataType) -> Expr {
+    Expr::Cast {
+        kind: CastKind::Cast,
+        expr: Box::new(expr),
+        data_type,
+        array: false,
+        format: None,
+    }
 }
 
 /// The type of a function's rows where arrays hold them as texts.

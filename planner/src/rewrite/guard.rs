@@ -216,15 +216,14 @@ fn is_total_in(data_type: &DataType) -> bool {
 pub(super) fn is_total_cast(from: &DataType, to: &DataType) -> bool {
     use DataType::{
         Boolean, Date32, Decimal128, Duration, Float32, Float64, Int8, Int16, Int32, Int64,
-        Interval, Null, Timestamp, UInt64, Utf8,
+        Interval, Null, Time64, Timestamp, Utf8,
     };
     match (from, to) {
         (from, to) if from == to => true,
         (Null, _) => true,
         (_, Utf8) => !from.is_nested(),
         (Int8, Int16 | Int32 | Int64) | (Int16, Int32 | Int64) | (Int32, Int64) => true,
-        // the place of a row in its partition
-        (UInt64, Int64) => true,
+        (Time64(_), Int64) => true,
         (from, Float32 | Float64) => from.is_numeric(),
         (Boolean, to) => to.is_integer(),
         (Int8, Decimal128(precision, scale)) => i16::from(*precision) - i16::from(*scale) >= 3,
@@ -288,6 +287,7 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "rm_interval_le",
     "rm_interval_lt",
     "rm_interval_ne",
+    "rm_interval_span",
     "rm_now_ge",
     "rm_now_gt",
     "rm_now_le",
@@ -351,6 +351,11 @@ fn must_stay(filter: &Filter) -> bool {
         LogicalPlan::Filter(below) => {
             is_fallible(&below.predicate, below.input.schema())
                 || has_now_test(&filter.predicate) && is_above_groups_of(&below.input)
+        }
+        // below it nothing would keep the row of the group without columns, which needs no input
+        LogicalPlan::Aggregate(aggregate) => {
+            let keys = &aggregate.group_expr;
+            keys.is_empty() || keys.iter().any(|key| matches!(key, Expr::GroupingSet(_)))
         }
         _ => false,
     }

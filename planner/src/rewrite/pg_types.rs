@@ -5,13 +5,14 @@
 //! - `numeric` division keeps at least 16 digits after the point.
 //! - `sum(bigint)` and `avg` of integers are `numeric`.
 //! - A regular expression's `.` matches a line break too.
-//! - The place of a row (`row_number()`, `rank()`, …) is `bigint`, `ntile()` an `integer`.
+//! - The order within an aggregate that gives the same in any order is dropped.
+//! - The keys by which a window is ordered are what DataFusion can compare ([`over_keys`](super::over_keys)).
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
-use datafusion::common::tree_node::{Transformed, TreeNode};
-use datafusion::common::{Column, DFSchema, Result, ScalarValue};
+use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
+use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
@@ -19,12 +20,12 @@ use datafusion::logical_expr::{
 };
 use datafusion::optimizer::AnalyzerRule;
 
-use crate::properties::unaliased;
+use super::over_keys::{has_distances, with_comparable_keys};
 
 /// Digits after the point that the dividend of a numeric division is given; the quotient has four more.
 const DIVIDEND_SCALE: i8 = 12;
 /// Digits after the point that the argument of a numeric average is given; the average has four more.
-const AVERAGE_SCALE: i8 = 6;
+const AVERAGE_SCALE: i8 = 12;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -49,64 +50,33 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
     }
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));
+    let is_distant = has_distances(&plan);
     let names = NamePreserver::new(&plan);
-    let places = places_of(&plan);
     plan.map_expressions(|expr| {
         let name = names.save(&expr);
-        let expr = signed_places(expr, &places)?;
         let expr = if narrows_literals {
             narrow_literal(expr)
         } else {
             expr
         };
-        type_expr(expr, &schema).map(|typed| typed.update_data(|expr| name.restore(expr)))
+        let typed = type_expr(expr, &schema)?.transform_data(|expr| {
+            expr.transform_down(|part| comparable(part, &schema, is_distant))
+        })?;
+        Ok(typed.update_data(|expr| name.restore(expr)))
     })?
     .map_data(LogicalPlan::recompute_schema)
 }
 
-/// Columns of a window node below `plan` that DataFusion counts without a sign, with PostgreSQL's type.
-fn places_of(plan: &LogicalPlan) -> Vec<(Column, DataType)> {
-    let inputs = plan.inputs();
-    let [LogicalPlan::Window(window)] = inputs.as_slice() else {
-        return Vec::new();
+fn comparable(part: Expr, schema: &DFSchema, is_distant: bool) -> Result<Transformed<Expr>> {
+    let Expr::WindowFunction(mut window) = part else {
+        return Ok(Transformed::no(part));
     };
-    let columns = window.schema.columns();
-    let computed = columns
-        .into_iter()
-        .zip(window.schema.fields())
-        .skip(window.input.schema().fields().len());
-    computed
-        .zip(&window.window_expr)
-        .filter(|((_, field), _)| *field.data_type() == DataType::UInt64)
-        .map(|((column, _), expr)| {
-            let is_narrow =
-                matches!(unaliased(expr), Expr::WindowFunction(f) if f.fun.name() == "ntile");
-            let data_type = if is_narrow {
-                DataType::Int32
-            } else {
-                DataType::Int64
-            };
-            (column, data_type)
-        })
-        .collect()
-}
-
-/// `expr` with these columns cast to their types.
-fn signed_places(expr: Expr, places: &[(Column, DataType)]) -> Result<Expr> {
-    if places.is_empty() {
-        return Ok(expr);
-    }
-    let signed = expr.transform_up(|part| {
-        let known = match &part {
-            Expr::Column(column) => places.iter().find(|(place, _)| place == column),
-            _ => None,
-        };
-        Ok(match known {
-            Some((_, data_type)) => Transformed::yes(cast(part, data_type.clone())),
-            None => Transformed::no(part),
-        })
-    })?;
-    Ok(signed.data)
+    with_comparable_keys(&mut window.params, schema, is_distant)?;
+    Ok(Transformed::new(
+        Expr::WindowFunction(window),
+        true,
+        TreeNodeRecursion::Jump,
+    ))
 }
 
 /// The columns that the expressions of `plan` may refer to.
@@ -171,6 +141,9 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
             }
             Expr::AggregateFunction(mut aggregate) => {
                 type_aggregate_arguments(aggregate.func.name(), &mut aggregate.params.args, schema);
+                if !depends_on_order(aggregate.func.name()) {
+                    aggregate.params.order_by.clear();
+                }
                 Expr::AggregateFunction(aggregate)
             }
             Expr::WindowFunction(mut window) => {
@@ -279,6 +252,15 @@ fn type_aggregate_arguments(name: &str, args: &mut [Expr], schema: &DFSchema) {
         _ => return,
     };
     *arg = cast(std::mem::take(arg), target);
+}
+
+/// Whether the order of its input makes a difference to an aggregate. Percentiles have it from `WITHIN GROUP`.
+fn depends_on_order(name: &str) -> bool {
+    name.contains("percentile")
+        || matches!(
+            name,
+            "array_agg" | "first_value" | "last_value" | "nth_value" | "string_agg"
+        )
 }
 
 /// `numeric / numeric` and its mixes with integers; integers alone divide as integers.

@@ -26,6 +26,7 @@ use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::grouping_keys::separate_grouping_keys;
 use crate::rewrite::scope::{Scope, constraint};
 use crate::rewrite::select_list::{Names, expand_select_list, resolve_ordinals, strip_schemas};
+use crate::rewrite::value_lists::type_literals;
 use crate::statement::ObjectName;
 
 /// How far to go.
@@ -75,6 +76,7 @@ pub fn qualify(
         mode,
         text,
         found: BTreeMap::new(),
+        around: Vec::new(),
     };
     let names = qualifier.query(&mut query, &Ctes::default())?;
     if mode.is_expanded() {
@@ -96,6 +98,8 @@ pub(super) struct Qualifier<'a> {
     pub(super) mode: Mode,
     text: SourceText<'a>,
     found: BTreeMap<QualifiedName, Relation>,
+    /// Columns of the queries around: there a name means one of these rather than the row of a relation.
+    around: Vec<String>,
 }
 
 impl Qualifier<'_> {
@@ -156,6 +160,7 @@ impl Qualifier<'_> {
             }
             SetExpr::Values(values) => {
                 let width = values.rows.first().map_or(0, |row| row.content.len());
+                type_literals(values);
                 self.subqueries(values, ctes)?;
                 Ok(Names::of(
                     (1..=width).map(|i| format!("column{i}")).collect(),
@@ -190,9 +195,11 @@ impl Qualifier<'_> {
             for join in &mut table.joins {
                 scope.resolve_arguments(&mut join.relation);
             }
-            scope.cross(self.table_with_joins(table, ctes)?);
+            let seen = seen_by(&table.relation, &scope);
+            let joined = self.within(&seen, |inner| inner.table_with_joins(table, ctes))?;
+            scope.cross(joined);
         }
-        self.subqueries(select, ctes)?;
+        self.within(&scope, |inner| inner.subqueries(select, ctes))?;
         strip_schemas(select, &scope, &self.found);
         for table in &mut from {
             for join in &mut table.joins {
@@ -205,7 +212,7 @@ impl Qualifier<'_> {
         let from = std::mem::take(&mut select.from);
         let none = GroupByExpr::Expressions(Vec::new(), Vec::new());
         let keys = std::mem::replace(&mut select.group_by, none);
-        scope.resolve_merged(select);
+        scope.without_rows(&self.around).resolve_merged(select);
         (select.from, select.group_by) = (from, keys);
         // there a name is rather a result's than a row's
         scope
@@ -215,11 +222,26 @@ impl Qualifier<'_> {
         Ok(names)
     }
 
+    /// Qualifies something that may refer to the columns of `scope` around it.
+    fn within<T>(
+        &mut self,
+        scope: &Scope,
+        qualify: impl FnOnce(&mut Self) -> Result<T>,
+    ) -> Result<T> {
+        let before = self.around.len();
+        let names = scope.star.iter().map(|column| column.name.clone());
+        self.around.extend(names);
+        let qualified = qualify(self);
+        self.around.truncate(before);
+        qualified
+    }
+
     fn table_with_joins(&mut self, table: &mut TableWithJoins, ctes: &Ctes) -> Result<Scope> {
         let mut scope = self.table_factor(&mut table.relation, ctes)?;
         for join in &mut table.joins {
             scope.resolve_arguments(&mut join.relation);
-            let right = self.table_factor(&mut join.relation, ctes)?;
+            let seen = seen_by(&join.relation, &scope);
+            let right = self.within(&seen, |inner| inner.table_factor(&mut join.relation, ctes))?;
             if let Some(JoinConstraint::On(_)) = constraint(&join.join_operator) {
                 self.subqueries(&mut join.join_operator, ctes)?;
             }
@@ -369,6 +391,14 @@ impl Qualifier<'_> {
             ControlFlow::Continue(()) => Ok(()),
             ControlFlow::Break(error) => Err(*error),
         }
+    }
+}
+
+/// What of the relations before it a relation can refer to.
+fn seen_by(factor: &TableFactor, before: &Scope) -> Scope {
+    match factor {
+        TableFactor::Derived { lateral: true, .. } => before.clone(),
+        _ => Scope::default(),
     }
 }
 

@@ -38,6 +38,8 @@ pub struct Scope {
     merged: Vec<ScopeColumn>,
     /// Functions that give one value per row: their alias means that value.
     values: Vec<ScopeColumn>,
+    /// Whether a merged column is another one than the left relation's, which DataFusion takes it for.
+    is_lopsided: bool,
 }
 
 impl Scope {
@@ -55,6 +57,7 @@ impl Scope {
             star,
             merged: Vec::new(),
             values: Vec::new(),
+            is_lopsided: false,
         }
     }
 
@@ -77,10 +80,12 @@ impl Scope {
         self.star.extend(right.star);
         self.merged.extend(right.merged);
         self.values.extend(right.values);
+        self.is_lopsided |= right.is_lopsided;
     }
 
-    /// `FROM a JOIN b ...`: columns named by USING or NATURAL come once and first.
-    pub fn join(&mut self, join: &Join, right: Scope) {
+    /// `FROM a JOIN b ...`: columns named by USING or NATURAL come once and first. What they compare is written out where
+    /// DataFusion would compare other columns.
+    pub fn join(&mut self, join: &mut Join, right: Scope) {
         let merged = self.merged_columns(join, &right);
         if merged.is_empty() {
             self.cross(right);
@@ -93,11 +98,17 @@ impl Scope {
                 .map(|c| c.expr.clone())
         };
         let mut star = Vec::new();
+        let mut compared = Vec::new();
         for name in &merged {
             let (Some(of_left), Some(of_right)) = (find(&self.star, name), find(&right.star, name))
             else {
                 continue;
             };
+            compared.push(Expr::BinaryOp {
+                left: Box::new(of_left.clone()),
+                op: BinaryOperator::Eq,
+                right: Box::new(of_right.clone()),
+            });
             let expr = match &join.join_operator {
                 JoinOperator::Right(_) | JoinOperator::RightOuter(_) => of_right,
                 JoinOperator::FullOuter(_) => call("coalesce", vec![of_left, of_right]),
@@ -108,7 +119,18 @@ impl Scope {
                 expr,
             });
         }
-        self.merged.clone_from(&star);
+        let is_known = |column: &ScopeColumn| merged.contains(&column.name);
+        self.merged.extend(right.merged);
+        self.merged.retain(|column| !is_known(column));
+        self.merged.extend(star.iter().cloned());
+        self.is_lopsided |= right.is_lopsided;
+        if self.is_lopsided {
+            write_out(&mut join.join_operator, compared);
+        }
+        self.is_lopsided |= matches!(
+            join.join_operator,
+            JoinOperator::Right(_) | JoinOperator::RightOuter(_) | JoinOperator::FullOuter(_)
+        );
         let rest = self
             .star
             .drain(..)
@@ -212,8 +234,12 @@ impl Scope {
         }
     }
 
-    /// As [`Self::resolve_merged`], in a condition of ON, which knows no merged columns.
+    /// As [`Self::resolve_merged`], in a condition of ON, where DataFusion knows merged columns as far as they are the left
+    /// relation's.
     pub fn resolve_values<T: VisitMut>(&self, node: &mut T) {
+        if self.is_lopsided {
+            return self.resolve_merged(node);
+        }
         if self.values.is_empty() {
             return;
         }
@@ -278,6 +304,18 @@ impl VisitorMut for MergedNames<'_> {
     }
 }
 
+/// These conditions in place of USING or NATURAL.
+fn write_out(operator: &mut JoinOperator, compared: Vec<Expr>) {
+    let all = compared.into_iter().reduce(|all, one| Expr::BinaryOp {
+        left: Box::new(all),
+        op: BinaryOperator::And,
+        right: Box::new(one),
+    });
+    if let (Some(all), Some(constraint)) = (all, constraint_mut(operator)) {
+        *constraint = JoinConstraint::On(all);
+    }
+}
+
 /// The condition of a join, if its kind has one.
 pub fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
     match operator {
@@ -302,6 +340,20 @@ pub fn constraint(operator: &JoinOperator) -> Option<&JoinConstraint> {
         | JoinOperator::ArrayJoin
         | JoinOperator::LeftArrayJoin
         | JoinOperator::InnerArrayJoin => None,
+    }
+}
+
+/// [`constraint`], of the kinds that take USING and NATURAL.
+fn constraint_mut(operator: &mut JoinOperator) -> Option<&mut JoinConstraint> {
+    match operator {
+        JoinOperator::Join(c)
+        | JoinOperator::Inner(c)
+        | JoinOperator::Left(c)
+        | JoinOperator::LeftOuter(c)
+        | JoinOperator::Right(c)
+        | JoinOperator::RightOuter(c)
+        | JoinOperator::FullOuter(c) => Some(c),
+        _ => None,
     }
 }
 

@@ -18,7 +18,9 @@ use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::logical_expr::expr::ScalarFunction;
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::simplify::{ExprSimplifyResult, SimplifyContext};
-use datafusion::logical_expr::{BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, lit};
+use datafusion::logical_expr::{
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, SortExpr, lit,
+};
 use datafusion::optimizer::optimizer::ApplyOrder;
 use datafusion::optimizer::simplify_expressions::ExprSimplifier;
 use datafusion::optimizer::{OptimizerConfig, OptimizerRule};
@@ -84,6 +86,19 @@ pub fn simplify_expr(expr: Expr, context: &SimplifyContext) -> Result<Transforme
     Ok(simplified)
 }
 
+/// `ORDER BY x, y, x` becomes `ORDER BY x, y`: DataFusion's state of an aggregate has no room for the third. Whether there
+/// was one.
+fn without_repeated_keys(order_by: &mut Vec<SortExpr>) -> bool {
+    let before = order_by.len();
+    let mut known: Vec<Expr> = Vec::new();
+    order_by.retain(|key| {
+        let is_new = !known.contains(&key.expr);
+        known.push(key.expr.clone());
+        is_new
+    });
+    order_by.len() < before
+}
+
 /// `expr`, whose parts are simple already.
 fn simplify_part(
     expr: Expr,
@@ -115,6 +130,10 @@ fn simplify_part(
             Transformed::yes(lit(true))
         }
         Expr::ScalarFunction(function) => by_function(function, context)?,
+        Expr::AggregateFunction(mut aggregate) => {
+            let is_shorter = without_repeated_keys(&mut aggregate.params.order_by);
+            Transformed::new_transformed(Expr::AggregateFunction(aggregate), is_shorter)
+        }
         other => Transformed::no(other),
     })
 }

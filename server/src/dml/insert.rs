@@ -9,7 +9,7 @@ use rivermark_planner::types::SqlType;
 
 use crate::assignment::{assign, row_schema};
 use crate::constraints::bind_rules;
-use crate::dml::literals::literals_as_texts;
+use crate::dml::literals::{literals_as_tagged, literals_as_texts};
 use crate::dml::row_query::RowQuery;
 use crate::dml::rows::{batch, checked, concatenated, unchecked_schema};
 use crate::dml::set_list::{default_of, is_default, typed};
@@ -171,6 +171,7 @@ fn prepare_values(
         }
     }
     literals_as_texts(&mut values.rows, columns, target);
+    literals_as_tagged(&mut values.rows, columns, target)?;
     Ok(width)
 }
 

@@ -3,7 +3,9 @@
 use datafusion::sql::sqlparser::ast::{self, Expr};
 use rivermark_planner::types::SqlType;
 
+use crate::dml::set_list::typed;
 use crate::dml::target::Target;
+use crate::pg_error::PgError;
 
 /// Numbers beside texts become texts, so that the input function of the column's type reads all of them: a query would
 /// give them one type first, which is none for `'NaN'` beside `1.5`, and no decimal holds `1e300`.
@@ -42,6 +44,29 @@ pub fn literals_as_texts(rows: &mut [ast::Parens<Vec<Expr>>], columns: &[usize],
             }
         }
     }
+}
+
+/// NULLs and texts beside other expressions get the column's type where that is a text with a tag (`UUID`, `JSON`,
+/// `JSONB`), which every value of a list must have.
+pub fn literals_as_tagged(
+    rows: &mut [ast::Parens<Vec<Expr>>],
+    columns: &[usize],
+    target: &Target,
+) -> Result<(), PgError> {
+    for (at, column) in columns.iter().enumerate() {
+        let data_type = &target.table.columns[*column].data_type;
+        let is_tagged = matches!(data_type, SqlType::Uuid | SqlType::Json | SqlType::Jsonb);
+        let mut cells = rows.iter().filter_map(|row| row.content.get(at));
+        if !is_tagged || cells.all(|cell| literal(cell).is_some()) {
+            continue;
+        }
+        for cell in rows.iter_mut().filter_map(|row| row.content.get_mut(at)) {
+            if let Some(Literal::Null | Literal::Text) = literal(cell) {
+                *cell = typed(cell.clone(), target, *column)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// What a value in the text of a statement is.

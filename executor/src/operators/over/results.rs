@@ -37,7 +37,11 @@ fn frame_by_frame(
         None => None,
         Some(filter) => {
             let mask = filter.evaluate(rows)?.into_array(rows.num_rows())?;
-            Some(prep_null_mask_filter(mask.as_boolean()))
+            let mask = mask.as_boolean();
+            Some(match mask.null_count() {
+                0 => mask.clone(),
+                _ => prep_null_mask_filter(mask),
+            })
         }
     };
     let options = function.order_by().iter().map(|by| by.options).collect();

@@ -160,7 +160,7 @@ fn negated(span: IntervalMonthDayNano) -> Result<IntervalMonthDayNano> {
 }
 
 /// How long an interval is, for comparisons: a month is 30 days, a day 24 hours.
-fn span_us(span: IntervalMonthDayNano) -> i128 {
+pub fn span_us(span: IntervalMonthDayNano) -> i128 {
     let days = i128::from(span.months) * i128::from(DAYS_PER_MONTH) + i128::from(span.days);
     days * i128::from(MICROS_PER_DAY) + i128::from(span.nanoseconds / 1000)
 }
@@ -205,6 +205,16 @@ fn intervals() -> Vec<Arc<ScalarUDF>> {
                 }
                 Ok(divided(a.interval(0), a.float(1))?.into())
             })
+            .udf(),
+        function("rm_interval_span")
+            .strict(
+                &[Interval],
+                SqlType::Numeric {
+                    precision: 38,
+                    scale: 0,
+                },
+                |a| Ok(Value::Decimal(span_us(a.interval(0)))),
+            )
             .udf(),
         function("rm_interval_time")
             .strict(&[Interval], SqlType::Time, |a| {

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use datafusion::common::{Column, Result, not_impl_err};
-use datafusion::functions_window::expr_fn::{rank, row_number};
 use datafusion::logical_expr::expr::Sort as SortExpr;
 use datafusion::logical_expr::{
     Expr, ExprFunctionExt, FetchType, Filter, Limit, LogicalPlan, SkipType, Window, lit,
@@ -12,6 +11,7 @@ use datafusion::logical_expr::{
 use super::apply::{over, resolved};
 use super::domain::{Applied, Domain};
 use super::{Decorrelation, projected};
+use crate::functions::{rank, row_number};
 use crate::rewrite::first_rows::ties_of;
 
 /// Which rows of an order are wanted.
