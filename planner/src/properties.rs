@@ -233,6 +233,8 @@ pub struct JoinSide<'a> {
     pub width: usize,
     /// The columns that are compared, where they are plain columns; parallel to the other side's.
     pub keys: Vec<Option<usize>>,
+    /// Whether a column of the stream key is never NULL.
+    pub has_certain_key: bool,
 }
 
 impl JoinSide<'_> {
@@ -324,6 +326,10 @@ fn pair_key(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> Option
         matches!(kind, JoinKind::Inner | JoinKind::Left) && right.is_unique_by_key();
     let is_right_enough =
         matches!(kind, JoinKind::Inner | JoinKind::Right) && left.is_unique_by_key();
+    // A row of the left without a match and one of the right look alike in these columns if all of them are NULL.
+    if kind == JoinKind::Full && !left.has_certain_key && !right.has_certain_key {
+        return None;
+    }
     match (of_left, of_right) {
         (Some(left), _) if is_left_enough => Some(left),
         (_, Some(right)) if is_right_enough => Some(right),
