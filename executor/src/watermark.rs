@@ -207,12 +207,7 @@ fn computed(
         return marks;
     };
     for (to, expr) in exprs {
-        marks.set(
-            *to,
-            value_of(expr, &row)
-                .as_ref()
-                .and_then(|value| bound_of(value)),
-        );
+        marks.set(*to, value_of(expr, &row).as_ref().and_then(bound_of));
     }
     marks
 }
