@@ -122,7 +122,7 @@ const CALLS: &[Call] = &[
     (Text, "cast", "CAST($d AS TEXT)"),
     (Text, "cast", "CAST($v AS TEXT)"),
     (Text, "cast", "CAST($u AS TEXT)"),
-    (Text, "cast", "CAST($f AS TEXT)"),
+    (Text, "cast", "CAST($f + 0 AS TEXT)"),
     (Text, "cast", "CAST($a AS TEXT)"),
     (Text, "cast", "CAST($j AS TEXT)"),
     (Text, "date functions", "to_char($t, 'HH24:MI:SS')"),

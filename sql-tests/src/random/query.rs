@@ -72,7 +72,7 @@ pub fn query(sources: &[Relation], random: &mut Random) -> Query {
         15 | 16 => over(relation, random),
         4 | 17 => grouping_sets(relation, random),
         0..2 => projection(relation, random),
-        2 | 5 => set_operation(relation, random),
+        2 | 5 | 6 => set_operation(relation, random),
         3 => distinct(relation, random),
         _ => grouped(relation, random),
     }
