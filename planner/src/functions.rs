@@ -13,6 +13,7 @@ mod half_even;
 mod json_access;
 mod json_change;
 mod json_form;
+mod literal_arguments;
 mod math;
 mod named_cast;
 mod now_test;
@@ -79,6 +80,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             format::functions,
             json_access::functions,
             json_change::functions,
+            literal_arguments::functions,
             math::functions,
             ordered_set::functions,
             regex::functions,
