@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::config::{MemoryPlan, ServerConfig};
 use crate::query_runtime::QueryRuntime;
 use crate::session::Connector;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, now_us};
 use crate::table_turns::TableTurns;
 use crate::wire::{AuthMethod, Listener, ListenerConfig};
 
@@ -26,6 +26,10 @@ pub struct ServerState {
     /// Statements that take rows away take turns when they meet too often.
     pub turns: TableTurns,
     pub queries: QueryRuntime,
+    /// When the server started, in microseconds since 1970.
+    pub started_at_us: i64,
+    /// `--memory-limit`, in bytes.
+    pub memory_limit: usize,
 }
 
 /// A server that has started; [`Server::run`] serves until it is told to stop.
@@ -91,6 +95,8 @@ impl Server {
             turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
+            started_at_us: now_us(),
+            memory_limit: config.memory_limit,
         });
         Ok(Server {
             address,
