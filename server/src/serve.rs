@@ -119,9 +119,12 @@ impl Server {
             ..
         } = self;
         let factory = Arc::new(Connector(state.clone()));
-        connections.spawn(pass_changes_on(state.clone()));
+        let news = connections.spawn(pass_changes_on(state.clone()));
         connections.block_on(async {
             listener.run(factory, shutdown).await;
+            // It must not hold the engine while the process ends.
+            news.abort();
+            let _ = news.await;
             state.engine.shutdown().await;
         });
         queries.shutdown_background();
