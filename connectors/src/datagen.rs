@@ -49,6 +49,10 @@ pub const WITH_OPTIONS: OptionSet = OptionSet {
         OptionSpec::optional("idle_timeout", OptionType::Interval),
         OptionSpec::optional("late", OptionType::Choice(&["drop", "include"])),
         OptionSpec::optional("max_future", OptionType::Interval),
+        OptionSpec::optional(
+            "watermark_on_idle",
+            OptionType::Choice(&["hold", "processing_time"]),
+        ),
     ],
     prefixes: &["fields."],
 };

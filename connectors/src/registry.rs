@@ -5,6 +5,7 @@ use std::sync::Arc;
 use rivermark_executor::source::{ConnectorFactory, Source, SourceError};
 use rivermark_planner::catalog::{ColumnDef, Include, SourceDef};
 use rivermark_planner::types::SqlType;
+use rivermark_planner::watermark::WatermarkOptions;
 
 use crate::options::{OptionSet, invalid};
 use crate::{datagen, kafka};
@@ -47,6 +48,7 @@ impl ConnectorFactory for Registry {
     fn source(&self, name: &str, def: &SourceDef) -> Result<Arc<dyn Source>, SourceError> {
         let connector = find_connector(def)?;
         connector.options.check(&def.options)?;
+        WatermarkOptions::of(&def.options).map_err(|error| invalid(error.to_string()))?;
         for column in def.physical_columns() {
             if let Some(include) = &column.include {
                 if !(connector.supports)(include) {

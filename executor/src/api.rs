@@ -223,6 +223,8 @@ pub struct OperatorStatus {
     pub name: &'static str,
     pub rows_in: u64,
     pub rows_out: u64,
+    /// For windows that are closed or cleaned.
+    pub rows_dropped: u64,
     pub busy: Duration,
     pub has_state: bool,
     /// `None` where it is not known without reading all of them.
@@ -260,6 +262,20 @@ pub struct DeadLetter {
     pub error: String,
     /// How many equal rows failed.
     pub count: i64,
+}
+
+/// A row of `rivermark.late_rows`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct LateRow {
+    /// When it was met, microseconds since 1970.
+    pub at_us: i64,
+    pub object: ObjectId,
+    pub partition: Option<i32>,
+    pub offset: Option<i64>,
+    /// Its own time.
+    pub time_us: i64,
+    /// What its time is below.
+    pub watermark_us: i64,
 }
 
 /// What a stored definition looks like once created; for tests and SHOW.

@@ -16,7 +16,7 @@ use crate::dataflow::InputPart;
 use crate::epoch::{EpochWork, now_us, project};
 use crate::error::{ExecutorError, Result};
 use crate::pieces::most_rows;
-use crate::progress::{ScanProgress, distance, has_reached, is_ahead};
+use crate::progress::{Bounds, ScanProgress, distance, has_reached, is_ahead};
 use crate::row_store::RowStore;
 use crate::rows::RowLayout;
 use crate::source::{ReadRequest, ReaderState};
@@ -87,7 +87,7 @@ impl Writer {
         &mut self,
         view: &mut View,
         object: ObjectId,
-        mut positions: Positions,
+        (mut positions, mut bounds): (Positions, Bounds),
         columns: &[usize],
         work: &mut EpochWork,
     ) -> Result<Vec<InputPart>> {
@@ -109,8 +109,7 @@ impl Writer {
         if !source.is_read() || !is_behind {
             // Nobody else reads it, or the view has met the shared reader: go on together.
             if !source.is_read() {
-                source.progress.positions = positions;
-                source.is_dirty = true;
+                source.move_to(positions, bounds);
             }
             source.is_held = false;
             source.attach(view.id, columns.to_vec(), &context);
@@ -124,8 +123,9 @@ impl Writer {
                 !is_ahead && distance(&positions, &source.progress.positions) <= HANDOVER_MESSAGES;
             let stop_at = source.progress.positions.clone();
             let lease = context.prefetch.lease();
+            let columns = source.with_time(columns.to_vec());
             let request = ReadRequest {
-                columns: columns.to_vec(),
+                columns: columns.clone(),
                 start: positions.clone(),
                 stop_at: Some(stop_at.clone()),
                 prefetch_bytes: lease.bytes(),
@@ -134,7 +134,7 @@ impl Writer {
             let reader = source.source.reader(request)?;
             slot.insert(PrivateReader {
                 reader,
-                columns: Arc::new(columns.to_vec()),
+                columns: Arc::new(columns),
                 stop_at,
                 _lease: lease,
             });
@@ -151,7 +151,7 @@ impl Writer {
         while let Some(batch) = (budget > 0).then(|| own.reader.take(budget)).flatten() {
             budget = budget.saturating_sub(batch.rows.num_rows().max(1));
             work.rows_in += batch.rows.num_rows() as u64;
-            positions.insert(batch.partition, batch.next_offset);
+            let from = positions.insert(batch.partition, batch.next_offset);
             // Malformed messages are known already from the shared reader; a column it does not decode is not.
             record_letters(
                 object,
@@ -161,6 +161,19 @@ impl Writer {
                 &mut self.letters,
                 now_us(),
             )?;
+            let batch = match &source.time {
+                None => batch,
+                // The shared reader was here and has counted them.
+                Some(time) => {
+                    let (partition, until) = (batch.partition, batch.next_offset);
+                    let range = (from.unwrap_or(0), until);
+                    let floors = self.late.floors(object, partition, range)?;
+                    let mut bound = bounds.get(&partition).copied();
+                    let judged = time.judge(batch, &own.columns, &mut bound, &floors)?;
+                    bounds.extend(bound.map(|bound| (partition, bound)));
+                    judged.batch
+                }
+            };
             let delta = decoded(own.columns.clone(), batch).for_columns(columns)?;
             deltas.push(InputPart::Delta(delta));
             view.is_dirty = true;
@@ -178,7 +191,7 @@ impl Writer {
         }
         view.progress
             .scans
-            .insert(object, ScanProgress::Source { positions });
+            .insert(object, ScanProgress::Source { positions, bounds });
         Ok(deltas)
     }
 
@@ -212,7 +225,8 @@ impl Writer {
                             _ => true,
                         }
                     }
-                    ScanProgress::Source { positions } => view
+                    ScanProgress::Source { .. } if view.emits_on_window_close => false,
+                    ScanProgress::Source { positions, .. } => view
                         .progress
                         .targets
                         .get(object)

@@ -11,8 +11,10 @@ use rivermark_planner::catalog::{
 };
 
 use crate::api::CatalogChange;
+use crate::clock::{TableMark, TableTime};
 use crate::command::PreparedChange;
 use crate::error::{ExecutorError, Result};
+use crate::lateness::EventTime;
 use crate::meta;
 use crate::progress::SourceProgress;
 use crate::row_store::RowStore;
@@ -166,7 +168,7 @@ impl Writer {
             positions: def.start.clone(),
             ..SourceProgress::default()
         };
-        let mut input = SourceInput::new(id, name, def, source, progress);
+        let mut input = SourceInput::new(id, name, def, source, progress)?;
         input.is_dirty = true;
         self.sources.insert(id, input);
         Ok(id)
@@ -184,6 +186,7 @@ impl Writer {
         let table = Table {
             name: name.name.clone(),
             rows: self.row_store(format, 0)?,
+            time: EventTime::of_table(&def)?.map(|time| TableTime::new(time, TableMark::default())),
             is_dirty: true,
         };
         self.tables.insert(id, table);
@@ -257,6 +260,7 @@ impl Writer {
         for views in self.scanned_by.values_mut() {
             views.remove(&id);
         }
+        self.late.forget(id)?;
         self.letters.forget(id)
     }
 
@@ -365,7 +369,10 @@ pub fn dropped(object: &Object) -> Dropped {
         ObjectKind::MaterializedView(def) => {
             let mut tables = vec![(Family::Views, def.rows)];
             let first = def.first_state_table.0;
-            tables.extend((first..first + def.state_tables).map(|id| (Family::State, TableId(id))));
+            // Which of the families depends on the operator; deleting in both is harmless.
+            for family in [Family::State, Family::Windowed] {
+                tables.extend((first..first + def.state_tables).map(|id| (family, TableId(id))));
+            }
             Dropped {
                 tables,
                 meta: meta::view_key(object.id),

@@ -70,6 +70,11 @@ impl Writer {
             merge_blocks(&mut table.rows);
             let progress = TableProgress {
                 rows: table.rows.rows(),
+                mark: table
+                    .time
+                    .as_ref()
+                    .map(|t| t.mark.clone())
+                    .unwrap_or_default(),
             };
             meta::put(writes, &meta::table_key(*id), &progress)?;
             table.rows.drain_into(writes)?;
@@ -90,6 +95,7 @@ impl Writer {
         }
         meta::put(writes, meta::LETTERS, self.letters.counters())?;
         self.letters.drain_into(writes);
+        self.late.drain_into(writes);
         for drop in self.dropped.iter() {
             drop.collect(writes);
         }
@@ -111,6 +117,7 @@ impl Writer {
         self.sources.values_mut().for_each(|s| s.is_dirty = false);
         self.reshapes.values_mut().for_each(Reshape::committed);
         self.letters.committed();
+        self.late.committed();
         self.dropped.clear();
         self.store.release_spill();
     }

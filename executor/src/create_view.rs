@@ -12,8 +12,9 @@ use crate::api::NewMaterializedView;
 use crate::catalog_change::view_format;
 use crate::dataflow::Dataflow;
 use crate::error::{ExecutorError, Result};
-use crate::progress::{ScanProgress, ViewProgress};
+use crate::progress::{Bounds, ScanProgress, ViewProgress};
 use crate::view::View;
+use crate::watermark::Watermarks;
 use crate::writer::Writer;
 
 /// What a new view knows of the outside and of the views that are made with it.
@@ -38,6 +39,7 @@ impl Writer {
         let def = MaterializedViewDef {
             stream_key: new.plan.root.properties.stream_key.clone(),
             append_only: new.plan.root.properties.append_only,
+            watermark_columns: new.plan.root.properties.watermark_columns.clone(),
             columns: new.columns,
             query: new.bound_sql,
             emit_on_window_close: new.emit_on_window_close,
@@ -110,6 +112,9 @@ impl Writer {
                 epoch: 0,
                 dead_letters: 0,
             },
+            emits_on_window_close: def.emit_on_window_close,
+            watermarks: Watermarks::default(),
+            has_later_watermarks: false,
             readers: BTreeMap::new(),
             waiters: Vec::new(),
             stats: Default::default(),
@@ -138,6 +143,7 @@ impl Writer {
             let start = beginnings.starts.get(&object);
             return Ok(ScanProgress::Source {
                 positions: start.unwrap_or(&source.def.start).clone(),
+                bounds: Bounds::new(),
             });
         }
         if self.tables.contains_key(&object) || beginnings.siblings.contains(&object) {

@@ -17,6 +17,7 @@ use crate::pieces;
 use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
 use crate::spool::SpooledDelta;
 use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
+use crate::watermark::{MarkRule, Watermarks};
 
 /// What a view reads in an epoch, by scanned object. Columns are those of [`Dataflow::scan_columns`].
 pub type ViewInputs = BTreeMap<ObjectId, ScanInput>;
@@ -26,6 +27,8 @@ pub struct ScanInput {
     pub parts: Vec<InputPart>,
     /// Whether that is what every view gets that uses the same columns: all that the epoch changed.
     pub is_live: bool,
+    /// What the rows still to come are not below.
+    pub watermarks: Watermarks,
 }
 
 /// A part of what a view reads.
@@ -96,6 +99,9 @@ enum Node {
         /// Set if there is nothing but operators without state below, down to a scan.
         prefix: Option<NodePrefix>,
         stats: OperatorStats,
+        rule: MarkRule,
+        /// The bounds of the inputs that the operator was told last.
+        told: Option<Vec<Watermarks>>,
     },
 }
 
@@ -135,7 +141,7 @@ impl Dataflow {
     }
 
     /// Pushes an epoch's input through all operators. `is_first`: the epoch that creates the view. The output, piece
-    /// by piece, goes to `take`; it is not consolidated.
+    /// by piece, goes to `take`; it is not consolidated. Returns the bounds of what comes in later epochs.
     pub fn run(
         &mut self,
         inputs: &ViewInputs,
@@ -143,14 +149,15 @@ impl Dataflow {
         sharing: &mut Sharing<'_>,
         context: &mut EpochContext,
         take: &mut dyn FnMut(Delta) -> Result<()>,
-    ) -> Result<()> {
+    ) -> Result<Watermarks> {
         let mut run = Run {
             inputs,
             is_first,
             sharing,
         };
         self.root
-            .run(&mut run, context, &mut |delta, _| take(delta))
+            .run(&mut run, context, &mut |delta, _| take(delta))?;
+        Ok(self.root.watermarks(inputs))
     }
 
     /// From now on the dataflow, which is that of `view`, takes part in what views share.
@@ -199,6 +206,8 @@ impl Dataflow {
 
     pub fn discard(&mut self) {
         self.root.each(&mut |operator| operator.discard());
+        // Of a discarded epoch the bounds are told again.
+        self.root.forget_told();
         self.root.clear_marks();
     }
 }
@@ -240,7 +249,7 @@ impl Builder<'_> {
             .map(|input| self.build(input))
             .collect::<Result<Vec<_>>>()?;
         let tables = (0..plan.op.state_tables())
-            .map(|_| self.next_state_table())
+            .map(|_| self.next_state_table(plan.op.is_windowed()))
             .collect();
         let operator = build_operator(self.next_operator, plan, tables)?;
         self.next_operator += 1;
@@ -256,6 +265,8 @@ impl Builder<'_> {
             is_dirty: false,
             prefix,
             stats: OperatorStats::default(),
+            rule: MarkRule::of(plan),
+            told: None,
         })
     }
 
@@ -263,10 +274,14 @@ impl Builder<'_> {
         Prefix::of(plan, &|object| self.scan_columns[&object].clone())
     }
 
-    fn next_state_table(&mut self) -> StateTable {
+    fn next_state_table(&mut self, is_windowed: bool) -> StateTable {
         let id = self.next_table;
         self.next_table.0 += 1;
-        StateTable::new(id, Family::State, self.store.clone(), self.cache.clone())
+        let family = match is_windowed {
+            true => Family::Windowed,
+            false => Family::State,
+        };
+        StateTable::new(id, family, self.store.clone(), self.cache.clone())
     }
 }
 
@@ -351,6 +366,8 @@ impl Node {
             inputs,
             is_dirty,
             stats,
+            rule,
+            told,
             ..
         } = self
         else {
@@ -388,7 +405,37 @@ impl Node {
             *is_dirty = true;
             finish(operator.as_mut(), stats, context, emit)?;
         }
+        stats.dropped += operator.take_dropped();
+        let below: Vec<_> = inputs.iter().map(|i| i.watermarks(run.inputs)).collect();
+        if below.iter().all(Watermarks::is_empty) || told.as_ref() == Some(&below) {
+            return Ok(());
+        }
+        *is_dirty = true;
+        let output = rule.apply(&below);
+        let mut rows_out = 0;
+        operator.advance(&below, &output, context, &mut |delta, context| {
+            rows_out += delta.num_rows() as u64;
+            emit(delta, context)
+        })?;
+        stats.rows_out += rows_out;
+        *told = Some(below);
         Ok(())
+    }
+
+    /// The bounds of the subtree's output. They follow from those of what it scans, whoever computed the rows.
+    fn watermarks(&self, run: &ViewInputs) -> Watermarks {
+        match self {
+            Node::Scan {
+                object, columns, ..
+            } => {
+                let input = run.get(object);
+                input.map_or_else(Watermarks::default, |i| i.watermarks.project(columns))
+            }
+            Node::Operator { inputs, rule, .. } => {
+                let below: Vec<_> = inputs.iter().map(|i| i.watermarks(run)).collect();
+                rule.apply(&below)
+            }
+        }
     }
 
     /// What the operators of a prefix have counted, from the top down.
@@ -478,6 +525,13 @@ impl Node {
         {
             *is_dirty = false;
             inputs.iter_mut().for_each(Node::clear_marks);
+        }
+    }
+
+    fn forget_told(&mut self) {
+        if let Node::Operator { inputs, told, .. } = self {
+            *told = None;
+            inputs.iter_mut().for_each(Node::forget_told);
         }
     }
 

@@ -17,6 +17,7 @@ use crate::api::{
     SourceStatus, TableWrite,
 };
 use crate::changes::{ChangedRelations, Subscription};
+use crate::clock::TableMark;
 use crate::command::{Command, PreparedChange};
 use crate::epoch::now_us;
 use crate::error::{ExecutorError, Result};
@@ -257,6 +258,30 @@ impl Engine {
     /// Rows of `rivermark.sources`.
     pub fn sources(&self) -> Vec<SourceStatus> {
         self.inner.published.status().sources
+    }
+
+    /// Tables with a watermark, as rows of `rivermark.sources`.
+    pub fn timed_tables(&self) -> Vec<SourceStatus> {
+        let snapshot = self.snapshot();
+        let tables = self.inner.published.status().timed_tables.into_iter();
+        let row = |(id, mark): (ObjectId, TableMark)| {
+            Some(SourceStatus {
+                source: id,
+                name: snapshot.catalog.get(id)?.name.clone(),
+                partition: None,
+                offset: None,
+                end_offset: None,
+                watermark_us: mark.watermark_us,
+                rows: mark.rows,
+                bytes: 0,
+                late_rows: mark.late_rows,
+                dead_letters: 0,
+                status: "TABLE",
+                last_error: None,
+                caught_up_at_us: None,
+            })
+        };
+        tables.filter_map(row).collect()
     }
 
     /// Rows of `rivermark.materialized_views`.

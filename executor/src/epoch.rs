@@ -20,6 +20,7 @@ use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
 use crate::spool::RelationChange;
 use crate::view::{EpochLimits, View};
+use crate::watermark::Watermarks;
 use crate::writer::{PositionWaiter, Writer};
 
 /// What an epoch has computed so far.
@@ -74,6 +75,7 @@ impl Writer {
             .extend(self.views.values().filter(is_due).map(|view| view.id));
         self.take_commands(&mut work);
         self.take_sources(&mut work)?;
+        self.advance_watermarks(&mut work);
         work.dirty.extend(self.backfilling.iter().copied());
         while let Some(view) = work.dirty.pop_first() {
             self.run_view(view, epoch, &mut work);
@@ -219,11 +221,24 @@ impl Writer {
                 .is_some_and(|t| t.rows.format.layout == RowLayout::Log)
         };
         let (appends, checked): (Vec<_>, Vec<_>) = writes.iter().partition(is_append);
+        let marks: Vec<_> = writes
+            .iter()
+            .filter_map(|w| {
+                Some((
+                    w.table,
+                    self.tables.get(&w.table)?.time.as_ref()?.mark.clone(),
+                ))
+            })
+            .collect();
         for write in checked.into_iter().chain(appends) {
             match self.apply_write(write) {
                 Ok(delta) => deltas.push((write.table, delta)),
                 Err(error) => {
                     self.take_back(deltas);
+                    for (table, mark) in marks {
+                        let time = self.tables.get_mut(&table).and_then(|t| t.time.as_mut());
+                        time.into_iter().for_each(|time| time.mark = mark.clone());
+                    }
                     return Err(error);
                 }
             }
@@ -247,10 +262,22 @@ impl Writer {
         if !is_current {
             return Err(ExecutorError::CatalogChanged);
         }
+        let (Some(time), Some(rows)) = (&mut table.time, &write.insert) else {
+            let delta =
+                table
+                    .rows
+                    .write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
+            table.is_dirty |= !delta.is_empty();
+            return Ok(delta);
+        };
+        let counted = time.mark.late_rows;
+        let (rows, late) = time.judge(rows)?;
         let delta = table
             .rows
-            .write(write.delete.as_ref(), write.insert.as_ref(), &table.name)?;
-        table.is_dirty |= !delta.is_empty();
+            .write(write.delete.as_ref(), Some(&rows), &table.name)?;
+        let late: Vec<_> = late.into_iter().map(|row| (None, row)).collect();
+        self.late.add(write.table, None, counted, &late, now_us())?;
+        table.is_dirty = true;
         Ok(delta)
     }
 
@@ -286,7 +313,7 @@ impl Writer {
         let mut budget = self.config.max_epoch_rows;
         let now = now_us();
         for source in self.sources.values_mut().filter(|s| s.is_read()) {
-            let batches = source.take(budget.max(1), &mut self.letters, now)?;
+            let batches = source.take(budget.max(1), &mut self.letters, &mut self.late, now)?;
             if batches.is_empty() {
                 continue;
             }
@@ -337,8 +364,13 @@ impl Writer {
             });
         match outcome {
             Ok(change) => {
+                let is_later = std::mem::take(&mut view.has_later_watermarks);
                 self.views.insert(id, view);
                 self.forward(id, change, work);
+                if is_later {
+                    work.dirty
+                        .extend(self.scanned_by.get(&id).into_iter().flatten().copied());
+                }
             }
             Err(error) => {
                 error!(%error, view = %view.name, "the view has failed");
@@ -416,12 +448,23 @@ impl Writer {
                 ScanProgress::Rows { cursor } => {
                     self.backfill_rows(view, object, cursor, &columns, work)?
                 }
-                ScanProgress::Source { positions } => {
-                    self.backfill_source(view, object, positions, &columns, work)?
+                ScanProgress::Source { positions, bounds } => {
+                    self.backfill_source(view, object, (positions, bounds), &columns, work)?
                 }
             };
-            if !parts.is_empty() {
-                inputs.insert(object, ScanInput { parts, is_live });
+            // Until all that is older has been read, it is still to come.
+            let is_complete = view.progress.scans[&object] == ScanProgress::Live;
+            let watermarks = match is_complete {
+                true => self.watermarks_of(object).project(&columns),
+                false => Watermarks::default(),
+            };
+            if !parts.is_empty() || !watermarks.is_empty() {
+                let input = ScanInput {
+                    parts,
+                    is_live,
+                    watermarks,
+                };
+                inputs.insert(object, input);
             }
         }
         if view
@@ -438,6 +481,7 @@ impl Writer {
     fn has_changes(&self) -> bool {
         self.is_catalog_dirty
             || self.letters.is_dirty()
+            || self.late.is_dirty()
             || self.reshapes.values().any(|r| r.is_dirty())
             || self.tables.values().any(|t| t.is_dirty)
             || self.sources.values().any(|s| s.is_dirty)

@@ -7,6 +7,7 @@
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::state::{StateTable, WriteSet};
+use crate::watermark::Watermarks;
 
 /// Takes a piece of an operator's output to where it goes.
 pub type Emit<'a> = dyn FnMut(Delta, &mut EpochContext) -> Result<()> + 'a;
@@ -41,6 +42,25 @@ pub trait Operator: Send {
             emit(delta, context)?;
         }
         Ok(())
+    }
+
+    /// The epoch's input is at its end, and bounds of the inputs (`inputs`, by port) have risen since the last call, or
+    /// the server has started: what they make final can be emitted, what they leave behind can be forgotten. `output`: the
+    /// bounds of the operator's own columns. They rise together with the epoch's commit, and never fall, but for a
+    /// restart, after which a call may bring what is known already.
+    fn advance(
+        &mut self,
+        _inputs: &[Watermarks],
+        _output: &Watermarks,
+        _context: &mut EpochContext,
+        _emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        Ok(())
+    }
+
+    /// Rows that came for what is forgotten, since the last call.
+    fn take_dropped(&mut self) -> u64 {
+        0
     }
 
     /// The earliest time (microseconds since 1970) at which there is something to do without any input: then the epoch

@@ -12,6 +12,8 @@ use crate::state::{Family, StateTable, TableId};
 pub struct OperatorStats {
     pub rows_in: u64,
     pub rows_out: u64,
+    /// Rows for windows that are cleaned.
+    pub dropped: u64,
     /// Without what later operators did meanwhile with its output.
     pub busy: Duration,
 }
@@ -30,6 +32,7 @@ impl OperatorStats {
         OperatorStats {
             rows_in: self.rows_in - before.rows_in,
             rows_out: self.rows_out - before.rows_out,
+            dropped: self.dropped - before.dropped,
             busy: Duration::ZERO,
         }
     }
@@ -37,6 +40,7 @@ impl OperatorStats {
     pub fn add(&mut self, other: &OperatorStats) {
         self.rows_in += other.rows_in;
         self.rows_out += other.rows_out;
+        self.dropped += other.dropped;
         self.busy += other.busy;
     }
 }

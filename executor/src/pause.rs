@@ -37,6 +37,7 @@ impl Writer {
                 if let Some(source) = self.sources.get(object) {
                     *scan = ScanProgress::Source {
                         positions: source.progress.positions.clone(),
+                        bounds: source.progress.bounds.clone(),
                     };
                 }
             }

@@ -5,6 +5,11 @@ use std::collections::BTreeMap;
 use rivermark_planner::catalog::{ObjectId, Positions};
 use serde::{Deserialize, Serialize};
 
+use crate::clock::TableMark;
+
+/// What the times of the rows to come are not below, by partition (`lateness.rs`).
+pub type Bounds = BTreeMap<i32, i64>;
+
 /// Where a view stands in reading one of the objects it scans.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub enum ScanProgress {
@@ -13,7 +18,12 @@ pub enum ScanProgress {
     /// It reads the rows stored before it was created; everything up to the cursor (a storage key) has been read.
     Rows { cursor: Option<Vec<u8>> },
     /// It reads a source with offsets of its own, until it meets the shared reader.
-    Source { positions: Positions },
+    Source {
+        positions: Positions,
+        /// The bound of each partition at its position.
+        #[serde(default)]
+        bounds: Bounds,
+    },
 }
 
 /// A view's part of an epoch's write.
@@ -42,6 +52,9 @@ pub struct ViewProgress {
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct TableProgress {
     pub rows: u64,
+    /// Of a table with a watermark.
+    #[serde(default)]
+    pub mark: TableMark,
 }
 
 /// A source's part of an epoch's write.
@@ -49,6 +62,12 @@ pub struct TableProgress {
 pub struct SourceProgress {
     /// Next offset to read for all views that are `Live` on it.
     pub positions: Positions,
+    /// Of each partition, at its position.
+    #[serde(default)]
+    pub bounds: Bounds,
+    /// Microseconds since 1970.
+    #[serde(default)]
+    pub watermark_us: Option<i64>,
     /// By partition.
     pub counters: BTreeMap<i32, PartitionCounters>,
 }
@@ -59,6 +78,8 @@ pub struct PartitionCounters {
     pub rows: u64,
     pub bytes: u64,
     pub dead_letters: u64,
+    #[serde(default)]
+    pub late_rows: u64,
 }
 
 /// True if `reached` is at or beyond `target` in every partition.

@@ -35,6 +35,7 @@ impl Writer {
             store: self.store.snapshot(),
         });
         self.published.set_epoch(epoch);
+        self.show_timed_tables();
     }
 
     /// How every relation is read now.
@@ -80,6 +81,16 @@ impl Writer {
         self.sources.values_mut().for_each(|s| s.note_progress(now));
         self.published
             .set_sources(self.sources.values().flat_map(|s| s.status()).collect());
+        self.show_timed_tables();
+    }
+
+    /// Where the tables with a watermark are. A statement that wrote to one sees it when it is answered.
+    fn show_timed_tables(&self) {
+        let timed = self.tables.iter().filter_map(|(id, table)| {
+            let time = table.time.as_ref()?;
+            Some((*id, time.mark.clone()))
+        });
+        self.published.set_timed_tables(timed.collect());
     }
 
     /// Status row of one view.
@@ -119,7 +130,7 @@ impl Writer {
                         continue;
                     };
                     let at = match scan {
-                        ScanProgress::Source { positions } => positions,
+                        ScanProgress::Source { positions, .. } => positions,
                         ScanProgress::Live | ScanProgress::Rows { .. } => {
                             &source.progress.positions
                         }

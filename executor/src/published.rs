@@ -8,6 +8,7 @@ use parking_lot::{Mutex, RwLock};
 use rivermark_planner::catalog::ObjectId;
 
 use crate::api::{EpochStatus, MaterializedViewStatus, SourceStatus};
+use crate::clock::TableMark;
 use crate::operator_stats::OperatorReport;
 use crate::shared_prefix::SharedPrefixes;
 use crate::snapshot::Snapshot;
@@ -25,6 +26,8 @@ pub struct Published {
 #[derive(Default, Clone)]
 pub struct Status {
     pub sources: Vec<SourceStatus>,
+    /// Tables with a watermark.
+    pub timed_tables: Vec<(ObjectId, TableMark)>,
     pub views: BTreeMap<ObjectId, MaterializedViewStatus>,
     pub epochs: VecDeque<EpochStatus>,
     pub durable_epoch: u64,
@@ -74,6 +77,10 @@ impl Published {
 
     pub fn set_sources(&self, sources: Vec<SourceStatus>) {
         self.status.lock().sources = sources;
+    }
+
+    pub fn set_timed_tables(&self, tables: Vec<(ObjectId, TableMark)>) {
+        self.status.lock().timed_tables = tables;
     }
 
     /// Replaces the rows of views that changed.

@@ -15,10 +15,13 @@ use tracing::{info, warn};
 use crate::api::EngineConfig;
 use crate::catalog_change::{table_format, view_format};
 use crate::changes::Followers;
+use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dataflow::Dataflow;
 use crate::dead_letters::{DeadLetters, LETTERS_TABLE, ORDER_TABLE};
 use crate::error::{ExecutorError, Result};
+use crate::late_rows::{FLOORS_TABLE, LATE_ROWS_TABLE, LateRows};
+use crate::lateness::EventTime;
 use crate::memory::{EpochMemory, MemoryShares};
 use crate::meta;
 use crate::prefetch::PrefetchBudget;
@@ -30,6 +33,7 @@ use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
 use crate::state::{CacheHandle, Family, MemoryPlan, StateTable, Store, StoreOptions};
 use crate::view::View;
+use crate::watermark::Watermarks;
 use crate::writer::{Table, Writer, waker};
 
 /// Opens the store and rebuilds everything that runs.
@@ -56,6 +60,8 @@ pub fn recover(
     let reserved: u64 = meta::get(&store, meta::RESERVED_EPOCHS)?.unwrap_or(0);
     let now_us: i64 = meta::get(&store, meta::NOW)?.unwrap_or(0);
     let letters = dead_letters(&store, &cache, config.dead_letter_bytes)?;
+    let log = |id| StateTable::new(id, Family::Log, store.clone(), cache.clone());
+    let late = LateRows::new(log(LATE_ROWS_TABLE), log(FLOORS_TABLE));
     let (wake_sender, wake) = bounded(1);
     let published = Arc::new(Published::new(
         Snapshot {
@@ -86,6 +92,7 @@ pub fn recover(
         views: BTreeMap::new(),
         sources: BTreeMap::new(),
         letters,
+        late,
         dropped: Vec::new(),
         scanned_by: BTreeMap::new(),
         prefixes: Arc::default(),
@@ -145,7 +152,7 @@ impl Writer {
                         def.clone(),
                         source,
                         progress,
-                    );
+                    )?;
                     self.sources.insert(object.id, input);
                 }
                 ObjectKind::Table(def) => {
@@ -155,6 +162,8 @@ impl Writer {
                     let table = Table {
                         name: object.name.name.clone(),
                         rows,
+                        time: EventTime::of_table(def)?
+                            .map(|time| TableTime::new(time, progress.mark)),
                         is_dirty: false,
                     };
                     self.tables.insert(object.id, table);
@@ -209,6 +218,9 @@ impl Writer {
             dataflow,
             rows,
             progress,
+            emits_on_window_close: def.emit_on_window_close,
+            watermarks: Watermarks::default(),
+            has_later_watermarks: false,
             readers: BTreeMap::new(),
             waiters: Vec::new(),
             stats: Default::default(),
@@ -229,7 +241,7 @@ impl Writer {
         def: &MaterializedViewDef,
         catalog: &Catalog,
     ) -> Result<Option<Dataflow>> {
-        let plan = match replan(catalog, &def.query) {
+        let plan = match replan(catalog, def) {
             Ok(plan) => plan,
             Err(error) => {
                 warn!(%error, view = %name, "the stored query can not be planned any more; the view needs a rebuild");

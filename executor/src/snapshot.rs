@@ -7,10 +7,11 @@ use datafusion::catalog::TableProvider;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
 
-use crate::api::{DeadLetter, ViewState};
+use crate::api::{DeadLetter, LateRow, ViewState};
 use crate::dead_letters::{LETTERS_TABLE, ORDER_TABLE, read_letter};
 use crate::error::{ExecutorError, Result};
 use crate::index::IndexFormat;
+use crate::late_rows::{LATE_ROWS_TABLE, read_late_row};
 use crate::own_writes::OwnWrites;
 use crate::rows::RowFormat;
 use crate::source::Source;
@@ -111,6 +112,20 @@ impl Snapshot {
             Some(Readable::Rows { format, name, .. }) => Ok((format, name)),
             Some(Readable::Source { .. }) | None => Err(missing(table)),
         }
+    }
+
+    /// The latest late rows of each relation.
+    pub fn late_rows(&self) -> Result<Vec<LateRow>> {
+        let mut rows = Vec::new();
+        let mut scan = self
+            .store
+            .scan(Family::Log, LATE_ROWS_TABLE, &KeyRange::all());
+        while let Some(chunk) = scan.next_chunk(1024, 1 << 20)? {
+            for (key, value) in chunk.keys.iter().zip(chunk.values.iter()) {
+                rows.push(read_late_row(key, value)?);
+            }
+        }
+        Ok(rows)
     }
 
     /// Dead letters as of this epoch, oldest first.

@@ -2,21 +2,26 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arrow::array::{BooleanArray, RecordBatch};
-use rivermark_planner::catalog::{ObjectId, QualifiedName, SourceDef};
+use rivermark_planner::catalog::{ObjectId, Positions, QualifiedName, SourceDef};
 
 use crate::api::SourceStatus;
+use crate::clock::{PartitionTime, Silence};
 use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
 use crate::epoch::now_us;
 use crate::error::Result;
+use crate::late_rows::LateRows;
+use crate::lateness::{EventTime, Floor};
 use crate::prefetch::{PrefetchBudget, PrefetchLease};
-use crate::progress::{PartitionCounters, SourceProgress};
+use crate::progress::{Bounds, PartitionCounters, SourceProgress};
 use crate::source::{
     PartitionStatus, ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError,
     SourceReader,
 };
+use crate::watermark::Watermarks;
 
 /// Decoded columns of one batch, with the rows that lack a column because its value could not be converted.
 pub struct DecodedBatch {
@@ -68,6 +73,9 @@ pub struct SourceInput {
     pub is_held: bool,
     start_error: Option<String>,
     caught_up_at_us: Option<i64>,
+    /// Of a source with a watermark.
+    pub time: Option<EventTime>,
+    pub silence: Silence,
     /// Changed since the last commit.
     pub is_dirty: bool,
 }
@@ -86,8 +94,9 @@ impl SourceInput {
         def: SourceDef,
         source: Arc<dyn Source>,
         progress: SourceProgress,
-    ) -> Self {
-        SourceInput {
+    ) -> Result<Self> {
+        let time = EventTime::of_source(&def)?;
+        Ok(SourceInput {
             id,
             name,
             def,
@@ -100,8 +109,10 @@ impl SourceInput {
             is_held: false,
             start_error: None,
             caught_up_at_us: Some(now_us()),
+            time,
+            silence: Silence::new(),
             is_dirty: false,
-        }
+        })
     }
 
     pub fn live_views(&self) -> &BTreeMap<ObjectId, Vec<usize>> {
@@ -131,9 +142,7 @@ impl SourceInput {
 
     /// Starts the reader, or starts it anew at the current position if the views use other columns now.
     fn restart_if_needed(&mut self, context: &ReaderContext) {
-        let mut columns: Vec<usize> = self.live.values().flatten().copied().collect();
-        columns.sort_unstable();
-        columns.dedup();
+        let columns = self.with_time(self.live.values().flatten().copied().collect());
         if self.reader.is_some() && *self.columns == columns {
             return;
         }
@@ -158,11 +167,20 @@ impl SourceInput {
         }
     }
 
+    /// Columns to decode: those given, and that of the watermark.
+    pub fn with_time(&self, mut columns: Vec<usize>) -> Vec<usize> {
+        columns.extend(self.time.as_ref().map(|time| time.column));
+        columns.sort_unstable();
+        columns.dedup();
+        columns
+    }
+
     /// Takes ready batches of at most about `max_rows` rows together, records their dead letters and moves the positions.
     pub fn take(
         &mut self,
         max_rows: usize,
         letters: &mut DeadLetters,
+        late: &mut LateRows,
         now_us: i64,
     ) -> Result<Vec<DecodedBatch>> {
         let mut taken = Vec::new();
@@ -176,7 +194,8 @@ impl SourceInput {
             };
             rows += batch.rows.num_rows().max(1);
             self.is_dirty = true;
-            self.progress
+            let from = self
+                .progress
                 .positions
                 .insert(batch.partition, batch.next_offset);
             let counters = self.progress.counters.entry(batch.partition).or_default();
@@ -188,11 +207,110 @@ impl SourceInput {
                 .collect::<Vec<_>>();
             counters.dead_letters +=
                 record_letters(self.id, &self.columns, &names, &batch, letters, now_us)?;
+            let batch = self.judge(batch, from.unwrap_or(0), letters, late, now_us)?;
             if batch.rows.num_rows() > 0 {
                 taken.push(decoded(self.columns.clone(), batch));
             }
         }
         Ok(taken)
+    }
+
+    /// Takes the late rows out of the shared reader's batch and keeps account of them. `from`: the position before it.
+    fn judge(
+        &mut self,
+        batch: SourceBatch,
+        from: i64,
+        letters: &mut DeadLetters,
+        late: &mut LateRows,
+        now_us: i64,
+    ) -> Result<SourceBatch> {
+        let Some(time) = &self.time else {
+            return Ok(batch);
+        };
+        let partition = batch.partition;
+        self.silence.end(partition, Instant::now());
+        let mut bound = self.progress.bounds.get(&partition).copied();
+        if bound < self.progress.watermark_us
+            && let (Some(bound_us), Some(&offset)) =
+                (self.progress.watermark_us, batch.offsets.values().first())
+        {
+            // Back from silence: what the watermark has left behind meanwhile is late.
+            late.add_floor(self.id, partition, Floor { offset, bound_us });
+        }
+        let floors = late.floors(self.id, partition, (from, batch.next_offset))?;
+        let judged = time.judge(batch, &self.columns, &mut bound, &floors)?;
+        if let Some(bound) = bound {
+            self.progress.bounds.insert(partition, bound);
+        }
+        let counters = self.progress.counters.entry(partition).or_default();
+        for message in judged.future {
+            let is_new = letters.malformed(self.id, partition, message, now_us)?;
+            counters.dead_letters += u64::from(is_new);
+        }
+        counters.late_rows += judged.late.len() as u64;
+        if !judged.late.is_empty() {
+            let counted: u64 = self.progress.counters.values().map(|c| c.late_rows).sum();
+            let before = counted - judged.late.len() as u64;
+            let rows: Vec<_> = judged.late.iter().map(|(o, l)| (Some(*o), *l)).collect();
+            late.add(self.id, Some(partition), before, &rows, now_us)?;
+        }
+        Ok(judged.batch)
+    }
+
+    /// Moves the watermark as far as the partitions let it; whether it has moved.
+    pub fn advance_watermark(&mut self, now: Instant, now_us: i64) -> bool {
+        let Some(time) = &self.time else {
+            return false;
+        };
+        // Only then is it needed where partitions end, and asking costs.
+        let status = match time.options.idle_timeout_us {
+            Some(_) => self.reader_status(),
+            None => None,
+        };
+        let progress = &mut self.progress;
+        let mut known: BTreeSet<i32> = progress.positions.keys().copied().collect();
+        let running = status.filter(|s| s.state == ReaderState::Running);
+        let ends: BTreeMap<i32, i64> = running
+            .iter()
+            .flat_map(|s| s.partitions.iter().map(|p| (p.partition, p.end_offset)))
+            .collect();
+        known.extend(ends.keys());
+        let at = |partition| progress.positions.get(partition).copied().unwrap_or(0);
+        let is_at_end = |end: &i64, partition| *end >= 0 && at(partition) >= *end;
+        let partitions: Vec<PartitionTime> = known
+            .iter()
+            .map(|partition| PartitionTime {
+                partition: *partition,
+                bound: progress.bounds.get(partition).copied(),
+                is_at_end: ends
+                    .get(partition)
+                    .is_some_and(|end| is_at_end(end, partition)),
+            })
+            .collect();
+        let found = self.silence.watermark(time, &partitions, now, now_us);
+        let is_new = found > progress.watermark_us;
+        if is_new {
+            progress.watermark_us = found;
+            self.is_dirty = true;
+        }
+        is_new
+    }
+
+    /// The bounds of the physical columns.
+    pub fn watermarks(&self) -> Watermarks {
+        let column = self.time.as_ref().map(|time| time.column);
+        column.map_or_else(Watermarks::default, |column| {
+            Watermarks::of_column(column, self.progress.watermark_us)
+        })
+    }
+
+    /// Goes on from where a view is, since no other reads the source. What was known of the time was of another
+    /// position.
+    pub fn move_to(&mut self, positions: Positions, bounds: Bounds) {
+        self.progress.positions = positions;
+        self.progress.bounds = bounds;
+        self.progress.watermark_us = None;
+        self.is_dirty = true;
     }
 
     /// Tells the reader that its positions are durable.
@@ -278,10 +396,10 @@ impl SourceInput {
                     .and_then(|p| ends.get(&p))
                     .copied()
                     .filter(|end| *end >= 0),
-                watermark_us: None,
+                watermark_us: self.shown_watermark(partition),
                 rows: counters.rows,
                 bytes: counters.bytes,
-                late_rows: 0,
+                late_rows: counters.late_rows,
                 dead_letters: counters.dead_letters,
                 status: state,
                 last_error: last_error.clone(),
@@ -292,6 +410,14 @@ impl SourceInput {
             return vec![row(None)];
         }
         partitions.into_iter().map(|p| row(Some(p))).collect()
+    }
+}
+
+impl SourceInput {
+    /// That of the source; while it has none, a partition's own bound says which one it waits for.
+    fn shown_watermark(&self, partition: Option<i32>) -> Option<i64> {
+        let own = || self.progress.bounds.get(&partition?).copied();
+        self.progress.watermark_us.or_else(own)
     }
 }
 

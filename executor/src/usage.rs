@@ -35,6 +35,7 @@ pub fn operator_rows(
             name: report.name,
             rows_in: report.stats.rows_in,
             rows_out: report.stats.rows_out,
+            rows_dropped: report.stats.dropped,
             busy: report.stats.busy,
             has_state: !report.tables.is_empty(),
             state_keys: report.keys,

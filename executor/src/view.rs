@@ -20,6 +20,7 @@ use crate::row_store::RowStore;
 use crate::source::SourceReader;
 use crate::spool::{ChangeBuilder, RelationChange};
 use crate::state::{Store, WriteSet};
+use crate::watermark::Watermarks;
 
 /// A running (or stopped) view.
 pub struct View {
@@ -29,6 +30,12 @@ pub struct View {
     pub dataflow: Option<Dataflow>,
     pub rows: RowStore,
     pub progress: ViewProgress,
+    /// It shows nothing before it has a watermark, so it is not ready before it has.
+    pub emits_on_window_close: bool,
+    /// The bounds of its columns: no later epoch brings a row with a lower value.
+    pub watermarks: Watermarks,
+    /// They have risen in this epoch, which its readers do not know yet.
+    pub has_later_watermarks: bool,
     /// Readers of its own, by source, while it backfills.
     pub readers: BTreeMap<ObjectId, PrivateReader>,
     /// Statements that wait until it is ready.
@@ -130,7 +137,7 @@ impl View {
                 count += delta.num_rows() as u64;
                 output.push(delta)
             };
-            dataflow.run(inputs, is_first, sharing, &mut context, take)?;
+            let watermarks = dataflow.run(inputs, is_first, sharing, &mut context, take)?;
             let change = output.finish()?;
             if let RelationChange::Delta(delta) = &change {
                 // consolidated
@@ -142,11 +149,11 @@ impl View {
             *due_us = dataflow.due_us()?;
             dataflow.set_aside()?;
             rows.set_aside()?;
-            Ok(change)
+            Ok((change, watermarks))
         }))
         .unwrap_or_else(|panic| Err(ExecutorError::Internal(panic_text(panic))));
-        let change = match result {
-            Ok(change) => change,
+        let (change, watermarks) = match result {
+            Ok(result) => result,
             Err(error) => {
                 self.discard();
                 return Err(error);
@@ -155,6 +162,8 @@ impl View {
         for failure in context.failures {
             self.progress.dead_letters += letters.failure(self.id, failure, now_us)?;
         }
+        self.has_later_watermarks = watermarks != self.watermarks;
+        self.watermarks = watermarks;
         self.is_dirty = true;
         self.progress.is_initialized = true;
         self.progress.rows = self.rows.rows();

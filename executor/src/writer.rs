@@ -13,10 +13,12 @@ use tracing::{error, info};
 use crate::api::EngineConfig;
 use crate::catalog_change::Dropped;
 use crate::changes::Followers;
+use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
 use crate::epoch::now_us;
 use crate::error::{ExecutorError, Result};
+use crate::late_rows::LateRows;
 use crate::progress::{ScanProgress, has_reached};
 use crate::published::Published;
 use crate::reshape::Reshape;
@@ -34,6 +36,8 @@ pub const EPOCH_HISTORY: usize = 1000;
 pub struct Table {
     pub name: String,
     pub rows: RowStore,
+    /// Of a table with a watermark.
+    pub time: Option<TableTime>,
     /// Has changes that are not committed.
     pub is_dirty: bool,
 }
@@ -57,6 +61,7 @@ pub struct Writer {
     pub views: BTreeMap<ObjectId, View>,
     pub sources: BTreeMap<ObjectId, SourceInput>,
     pub letters: DeadLetters,
+    pub late: LateRows,
     /// What dropped objects leave to be deleted with the next commit.
     pub dropped: Vec<Dropped>,
     /// Views that scan an object, for every object that is scanned.
@@ -137,6 +142,9 @@ impl Writer {
         !self.backfilling.is_empty()
             || !self.reshapes.is_empty()
             || !self.indexing.is_empty()
+            || self
+                .next_watermark_check()
+                .is_some_and(|due| due <= Instant::now())
             || self.time_to_due().is_some_and(|left| left.is_zero())
     }
 
@@ -152,8 +160,11 @@ impl Writer {
     fn wait(&mut self) -> bool {
         let mut has_wake = self.wake.try_recv().is_ok();
         if self.pending.is_empty() && !has_wake && !self.has_background_work() {
+            let silence = self.next_watermark_check();
+            let silence = silence.map(|due| due.saturating_duration_since(Instant::now()));
+            let due = silence.into_iter().chain(self.time_to_due()).min();
             let to_sync = self.time_to_sync();
-            let timeout = self.time_to_due().map_or(to_sync, |due| due.min(to_sync));
+            let timeout = due.map_or(to_sync, |due| due.min(to_sync));
             select! {
                 recv(self.commands) -> command => match command {
                     Ok(command) => self.pending.push_back(command),
@@ -323,7 +334,7 @@ impl Writer {
                     && view.progress.is_ready
                     && matches!(
                         view.progress.scans.get(id),
-                        Some(ScanProgress::Source { positions }) if !has_reached(positions, target)
+                        Some(ScanProgress::Source { positions, .. }) if !has_reached(positions, target)
                     )
             });
             if !is_behind && has_reached(&source.progress.positions, target) {

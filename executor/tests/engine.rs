@@ -99,6 +99,7 @@ async fn create_view(engine: &Engine, view: &str, sql: &str) -> ObjectId {
         columns: &[],
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: false,
     };
     let planned = plan_view(&snapshot.catalog, view_query).unwrap();
     let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {

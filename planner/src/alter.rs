@@ -9,7 +9,8 @@ mod texts;
 use std::collections::BTreeSet;
 
 use crate::catalog::{
-    Catalog, ColumnDef, Encode, Object, ObjectId, ObjectKind, OutputColumn, QualifiedName,
+    Catalog, ColumnDef, Encode, MaterializedViewDef, Object, ObjectId, ObjectKind, OutputColumn,
+    QualifiedName,
 };
 use crate::definition::create_statement;
 use crate::error::{PlanError, Result, UndefinedKind};
@@ -21,13 +22,14 @@ pub use self::replacement::{NewDefinition, Successor, plan_replacement};
 use self::texts::Reader;
 
 /// Plans a stored query again. Bound SQL depends on no session: names are qualified and UTC is its time zone.
-pub fn replan(catalog: &Catalog, bound_sql: &str) -> Result<StreamPlan> {
-    let query = parse_query(bound_sql)?;
+pub fn replan(catalog: &Catalog, def: &MaterializedViewDef) -> Result<StreamPlan> {
+    let query = parse_query(&def.query)?;
     let view = ViewQuery {
         query: &query,
         columns: &[],
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: def.emit_on_window_close,
     };
     Ok(plan_view(catalog, view)?.plan)
 }
@@ -219,10 +221,10 @@ pub fn check_dependents(before: &Catalog, after: &Catalog, id: ObjectId) -> Resu
         else {
             continue;
         };
-        let Ok(old_plan) = replan(before, &old_def.query) else {
+        let Ok(old_plan) = replan(before, old_def) else {
             continue;
         };
-        match replan(after, &new_def.query) {
+        match replan(after, new_def) {
             Ok(plan)
                 if plan.fingerprint == old_plan.fingerprint
                     && plan.root.state_tables() == old_plan.root.state_tables() => {}

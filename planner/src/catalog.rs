@@ -182,6 +182,9 @@ pub struct MaterializedViewDef {
     /// Storage key of the rows: indices into the stored columns; `None`: the whole row with a multiplicity.
     pub stream_key: Option<Vec<usize>>,
     pub append_only: bool,
+    /// Columns with an advancing lower bound.
+    #[serde(default)]
+    pub watermark_columns: Vec<usize>,
     /// Where the rows are kept.
     pub rows: TableId,
     /// State tables of the plan's operators are `first_state_table .. first_state_table + state_tables`.

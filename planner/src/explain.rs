@@ -149,6 +149,7 @@ fn details(node: &PlanNode) -> String {
         PlanOp::Project { exprs } => format!(" {}", projected(node, exprs)),
         PlanOp::Unnest { columns } => format!(" ({})", names(node, columns)),
         PlanOp::UnionAll => String::new(),
+        PlanOp::WindowClose { column } => format!(" by {}", names(node, &[*column])),
         PlanOp::Aggregate {
             group_by, calls, ..
         } => {

@@ -55,11 +55,15 @@ fn state_text(node: &PlanNode, text: &mut String) {
             group_by,
             calls,
             permanent,
+            window,
         } => {
             let keys: Vec<String> = group_by.iter().map(expr_text).collect();
             let _ = writeln!(text, "aggregate ({})", keys.join(", "));
             if !permanent.is_empty() {
                 let _ = writeln!(text, "  permanent {permanent:?}");
+            }
+            if let Some(window) = window {
+                let _ = writeln!(text, "  window {window}");
             }
             for call in calls {
                 let _ = writeln!(text, "  {}", call_text(call));
@@ -128,6 +132,9 @@ fn state_text(node: &PlanNode, text: &mut String) {
                 rows_text(node, partition_by, order_by),
                 is_append_only(node),
             );
+        }
+        PlanOp::WindowClose { column } => {
+            let _ = writeln!(text, "window close {column} ({})", types_text(node));
         }
         PlanOp::TemporalFilter { bounds } => {
             let bounds: Vec<String> = bounds

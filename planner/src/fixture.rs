@@ -138,6 +138,7 @@ fn view_query<'a>(query: &'a ast::Query, columns: &'a [String]) -> ViewQuery<'a>
         columns,
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: false,
     }
 }
 

@@ -20,11 +20,11 @@ mod or_empty;
 mod ordered_set;
 mod places;
 mod regex;
+mod self_ordered;
 mod sessions;
 mod single;
 mod sql_function;
 mod steps;
-mod string_agg;
 mod strings;
 mod text_form;
 mod time_aggregates;
@@ -93,7 +93,9 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
 
 /// Aggregates that stand for DataFusion's of the same name.
 pub fn aggregate_functions() -> Vec<Arc<AggregateUDF>> {
-    vec![average::average(), string_agg::string_agg()]
+    let mut all = self_ordered::functions();
+    all.push(average::average());
+    all
 }
 
 /// The function of ours that has this name.

@@ -35,6 +35,7 @@ pub mod statement;
 mod type_names;
 pub mod type_planner;
 pub mod types;
+pub mod watermark;
 pub mod window;
 
 pub use catalog::{Catalog, ObjectId, TableId};

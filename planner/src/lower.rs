@@ -11,6 +11,7 @@ mod set_operation;
 mod temporal;
 mod top_n;
 mod view;
+mod window_close;
 
 #[cfg(test)]
 mod join_tests;
@@ -39,7 +40,7 @@ use crate::properties::{self, Lineage};
 
 use top_n::Ranked;
 
-pub use view::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
+pub use view::{BoundView, PlannedView, ViewQuery, bind_view, check_view_options, plan_view};
 
 /// A node with what lowering knows of its output.
 struct Lowered {
@@ -215,7 +216,7 @@ impl Lowering<'_> {
             .map(|(index, _)| *index)
             .collect();
         columns.sort_unstable();
-        let properties = properties::of_unnest(&columns, &input.node.properties);
+        let properties = properties::of_unnest(&input.node.properties);
         let types = unnest
             .schema
             .fields()
@@ -308,8 +309,12 @@ fn node_of(
     op: PlanOp,
     inputs: Vec<PlanNode>,
     schema: SchemaRef,
-    properties: Properties,
+    mut properties: Properties,
 ) -> PlanNode {
+    // A monotone expression can give other things than times: a difference, a part of a date.
+    properties
+        .watermark_columns
+        .retain(|column| properties::is_instant(schema.field(*column).data_type()));
     PlanNode {
         op,
         inputs,

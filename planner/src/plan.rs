@@ -314,6 +314,8 @@ pub enum PlanOp {
         /// Values of the last group column, a grouping set's id. Their group, whose other columns are NULL, is there
         /// from the creation on.
         permanent: Vec<i64>,
+        /// The group column whose watermark says which groups are over: their state is forgotten.
+        window: Option<usize>,
     },
     /// Each row once per set: its columns, `keys` or NULL, the set's id (a column of 64 bits).
     GroupingSets {
@@ -351,6 +353,10 @@ pub enum PlanOp {
         counting: Counting,
         is_numbered: bool,
     },
+    /// Holds each row back until the watermark of `column` has passed its value there, then gives it once.
+    WindowClose {
+        column: usize,
+    },
     /// Two inputs, left and right. Output: the columns of both, or of the left one only, or these and the mark.
     Join {
         kind: JoinKind,
@@ -378,6 +384,7 @@ impl PlanOp {
             PlanOp::SetOperation { .. } => "SetOperation",
             PlanOp::Over { .. } => "Over",
             PlanOp::TopN { .. } => "TopN",
+            PlanOp::WindowClose { .. } => "WindowClose",
             PlanOp::Session { .. } => "Session",
         }
     }
@@ -400,12 +407,35 @@ impl PlanOp {
             PlanOp::Session { .. } => 1,
             // row -> how often left and right
             PlanOp::SetOperation { .. } => 1,
-            // group -> states, and (group, call, order key, value) -> weight
-            PlanOp::Aggregate { .. } => 2,
+            // group -> states, and (group, call, order key, value) -> weight; and up to where windows are forgotten
+            PlanOp::Aggregate { window, .. } => 2 + u32::from(window.is_some()),
             // rows of the left, rows of the right, and per key how many of each
             PlanOp::Join { .. } => 3,
             // (group, order, row) -> weight, and group -> where its cuts lie
             PlanOp::TopN { .. } => 2,
+            // (time, row) -> weight, and up to where windows are closed
+            PlanOp::WindowClose { .. } => 2,
+        }
+    }
+
+    /// Whether the keys of its state begin with a time and are forgotten in its order.
+    pub fn is_windowed(&self) -> bool {
+        match self {
+            PlanOp::WindowClose { .. } => true,
+            PlanOp::Aggregate { window, .. } => window.is_some(),
+            PlanOp::Scan { .. }
+            | PlanOp::Values { .. }
+            | PlanOp::Filter { .. }
+            | PlanOp::TemporalFilter { .. }
+            | PlanOp::Session { .. }
+            | PlanOp::Project { .. }
+            | PlanOp::Unnest { .. }
+            | PlanOp::GroupingSets { .. }
+            | PlanOp::UnionAll
+            | PlanOp::Over { .. }
+            | PlanOp::SetOperation { .. }
+            | PlanOp::Join { .. }
+            | PlanOp::TopN { .. } => false,
         }
     }
 }

@@ -51,6 +51,7 @@ impl Prefix {
             | PlanOp::Over { .. }
             | PlanOp::Session { .. }
             | PlanOp::TopN { .. }
+            | PlanOp::WindowClose { .. }
             | PlanOp::Join { .. } => return None,
         };
         let mut prefix = match (&node.op, node.inputs.as_slice()) {

@@ -2,6 +2,8 @@
 //!
 //! One function per kind of node. Nothing here looks at state or at how an operator works, only at what it promises.
 
+use arrow::datatypes::{DataType, TimeUnit};
+use datafusion::common::ScalarValue;
 use datafusion::logical_expr::{Expr, Operator};
 
 use crate::catalog::{ColumnDef, Format, Object, ObjectKind, WatermarkDef};
@@ -54,6 +56,11 @@ pub fn of_scan(object: &Object, columns: &[usize]) -> (Properties, Lineage) {
         ObjectKind::MaterializedView(view) => Properties {
             append_only: view.append_only,
             stream_key: view.stream_key.as_deref().and_then(keyed),
+            watermark_columns: view
+                .watermark_columns
+                .iter()
+                .filter_map(|column| place(*column))
+                .collect(),
             ..Properties::default()
         },
         ObjectKind::View(_) | ObjectKind::Index(_) => Properties::default(),
@@ -143,16 +150,11 @@ pub fn of_temporal_filter(
     (properties, lineage)
 }
 
-/// Unnesting repeats rows, so no key stays.
-pub fn of_unnest(columns: &[usize], input: &Properties) -> Properties {
+/// Unnesting repeats rows, so no key stays. A bound of lists is one of their elements.
+pub fn of_unnest(input: &Properties) -> Properties {
     Properties {
         append_only: input.append_only,
-        watermark_columns: input
-            .watermark_columns
-            .iter()
-            .copied()
-            .filter(|c| !columns.contains(c))
-            .collect(),
+        watermark_columns: input.watermark_columns.clone(),
         ..Properties::default()
     }
 }
@@ -231,6 +233,8 @@ pub struct JoinSide<'a> {
     pub width: usize,
     /// The columns that are compared, where they are plain columns; parallel to the other side's.
     pub keys: Vec<Option<usize>>,
+    /// Whether a column of the stream key is never NULL.
+    pub has_certain_key: bool,
 }
 
 impl JoinSide<'_> {
@@ -322,6 +326,10 @@ fn pair_key(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> Option
         matches!(kind, JoinKind::Inner | JoinKind::Left) && right.is_unique_by_key();
     let is_right_enough =
         matches!(kind, JoinKind::Inner | JoinKind::Right) && left.is_unique_by_key();
+    // A row of the left without a match and one of the right look alike in these columns if all of them are NULL.
+    if kind == JoinKind::Full && !left.has_certain_key && !right.has_certain_key {
+        return None;
+    }
     match (of_left, of_right) {
         (Some(left), _) if is_left_enough => Some(left),
         (_, Some(right)) if is_right_enough => Some(right),
@@ -441,17 +449,22 @@ fn follows(expr: &Expr, is_base: &dyn Fn(&Expr) -> bool) -> bool {
     }
     match expr {
         Expr::Alias(alias) => follows(&alias.expr, is_base),
-        Expr::Cast(cast) if cast.field.data_type().is_temporal() => follows(&cast.expr, is_base),
+        Expr::Cast(cast) if is_instant(cast.field.data_type()) => follows(&cast.expr, is_base),
         Expr::BinaryExpr(binary) => {
             matches!(binary.op, Operator::Plus | Operator::Minus)
-                && matches!(*binary.right, Expr::Literal(..))
+                && is_fixed_length(&binary.right)
                 && follows(&binary.left, is_base)
         }
         Expr::ScalarFunction(function) => match function.name() {
-            WindowStart::NAME => function
+            // of lists: all their elements
+            WindowStart::NAME | WindowStarts::NAME | CumulateEnds::NAME => function
                 .args
                 .first()
                 .is_some_and(|time| follows(time, is_base)),
+            "rm_timestamp_add" | "rm_timestamp_subtract" => match function.args.as_slice() {
+                [time, length] => is_fixed_length(length) && follows(time, is_base),
+                _ => false,
+            },
             "date_trunc" | "date_bin" => {
                 matches!(function.args.first(), Some(Expr::Literal(..)))
                     && function
@@ -465,6 +478,32 @@ fn follows(expr: &Expr, is_base: &dyn Fn(&Expr) -> bool) -> bool {
     }
 }
 
+/// Whether `expr` is a constant interval without days and months: in a time zone where clocks are set back, later times
+/// can have earlier tomorrows.
+fn is_fixed_length(expr: &Expr) -> bool {
+    match expr {
+        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
+            interval.months == 0 && interval.days == 0
+        }
+        Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => interval.days == 0,
+        _ => false,
+    }
+}
+
+/// Whether values of the type are points of time, which a watermark can bound.
+pub fn is_instant(data_type: &DataType) -> bool {
+    match data_type {
+        DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32 => true,
+        DataType::List(element) => {
+            matches!(
+                element.data_type(),
+                DataType::Timestamp(TimeUnit::Microsecond, _)
+            )
+        }
+        _ => false,
+    }
+}
+
 /// Whether `expr` cuts time into windows.
 fn is_window(expr: &Expr) -> bool {
     match expr {
@@ -473,7 +512,12 @@ fn is_window(expr: &Expr) -> bool {
         Expr::BinaryExpr(binary) => {
             matches!(*binary.right, Expr::Literal(..)) && is_window(&binary.left)
         }
-        Expr::ScalarFunction(function) if function.name() == "timezone" => {
+        Expr::ScalarFunction(function)
+            if matches!(
+                function.name(),
+                "timezone" | "rm_timestamp_add" | "rm_timestamp_subtract"
+            ) =>
+        {
             function.args.iter().any(is_window)
         }
         Expr::ScalarFunction(function) => matches!(

@@ -27,6 +27,7 @@ fn view_query<'a>(query: &'a sqlparser::ast::Query, columns: &'a [String]) -> Vi
         columns,
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: false,
     }
 }
 
@@ -67,6 +68,7 @@ fn define(catalog: &mut Catalog, sql: &str) {
             let view = MaterializedViewDef {
                 stream_key: properties.stream_key.clone(),
                 append_only: properties.append_only,
+                watermark_columns: planned.plan.root.properties.watermark_columns.clone(),
                 columns: planned.view.columns,
                 query: planned.view.bound_sql,
                 emit_on_window_close: false,

@@ -12,7 +12,9 @@ use rivermark_planner::catalog::{
     ViewDef,
 };
 use rivermark_planner::explain::{explain_shared, explain_with};
-use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
+use rivermark_planner::lower::{
+    BoundView, PlannedView, ViewQuery, bind_view, check_view_options, plan_view,
+};
 use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::plan::PlanNode;
 use rivermark_planner::prefix::Prefix;
@@ -180,6 +182,7 @@ impl Session {
             columns,
             time_zone: zone,
             text: Some(sql),
+            emit_on_window_close: false,
         }
     }
 
@@ -262,6 +265,7 @@ impl Session {
                 "not a CREATE MATERIALIZED VIEW",
             ));
         };
+        check_view_options(options)?;
         if *or_replace && self.replace_materialized_view(statement, sql).await? {
             return Ok(());
         }
@@ -274,8 +278,11 @@ impl Session {
             if !self.may_create(&turn.catalog, &name, *if_not_exists)? {
                 return Ok(());
             }
-            let PlannedView { view, plan } =
-                plan_view(&turn.catalog, self.view_query(&query, columns, &zone, sql))?;
+            let view = ViewQuery {
+                emit_on_window_close: *emit_on_window_close,
+                ..self.view_query(&query, columns, &zone, sql)
+            };
+            let PlannedView { view, plan } = plan_view(&turn.catalog, view)?;
             let notices = plan.notices.clone();
             let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
                 name: name.clone(),
@@ -311,7 +318,13 @@ impl Session {
         statement: &Statement,
         sql: &str,
     ) -> Result<Vec<String>, PgError> {
-        let Statement::CreateMaterializedView { columns, query, .. } = statement else {
+        let Statement::CreateMaterializedView {
+            columns,
+            query,
+            emit_on_window_close,
+            ..
+        } = statement
+        else {
             return Err(PgError::new(
                 SqlState::InternalError,
                 "not a CREATE MATERIALIZED VIEW",
@@ -326,6 +339,7 @@ impl Session {
             columns,
             time_zone: &zone,
             text: Some(sql),
+            emit_on_window_close: *emit_on_window_close,
         };
         let planned = plan_view(&names.snapshot.catalog, view)?;
         let views_with = |prefix: &Prefix| names.server.engine.views_with(prefix);
@@ -349,7 +363,10 @@ impl Session {
             return Err(PgError::new(SqlState::WrongObjectType, message));
         };
         let query = parse_query(&def.query)?;
-        let view = self.view_query(&query, &[], "UTC", &def.query);
+        let view = ViewQuery {
+            emit_on_window_close: def.emit_on_window_close,
+            ..self.view_query(&query, &[], "UTC", &def.query)
+        };
         let plan = plan_view(&names.snapshot.catalog, view)?.plan;
         if plan.fingerprint != def.fingerprint {
             let message = format!(

@@ -174,6 +174,7 @@ fn new_definition(
         columns,
         time_zone: zone,
         text: Some(sql),
+        emit_on_window_close: *emit_on_window_close,
     };
     Ok(NewDefinition {
         sql: sql.to_string(),

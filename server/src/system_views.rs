@@ -46,6 +46,7 @@ const OPERATORS: &[Column] = &[
     ("name", Text),
     ("rows_in", Int8),
     ("rows_out", Int8),
+    ("rows_dropped", Int8),
     ("busy_ms", Float8),
     ("state_keys", Int8),
     ("state_bytes", Int8),
@@ -62,6 +63,15 @@ const DEAD_LETTERS: &[Column] = &[
     ("payload", Text),
     ("error", Text),
     ("count", Int8),
+];
+
+const LATE_ROWS: &[Column] = &[
+    ("at", Timestamptz),
+    ("source", Text),
+    ("partition", Int4),
+    ("offset", Int8),
+    ("ts", Timestamptz),
+    ("watermark", Timestamptz),
 ];
 
 const EPOCHS: &[Column] = &[
@@ -91,6 +101,7 @@ const SESSIONS: &[Column] = &[
 pub const VIEWS: &[(&str, &[Column])] = &[
     ("dead_letters", DEAD_LETTERS),
     ("epochs", EPOCHS),
+    ("late_rows", LATE_ROWS),
     ("materialized_views", MATERIALIZED_VIEWS),
     ("operators", OPERATORS),
     ("sessions", SESSIONS),
@@ -105,6 +116,7 @@ pub fn rows(name: &str, names: &Namespace) -> Result<Option<Rows>, PgError> {
         "materialized_views" => materialized_views(names),
         "operators" => operators(names),
         "dead_letters" => dead_letters(names)?,
+        "late_rows" => late_rows(names)?,
         "epochs" => epochs(names),
         "settings" => settings(names),
         "sessions" => sessions(names),
@@ -114,7 +126,8 @@ pub fn rows(name: &str, names: &Namespace) -> Result<Option<Rows>, PgError> {
 
 fn sources(names: &Namespace) -> Rows {
     let mut rows = Rows::new(SOURCES);
-    for source in names.server.engine.sources() {
+    let engine = &names.server.engine;
+    for source in engine.sources().into_iter().chain(engine.timed_tables()) {
         let lag = match (source.end_offset, source.offset) {
             (Some(end), Some(offset)) if end >= 0 => Some((end - offset).max(0)),
             _ => None,
@@ -192,6 +205,7 @@ fn operators(names: &Namespace) -> Rows {
             operator.name.into(),
             operator.rows_in.into(),
             operator.rows_out.into(),
+            operator.rows_dropped.into(),
             Cell::Float(operator.busy.as_secs_f64() * 1000.0),
             operator.state_keys.map_or(Cell::Null, Cell::from),
             operator.state_bytes.into(),
@@ -233,6 +247,24 @@ fn dead_letters(names: &Namespace) -> Result<Rows, PgError> {
             shown_payload(&letter.payload).into(),
             letter.error.into(),
             letter.count.into(),
+        ]);
+    }
+    Ok(rows)
+}
+
+fn late_rows(names: &Namespace) -> Result<Rows, PgError> {
+    let mut rows = Rows::new(LATE_ROWS);
+    for late in names.snapshot.late_rows()? {
+        let Some(source) = names.snapshot.catalog.get(late.object) else {
+            continue;
+        };
+        rows.push(vec![
+            late.at_us.into(),
+            source.name.to_string().into(),
+            late.partition.into(),
+            late.offset.into(),
+            late.time_us.into(),
+            late.watermark_us.into(),
         ]);
     }
     Ok(rows)

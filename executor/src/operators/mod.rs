@@ -16,6 +16,7 @@ mod top_n;
 mod union_all;
 mod unnest;
 mod values;
+mod window_close;
 
 #[cfg(test)]
 mod property_bench;
@@ -28,7 +29,8 @@ mod temporal_filter_tests;
 #[cfg(test)]
 mod tests;
 
-use rivermark_planner::plan::{PlanNode, PlanOp};
+use arrow::compute::SortOptions;
+use rivermark_planner::plan::{BoundExpr, PlanNode, PlanOp};
 
 use crate::error::{ExecutorError, Result};
 use crate::operator::Operator;
@@ -80,15 +82,19 @@ pub fn build_operator(
         PlanOp::SetOperation { operation } => Box::new(set_operation::SetOperation::new(
             *operation, schema, tables,
         )?),
+        PlanOp::WindowClose { column } => {
+            Box::new(window_close::WindowClose::new(*column, schema, tables)?)
+        }
         PlanOp::Aggregate {
             group_by,
             calls,
             permanent,
+            window,
         } => Box::new(Aggregate::new(
             operator_id,
             group_by,
             calls,
-            permanent,
+            (permanent, *window),
             schema,
             tables,
         )?),
@@ -147,19 +153,28 @@ pub fn build_operator(
                 counting: *counting,
                 is_numbered: *is_numbered,
             };
-            let input = input_of(node)?;
-            let input = (&input.schema, input.properties.append_only);
-            Box::new(top_n::TopN::new(
-                operator_id,
-                partition_by,
-                order_by,
-                shown,
-                input,
-                schema,
-                tables,
-            )?)
+            first_rows(operator_id, node, (partition_by, order_by), shown, tables)?
         }
     })
+}
+
+fn first_rows(
+    operator_id: u32,
+    node: &PlanNode,
+    (partition_by, order_by): (&[BoundExpr], &[(BoundExpr, SortOptions)]),
+    shown: top_n::Shown,
+    tables: Vec<StateTable>,
+) -> Result<Box<dyn Operator>> {
+    let input = input_of(node)?;
+    Ok(Box::new(top_n::TopN::new(
+        operator_id,
+        partition_by,
+        order_by,
+        shown,
+        (&input.schema, input.properties.append_only),
+        node.schema.clone(),
+        tables,
+    )?))
 }
 
 /// The only input of `node`.

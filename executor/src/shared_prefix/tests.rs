@@ -70,6 +70,7 @@ fn plan(catalog: &Catalog, sql: &str) -> PlanNode {
         columns: &[],
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: false,
     };
     plan_view(catalog, view).unwrap().plan.root
 }
@@ -126,7 +127,14 @@ impl Bench {
                 InputPart::Delta(delta.slice(0, rows.len() / 2)),
                 InputPart::Delta(delta.slice(rows.len() / 2, rows.len() - rows.len() / 2)),
             ];
-            let inputs = ViewInputs::from([(self.table, ScanInput { parts, is_live })]);
+            let inputs = ViewInputs::from([(
+                self.table,
+                ScanInput {
+                    parts,
+                    is_live,
+                    watermarks: Default::default(),
+                },
+            )]);
             let mut context = EpochContext {
                 epoch: 1,
                 now_us: 0,

@@ -43,6 +43,7 @@ impl NewDefinition {
             columns: &[],
             time_zone: "UTC",
             text: None,
+            emit_on_window_close: def.emit_on_window_close,
         };
         let mut planned = crate::lower::plan_view(catalog, view)?;
         refuse_other_types(&def.columns, &planned.plan)?;
@@ -124,6 +125,7 @@ fn follow(scratch: &mut Catalog, object: &Arc<Object>) -> Result<Option<Successo
                     columns: &[],
                     time_zone: "UTC",
                     text: None,
+                    emit_on_window_close: false,
                 },
             )?;
             let types = |columns: &[OutputColumn]| -> Vec<_> {
@@ -139,7 +141,7 @@ fn follow(scratch: &mut Catalog, object: &Arc<Object>) -> Result<Option<Successo
         ObjectKind::MaterializedView(def) => def,
         ObjectKind::Source(_) | ObjectKind::Table(_) | ObjectKind::Index(_) => return Ok(None),
     };
-    let plan = replan(scratch, &def.query)?;
+    let plan = replan(scratch, def)?;
     refuse_other_types(&def.columns, &plan)?;
     let mut successor = object.as_ref().clone();
     successor.id = scratch.allocate_object();
@@ -168,6 +170,7 @@ fn of_plan(plan: &StreamPlan) -> MaterializedViewDef {
         options: Default::default(),
         stream_key: plan.root.properties.stream_key.clone(),
         append_only: plan.root.properties.append_only,
+        watermark_columns: plan.root.properties.watermark_columns.clone(),
         rows: TableId(0),
         first_state_table: TableId(0),
         state_tables: plan.root.state_tables(),

@@ -8,6 +8,7 @@ use datafusion::common::DFSchema;
 use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
+use super::window_close::closing_column;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of, renamed_columns};
 use crate::describe::{describe, list};
 use crate::error::{PlanError, Result};
@@ -48,7 +49,13 @@ impl Lowering<'_> {
         let (known, lineage) = (&lowered.node.properties, &lowered.lineage);
         let projected =
             properties::of_project(keys, known, lineage, &|expr| column_index(expr, from));
-        let grows = growing(keys, &calls, &projected.1);
+        let marks = projected.0.watermark_columns.iter().copied();
+        let marks = marks.filter(|key| properties::is_instant(&group_by[*key].data_type));
+        let window = closing_column(&lowered.node, &group_by, marks);
+        let grows = match window {
+            Some(_) => Vec::new(),
+            None => growing(keys, &calls, &projected.1),
+        };
         let (mut properties, lineage) =
             properties::of_aggregate(projected, keys.len(), calls.len());
         properties.grows = grows;
@@ -57,6 +64,7 @@ impl Lowering<'_> {
             group_by,
             calls,
             permanent: Vec::new(),
+            window,
         };
         Ok(Lowered {
             node: node_of(op, vec![lowered.node], schema, properties),
@@ -151,10 +159,17 @@ fn call(
 
 /// Sentences about state that no window bounds.
 pub(super) fn growing(keys: &[Expr], calls: &[AggregateCall], lineage: &Lineage) -> Vec<String> {
-    if lineage.unbounded.is_empty() || lineage.windowed.iter().any(|is_windowed| *is_windowed) {
+    if lineage.unbounded.is_empty() {
         return Vec::new();
     }
     let of = lineage.unbounded.join(", ");
+    if lineage.windowed.iter().any(|is_windowed| *is_windowed) {
+        return vec![format!(
+            "the state of GROUP BY {} keeps every window of source {of}, since no watermark says when one is over; \
+             declare WATERMARK FOR its time to bound it",
+            list(keys)
+        )];
+    }
     let mut sentences = Vec::new();
     if !keys.is_empty() {
         sentences.push(format!(

@@ -54,6 +54,7 @@ impl Lowering<'_> {
             group_by,
             calls,
             permanent,
+            window: None,
         };
         Ok(Lowered {
             node: node_of(op, vec![repeated.node], schema, properties),

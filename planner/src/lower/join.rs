@@ -136,11 +136,15 @@ impl Side {
                 .map(|column| column.index())
                 .filter(|index| *index < names.fields().len())
         };
+        let stream_key = self.lowered.node.properties.stream_key.iter().flatten();
+        let mut certain = stream_key.filter(|column| !names.field(**column).is_nullable());
+        let has_certain_key = certain.next().is_some();
         JoinSide {
             properties: &self.lowered.node.properties,
             lineage: &self.lowered.lineage,
             width: self.width(),
             keys: keys.iter().map(plain).collect(),
+            has_certain_key,
         }
     }
 }

@@ -48,7 +48,7 @@ fn filters_go_below_joins_and_stay_above_groups() {
             ],
         ),
         (
-            "SELECT ts FROM (SELECT ts, count(*) AS n FROM readings GROUP BY ts) AS q WHERE ts > now()",
+            "SELECT ts, n FROM (SELECT ts, count(*) AS n FROM readings GROUP BY ts) AS q WHERE ts > now()",
             vec![
                 "TemporalFilter now() < ts",
                 "Aggregate by=(ts) count(*):linear",

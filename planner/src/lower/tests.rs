@@ -14,7 +14,7 @@ const PLANS: &[(&str, &str)] = &[
         WINDOWED,
         "Materialize key=(device_id, window_start)
   Project device_id, window_start, count(*) AS count, avg(temperature) AS avg, max(temperature) AS max watermark=(window_start)
-    Aggregate by=(device_id, window_start) count(*):linear avg(temperature):linear max(temperature):mergeable watermark=(window_start) state=#0..#1
+    Aggregate by=(device_id, window_start) count(*):linear avg(temperature):linear max(temperature):mergeable watermark=(window_start) state=#0..#2
       Project device_id, temperature, rm_window_start(ts, 10000000, 0) AS window_start append-only watermark=(window_start)
         Scan readings columns=(device_id, temperature, ts) append-only watermark=(ts)",
     ),
@@ -66,12 +66,12 @@ const PLANS: &[(&str, &str)] = &[
         "SELECT window_start, window_end, count(*) \
          FROM HOP(readings, ts, INTERVAL '5 s', INTERVAL '1 minute') GROUP BY 1, 2",
         "Materialize key=(window_start, window_end)
-  Project window_start, window_end, count(*) AS count
-    Aggregate by=(window_start, window_end) count(*):linear state=#0..#1
-      Project window_start, window_start + INTERVAL '60 s' AS window_end append-only
-        Project unnest(rm_window_starts(ts, 5000000, 60000000, 0)) AS window_start append-only
-          Unnest (unnest(rm_window_starts(ts, 5000000, 60000000, 0))) append-only
-            Project rm_window_starts(ts, 5000000, 60000000, 0) AS unnest(rm_window_starts(ts, 5000000, 60000000, 0)) append-only
+  Project window_start, window_end, count(*) AS count watermark=(window_start, window_end)
+    Aggregate by=(window_start, window_end) count(*):linear watermark=(window_start, window_end) state=#0..#2
+      Project window_start, window_start + INTERVAL '60 s' AS window_end append-only watermark=(window_start, window_end)
+        Project unnest(rm_window_starts(ts, 5000000, 60000000, 0)) AS window_start append-only watermark=(window_start)
+          Unnest (unnest(rm_window_starts(ts, 5000000, 60000000, 0))) append-only watermark=(unnest(rm_window_starts(ts, 5000000, 60000000, 0)))
+            Project rm_window_starts(ts, 5000000, 60000000, 0) AS unnest(rm_window_starts(ts, 5000000, 60000000, 0)) append-only watermark=(unnest(rm_window_starts(ts, 5000000, 60000000, 0)))
               Scan readings columns=(ts) append-only watermark=(ts)",
     ),
     (
@@ -247,7 +247,7 @@ fn bound_sql_is_qualified() {
 fn fingerprint_is_stable() {
     assert_eq!(
         format!("{:016x}", plan(WINDOWED).unwrap().plan.fingerprint),
-        "cd7657e50b121759"
+        "7d266a34445c370c"
     );
 }
 
@@ -285,6 +285,12 @@ fn notices() {
         (
             "SELECT date_trunc('hour', ts), count(*) FROM readings GROUP BY 1",
             vec![],
+        ),
+        (
+            "SELECT date_trunc('hour', kafka_ts), count(*) FROM readings GROUP BY 1",
+            vec![
+                "the state of GROUP BY date_trunc('hour', kafka_ts) keeps every window of source readings",
+            ],
         ),
         ("SELECT a, count(*) FROM t GROUP BY a", vec![]),
         ("SELECT ts FROM readings ORDER BY ts LIMIT 1", vec![]),
@@ -445,6 +451,7 @@ fn column_lists_name_the_first_columns() {
         columns: &columns,
         time_zone: "UTC",
         text: None,
+        emit_on_window_close: false,
     };
     let bound = bind_view(&catalog, view).unwrap();
     assert_eq!(
@@ -473,6 +480,7 @@ fn time_zone_is_fixed_in_the_bound_sql() {
                 columns: &[],
                 time_zone,
                 text: None,
+                emit_on_window_close: false,
             },
         )
         .unwrap()

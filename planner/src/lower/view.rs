@@ -1,11 +1,12 @@
 //! Planning of a whole view: what is stored with it, and the streaming plan of a materialized one.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use sqlparser::ast;
 
 use super::optimize::{analyze, optimize};
+use super::window_close::on_window_close;
 use super::{Lowered, Lowering};
 use crate::bind::{Binder, BoundQuery};
 use crate::bind_error::{SourceText, plan_error};
@@ -36,6 +37,7 @@ pub struct ViewQuery<'a> {
     pub time_zone: &'a str,
     /// The statement's text, for positions in errors.
     pub text: Option<&'a str>,
+    pub emit_on_window_close: bool,
 }
 
 /// A view's definition, independent of the session that created it.
@@ -57,6 +59,20 @@ pub struct PlannedView {
 /// Binds the query of `CREATE VIEW`; any query will do.
 pub fn bind_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<BoundView> {
     Ok(bind(catalog, view, false)?.0)
+}
+
+/// Checks what stands behind `WITH` of a materialized view.
+pub fn check_view_options(options: &BTreeMap<String, String>) -> Result<()> {
+    match options.keys().next().map(String::as_str) {
+        None => Ok(()),
+        Some("retention") => Err(PlanError::unsupported(
+            "retention of a materialized view",
+            "leave it out, and filter by time in the query that reads the view",
+        )),
+        Some(other) => Err(PlanError::invalid_option(format!(
+            "unknown option \"{other}\" of a materialized view"
+        ))),
+    }
 }
 
 /// Plans the query of `CREATE MATERIALIZED VIEW`, or a stored one again.
@@ -82,7 +98,11 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
         catalog,
         notices: Vec::new(),
     };
-    let Lowered { node: root, .. } = lowering.lower(&optimized)?;
+    let lowered = lowering.lower(&optimized)?;
+    let Lowered { node: root, .. } = match view.emit_on_window_close {
+        true => on_window_close(lowered, catalog)?,
+        false => lowered,
+    };
     let mut notices = lowering.notices;
     collect_growing(&root, &mut notices);
     notices.dedup();

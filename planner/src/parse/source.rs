@@ -50,6 +50,13 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
     }
     if let Some(watermark) = &list.watermark {
         check_watermark(watermark, &columns)?;
+        let column = columns.iter().find(|c| c.name == watermark.column);
+        if column.is_some_and(|c| c.generated.is_some()) {
+            return Err(PlanError::unsupported(
+                "a watermark on a generated column of a source",
+                "declare the time as a column of its own; ENCODE JSON (timestamp.unit = 'ms') reads numbers as times",
+            ));
+        }
     }
     let def = SourceDef {
         columns,

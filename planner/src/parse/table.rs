@@ -15,6 +15,7 @@ use crate::error::{PlanError, Result, UndefinedKind};
 use crate::names::fold;
 use crate::parse::parse_expression;
 use crate::statement::{ObjectName, Statement};
+use crate::watermark::WatermarkOptions;
 
 /// What stands behind CREATE TABLE. The rows' state table is allocated by the server: here it is `TableId(0)`.
 pub(super) fn create_table(input: &mut Input) -> Result<Statement> {
@@ -142,12 +143,18 @@ fn refuse_unique(unique: &[Vec<String>], key: &[usize], columns: &[ColumnDef]) -
     Ok(())
 }
 
+/// A table's rows have no timestamp but their own, which `max_future` could be measured by.
+const TABLE_WATERMARK_OPTIONS: [&str; 3] = ["late", "idle_timeout", "watermark_on_idle"];
+
 fn append_only(options: &BTreeMap<String, String>) -> Result<bool> {
-    if let Some(unknown) = options.keys().find(|k| *k != "append_only") {
+    let is_known = |k: &str| k == "append_only" || TABLE_WATERMARK_OPTIONS.contains(&k);
+    if let Some(unknown) = options.keys().find(|k| !is_known(k)) {
         return Err(PlanError::invalid_option(format!(
-            "unknown option \"{unknown}\": allowed is append_only"
+            "unknown option \"{unknown}\": allowed are append_only, {}",
+            TABLE_WATERMARK_OPTIONS.join(", ")
         )));
     }
+    WatermarkOptions::of(options)?;
     match options
         .get("append_only")
         .map(|v| v.to_lowercase())

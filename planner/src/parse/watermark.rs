@@ -40,7 +40,8 @@ pub(super) fn check_watermark(watermark: &WatermarkDef, columns: &[ColumnDef]) -
                 "a watermark needs a timestamp column, but \"{name}\" is of type {other}"
             ),
             hint: Some(
-                "declare it TIMESTAMPTZ, or add a generated column that converts it".to_string(),
+                "declare it TIMESTAMPTZ; ENCODE JSON (timestamp.unit = 'ms') reads numbers as times"
+                    .to_string(),
             ),
         }),
     }

@@ -65,6 +65,26 @@ fn r_squared(function: &Function, y: &Expr, x: &Expr) -> Expr {
     chosen
 }
 
+/// `ORDER BY 1` within an aggregate is an order by a constant, in parentheses so that DataFusion takes it for no column's
+/// number.
+pub(super) fn order_by_constants(function: &mut Function) {
+    let mut keys: Vec<&mut OrderByExpr> = function.within_group.iter_mut().collect();
+    if let FunctionArguments::List(list) = &mut function.args {
+        for clause in &mut list.clauses {
+            if let FunctionArgumentClause::OrderBy(order) = clause {
+                keys.extend(order.iter_mut());
+            }
+        }
+    }
+    for key in keys {
+        if let Expr::Value(value) = &key.expr
+            && matches!(value.value, Value::Number(..))
+        {
+            key.expr = Expr::Nested(Box::new(key.expr.clone()));
+        }
+    }
+}
+
 pub(super) fn arguments(function: &Function) -> Option<Vec<Expr>> {
     let list = match &function.args {
         FunctionArguments::List(list) => list.args.as_slice(),

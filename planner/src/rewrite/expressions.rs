@@ -9,7 +9,7 @@ use sqlparser::ast::{
     VisitorMut,
 };
 
-use super::aggregate_calls::rewrite_aggregate;
+use super::aggregate_calls::{order_by_constants, rewrite_aggregate};
 use super::any_all::{like_any, with_nulls};
 use super::array_query::array_of_query;
 use super::gap_values::rewrite_gap_value;
@@ -105,6 +105,7 @@ impl VisitorMut for Rewriter {
                 *expr = field_access(take(root), std::mem::take(access_chain));
             }
             Expr::Function(function) => {
+                order_by_constants(function);
                 if let Some(other) = rewrite_aggregate(function)
                     .or_else(|| rewrite_time_aggregate(function))
                     .or_else(|| rewrite_gap_value(function))

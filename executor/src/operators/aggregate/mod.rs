@@ -8,10 +8,13 @@
 //!   of which an expression fails is left out of its group and reported.
 //! State: `groups`: group key → row count and a state per call (`group_row.rs`), one entry per group; `collections`:
 //!   (group key, call, element key) → weight and element, one entry per distinct element of the calls that need their
-//!   values (`aggregates/call.rs`). Grows with the number of groups and of elements.
+//!   values (`aggregates/call.rs`). Grows with the number of groups and of elements. `cleaned`, if there is a watermark:
+//!   up to where groups are forgotten, one entry.
 //! Output: group columns, then one column per call; stream key: the group columns; append-only without calls (DISTINCT)
 //!   if the input is.
-//! Watermark: kept on group columns.
+//! Watermark: kept on group columns. Where a group column has one, state keys begin with it, and groups that it has passed
+//!   are forgotten, a range at a time; their output rows stay. Rows that come for them all the same are left out and
+//!   counted.
 //! Cost: per row, hashing the key and one addition per call; per touched group and epoch, one sorted read and write,
 //!   and for calls over collections a seek (min, max, first, last) or a read of all its elements (the rest).
 
@@ -20,6 +23,7 @@ mod group_row;
 mod keys;
 mod partial;
 mod spec;
+mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -35,20 +39,25 @@ use rivermark_planner::plan::{AggregateCall, BoundExpr};
 use self::group_row::GroupTable;
 use self::partial::Partial;
 use self::spec::Spec;
+use self::windows::Windows;
 use super::chunks;
 use super::conform::conform;
 use crate::aggregates::Reader;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::row_as_json;
-use crate::operator::{EpochContext, Failure, Operator};
+use crate::operator::{Emit, EpochContext, Failure, Operator};
 use crate::state::{Keys, StateTable};
+use crate::watermark::Watermarks;
 
 /// See the module text.
 pub struct Aggregate {
     spec: Arc<Spec>,
     groups: StateTable,
     collections: StateTable,
+    windows: Option<Windows>,
+    /// Rows for forgotten windows, since they were last asked for.
+    dropped: u64,
     /// What this epoch brought so far, one per thread that took part.
     partials: Vec<Partial>,
 }
@@ -78,7 +87,8 @@ impl View {
 }
 
 impl Aggregate {
-    /// `tables`: groups, collections.
+    /// `window`: the group column whose watermark says which groups are over. `tables`: groups, collections, and with a
+    /// window one for what is forgotten.
     ///
     /// # Errors
     /// If a type can not be stored or a function can not be prepared.
@@ -86,18 +96,30 @@ impl Aggregate {
         operator_id: u32,
         group_by: &[BoundExpr],
         calls: &[AggregateCall],
-        permanent: &[i64],
+        (permanent, window): (&[i64], Option<usize>),
         schema: SchemaRef,
         tables: Vec<StateTable>,
     ) -> Result<Self> {
-        let [groups, collections] = <[StateTable; 2]>::try_from(tables).map_err(|tables| {
-            ExecutorError::Internal(format!("Aggregate was given {} tables", tables.len()))
-        })?;
-        let spec = Arc::new(Spec::new(operator_id, group_by, calls, permanent, schema)?);
+        let mut tables = tables.into_iter();
+        let mut next = || {
+            let missing = || ExecutorError::Internal("Aggregate was given too few tables".into());
+            tables.next().ok_or_else(missing)
+        };
+        let (groups, collections) = (next()?, next()?);
+        let windows = match window {
+            Some(window) => {
+                let data_type = group_by[window].data_type.clone();
+                Some(Windows::new(window, data_type, next()?)?)
+            }
+            None => None,
+        };
+        let spec = Spec::new(operator_id, group_by, calls, permanent, window, schema)?;
         Ok(Aggregate {
-            spec,
+            spec: Arc::new(spec),
             groups,
             collections,
+            windows,
+            dropped: 0,
             partials: Vec::new(),
         })
     }
@@ -253,19 +275,26 @@ impl Operator for Aggregate {
         while self.partials.len() < parts.len() {
             self.partials.push(Partial::new(&self.spec)?);
         }
+        let passed = match &mut self.windows {
+            Some(windows) => windows.passed()?,
+            None => None,
+        };
         let spec = &self.spec;
         let jobs = self.partials.iter_mut().zip(parts);
         let run = |(partial, part): (&mut Partial, Delta)| {
             let mut failures = Vec::new();
-            partial.update(spec, part, &mut failures).map(|()| failures)
+            let dropped = partial.update(spec, part, passed, &mut failures)?;
+            Ok((failures, dropped))
         };
-        let results: Vec<Result<Vec<Failure>>> = if jobs.len() == 1 {
+        let results: Vec<Result<(Vec<Failure>, u64)>> = if jobs.len() == 1 {
             jobs.map(run).collect()
         } else {
             jobs.collect::<Vec<_>>().into_par_iter().map(run).collect()
         };
-        for failures in results {
-            context.failures.extend(failures?);
+        for result in results {
+            let (failures, dropped) = result?;
+            context.failures.extend(failures);
+            self.dropped += dropped;
         }
         Ok(Vec::new())
     }
@@ -330,17 +359,41 @@ impl Operator for Aggregate {
         Ok(output.into_iter().collect())
     }
 
+    fn advance(
+        &mut self,
+        _inputs: &[Watermarks],
+        output: &Watermarks,
+        context: &mut EpochContext,
+        _emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        match &mut self.windows {
+            Some(windows) => {
+                windows.clean(output, context, [&mut self.groups, &mut self.collections])
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     fn held_bytes(&self) -> usize {
         self.partials.iter().map(Partial::memory).sum()
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
-        vec![&mut self.groups, &mut self.collections]
+        let mut tables = vec![&mut self.groups, &mut self.collections];
+        tables.extend(self.windows.as_mut().map(Windows::table));
+        tables
     }
 
     fn discard(&mut self) {
         self.partials.clear();
         self.groups.discard();
         self.collections.discard();
+        if let Some(windows) = &mut self.windows {
+            windows.discard();
+        }
     }
 }

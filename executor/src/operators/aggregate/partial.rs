@@ -10,6 +10,7 @@ use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::spec::{CallInputs, Spec};
+use super::windows;
 use crate::aggregates::{Accumulate, Call, CallKind, EpochEntries, GroupedRows, Reader};
 use crate::delta::Delta;
 use crate::error::Result;
@@ -71,12 +72,24 @@ impl Partial {
         keys + self.group_count() * 8 + self.calls.iter().map(of).sum::<usize>()
     }
 
-    /// Adds rows.
-    pub fn update(&mut self, spec: &Spec, delta: Delta, failures: &mut Vec<Failure>) -> Result<()> {
+    /// Adds rows, but for those of windows before `passed`; how many these were.
+    pub fn update(
+        &mut self,
+        spec: &Spec,
+        delta: Delta,
+        passed: Option<i64>,
+        failures: &mut Vec<Failure>,
+    ) -> Result<u64> {
         let compute = |batch: &_| spec.evaluate(batch);
         let (delta, columns) = spec.evaluator.evaluate_with(&compute, delta, failures)?;
+        let before = delta.num_rows();
+        let (delta, columns) = match spec.window.zip(passed) {
+            Some((window, passed)) => windows::without_passed(delta, columns, window, passed)?,
+            None => (delta, columns),
+        };
+        let dropped = (before - delta.num_rows()) as u64;
         if delta.is_empty() {
-            return Ok(());
+            return Ok(dropped);
         }
         let inputs = spec.inputs(columns)?;
         self.intern(&inputs.keys, delta.num_rows())?;
@@ -97,7 +110,7 @@ impl Partial {
         for ((call, change), inputs) in spec.calls.iter().zip(&mut self.calls).zip(inputs.calls) {
             change.update(call, &self.groups, weights, inputs, group_count)?;
         }
-        Ok(())
+        Ok(dropped)
     }
 
     /// Fills `groups` and makes room for new ones.

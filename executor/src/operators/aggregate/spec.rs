@@ -23,7 +23,10 @@ pub struct Spec {
     group_by: Vec<Arc<dyn PhysicalExpr>>,
     canonical: Vec<Canonical>,
     key_schema: SchemaRef,
+    /// Of the stored form, in which the window comes first.
     key_codec: KeyCodec,
+    /// The group column whose watermark says which groups are over.
+    pub window: Option<usize>,
     pub calls: Vec<Call>,
     /// Values of the last key whose group, of otherwise NULL keys, is always there.
     permanent: Vec<i64>,
@@ -51,6 +54,7 @@ impl Spec {
         group_by: &[BoundExpr],
         calls: &[AggregateCall],
         permanent: &[i64],
+        window: Option<usize>,
         schema: SchemaRef,
     ) -> Result<Self> {
         let types: Vec<DataType> = group_by.iter().map(|key| key.data_type.clone()).collect();
@@ -64,7 +68,8 @@ impl Spec {
             group_by: group_by.iter().map(|key| key.physical.clone()).collect(),
             canonical: types.iter().map(Canonical::of).collect::<Result<_>>()?,
             key_schema: Arc::new(Schema::new(fields.collect::<Vec<_>>())),
-            key_codec: KeyCodec::new(types, None)?,
+            key_codec: KeyCodec::new(window_first(types, window), None)?,
+            window,
             calls: calls.iter().map(Call::new).collect::<Result<_>>()?,
             permanent: permanent.to_vec(),
             schema,
@@ -116,7 +121,9 @@ impl Spec {
         if self.is_global() {
             return Ok((0..group_count).map(|_| &[][..]).collect());
         }
-        Ok(self.key_codec.encode(keys)?)
+        Ok(self
+            .key_codec
+            .encode(&window_first(keys.to_vec(), self.window))?)
     }
 
     /// All columns that the operator needs of a batch, in the order that [`Self::inputs`] expects.
@@ -171,4 +178,12 @@ impl Spec {
             calls: calls.collect(),
         })
     }
+}
+
+/// The keys in the order in which they are stored.
+fn window_first<T>(mut keys: Vec<T>, window: Option<usize>) -> Vec<T> {
+    if let Some(window) = window {
+        keys[..=window].rotate_right(1);
+    }
+    keys
 }

@@ -193,6 +193,7 @@ fn canonical_texts() {
         options: [("retention".to_string(), "7 days".to_string())].into(),
         stream_key: None,
         append_only: false,
+        watermark_columns: Vec::new(),
         rows: TableId(1),
         first_state_table: TableId(2),
         state_tables: 1,

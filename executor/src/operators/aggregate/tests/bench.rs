@@ -158,6 +158,7 @@ impl Bench {
             .map(|(i, t)| Field::new(format!("c{i}"), t.clone(), true));
         let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
         let op = PlanOp::Aggregate {
+            window: None,
             group_by,
             calls,
             permanent: Vec::new(),

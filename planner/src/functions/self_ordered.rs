@@ -1,10 +1,12 @@
-//! `string_agg` that puts its values in order itself. DataFusion's wants its input sorted, which it can be in one way
-//! only: two calls with an `ORDER BY` of their own each were refused.
+//! Aggregates that put their values in order themselves. DataFusion's want their input sorted, which it can be in one way
+//! only: two calls of `string_agg` with an `ORDER BY` of their own each were refused, and
+//! `array_agg(DISTINCT x ORDER BY x)` beside `array_agg(x ORDER BY x DESC)` came backwards.
 
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, FieldRef};
 use datafusion::common::Result;
+use datafusion::functions_aggregate::array_agg::array_agg_udaf;
 use datafusion::functions_aggregate::string_agg::string_agg_udaf;
 use datafusion::logical_expr::function::{AccumulatorArgs, StateFieldsArgs};
 use datafusion::logical_expr::utils::AggregateOrderSensitivity;
@@ -12,52 +14,53 @@ use datafusion::logical_expr::{
     Accumulator, AggregateUDF, AggregateUDFImpl, GroupsAccumulator, ReversedUDAF, Signature,
 };
 
-/// `string_agg`.
-pub fn string_agg() -> Arc<AggregateUDF> {
-    let joined = string_agg_udaf();
-    Arc::new(AggregateUDF::from(StringAgg { joined }))
+/// `string_agg` and `array_agg`.
+pub fn functions() -> Vec<Arc<AggregateUDF>> {
+    [string_agg_udaf(), array_agg_udaf()]
+        .map(|collected| Arc::new(AggregateUDF::from(SelfOrdered { collected })))
+        .to_vec()
 }
 
 #[derive(Debug, PartialEq, Eq, Hash)]
-struct StringAgg {
+struct SelfOrdered {
     /// DataFusion's function, whose state sorts what is not in order.
-    joined: Arc<AggregateUDF>,
+    collected: Arc<AggregateUDF>,
 }
 
-impl AggregateUDFImpl for StringAgg {
+impl AggregateUDFImpl for SelfOrdered {
     fn name(&self) -> &str {
-        self.joined.name()
+        self.collected.name()
     }
 
     fn aliases(&self) -> &[String] {
-        self.joined.aliases()
+        self.collected.aliases()
     }
 
     fn signature(&self) -> &Signature {
-        self.joined.signature()
+        self.collected.signature()
     }
 
     fn return_type(&self, types: &[DataType]) -> Result<DataType> {
-        self.joined.return_type(types)
+        self.collected.return_type(types)
     }
 
     fn accumulator(&self, args: AccumulatorArgs) -> Result<Box<dyn Accumulator>> {
-        self.joined.accumulator(args)
+        self.collected.accumulator(args)
     }
 
     fn state_fields(&self, args: StateFieldsArgs) -> Result<Vec<FieldRef>> {
-        self.joined.state_fields(args)
+        self.collected.state_fields(args)
     }
 
     fn groups_accumulator_supported(&self, args: AccumulatorArgs) -> bool {
-        self.joined.groups_accumulator_supported(args)
+        self.collected.groups_accumulator_supported(args)
     }
 
     fn create_groups_accumulator(
         &self,
         args: AccumulatorArgs,
     ) -> Result<Box<dyn GroupsAccumulator>> {
-        self.joined.create_groups_accumulator(args)
+        self.collected.create_groups_accumulator(args)
     }
 
     fn order_sensitivity(&self) -> AggregateOrderSensitivity {
@@ -69,6 +72,10 @@ impl AggregateUDFImpl for StringAgg {
         _is_ordered: bool,
     ) -> Result<Option<Arc<dyn AggregateUDFImpl>>> {
         Ok(Some(self))
+    }
+
+    fn supports_null_handling_clause(&self) -> bool {
+        self.collected.supports_null_handling_clause()
     }
 
     fn reverse_expr(&self) -> ReversedUDAF {

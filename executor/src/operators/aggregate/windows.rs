@@ -1,0 +1,162 @@
+//! Groups of windows that are over: forgotten by ranges, since their keys begin with the window.
+//!
+//! A row is compared with the watermark that was passed last, never with what is there: that a group has no entry says
+//! nothing, and that it still has one neither, since deleting waits until it is worth a range.
+//!
+//! ```text
+//! value of the one entry:   | passed, 8 bytes BE | deleted up to, 8 bytes BE |
+//! ```
+
+use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::compute::filter;
+use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
+
+use crate::delta::Delta;
+use crate::error::{ExecutorError, Result};
+use crate::operator::EpochContext;
+use crate::state::{KeyCodec, KeyRange, StateTable};
+use crate::watermark::{MICROS_PER_DAY, Watermarks, array_of};
+
+/// Epochs between two cleanings: every later read of the tables pays for a deleted range.
+const LEAST_EPOCHS: u64 = 16;
+/// The key of the one entry.
+const MARKS: &[u8] = b"";
+
+/// See the module text.
+pub struct Windows {
+    column: usize,
+    data_type: DataType,
+    codec: KeyCodec,
+    table: StateTable,
+    /// `None`: not read yet.
+    marks: Option<Marks>,
+    last_epoch: Option<u64>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Marks {
+    /// Groups below it are over.
+    passed: Option<i64>,
+    /// Groups below it are deleted.
+    deleted: Option<i64>,
+}
+
+impl Windows {
+    /// `column`: of the groups. `table` keeps up to where they are forgotten.
+    pub fn new(column: usize, data_type: DataType, table: StateTable) -> Result<Self> {
+        Ok(Windows {
+            column,
+            codec: KeyCodec::new(vec![data_type.clone()], None)?,
+            data_type,
+            table,
+            marks: None,
+            last_epoch: None,
+        })
+    }
+
+    pub fn table(&mut self) -> &mut StateTable {
+        &mut self.table
+    }
+
+    pub fn discard(&mut self) {
+        self.table.discard();
+        self.marks = None;
+    }
+
+    fn marks(&mut self) -> Result<Marks> {
+        if let Some(marks) = self.marks {
+            return Ok(marks);
+        }
+        let damaged = || ExecutorError::Storage("the marks of windows are damaged".into());
+        let number = |bytes: Option<&[u8; 8]>| {
+            let number = bytes.map(|bytes| i64::from_be_bytes(*bytes));
+            number.ok_or_else(damaged)
+        };
+        let marks = match self.table.get(MARKS)? {
+            None => Marks {
+                passed: None,
+                deleted: None,
+            },
+            Some(bytes) => Marks {
+                passed: Some(number(bytes.first_chunk())?),
+                deleted: Some(number(bytes.last_chunk())?).filter(|at| *at != i64::MIN),
+            },
+        };
+        self.marks = Some(marks);
+        Ok(marks)
+    }
+
+    /// All groups below it are over.
+    pub fn passed(&mut self) -> Result<Option<i64>> {
+        Ok(self.marks()?.passed)
+    }
+
+    fn start_of(&self, time: i64) -> Result<Vec<u8>> {
+        let value = array_of(time, &self.data_type).ok_or_else(|| {
+            ExecutorError::Internal(format!("a watermark of type {}", self.data_type))
+        })?;
+        Ok(self.codec.encode(&[value])?.get(0).to_vec())
+    }
+
+    /// Forgets the groups that the watermark has passed.
+    pub fn clean(
+        &mut self,
+        marks: &Watermarks,
+        context: &EpochContext,
+        tables: [&mut StateTable; 2],
+    ) -> Result<()> {
+        let mut known = self.marks()?;
+        let Some(bound) = marks.get(self.column).filter(|b| Some(*b) > known.passed) else {
+            return Ok(());
+        };
+        known.passed = Some(bound);
+        let is_due = |last| context.epoch >= last + LEAST_EPOCHS;
+        if self.last_epoch.is_none_or(is_due) {
+            let from = known
+                .deleted
+                .map_or(Ok(Vec::new()), |at| self.start_of(at))?;
+            let range = KeyRange::new(from, Some(self.start_of(bound)?));
+            for table in tables {
+                table.delete_range(&range)?;
+            }
+            known.deleted = Some(bound);
+            self.last_epoch = Some(context.epoch);
+        }
+        let deleted = known.deleted.unwrap_or(i64::MIN);
+        let value = [bound.to_be_bytes(), deleted.to_be_bytes()].concat();
+        self.table.put(MARKS, &value);
+        self.marks = Some(known);
+        Ok(())
+    }
+}
+
+/// Rows and what was computed of them without those of windows that are over. `columns[window]` is the window.
+pub fn without_passed(
+    delta: Delta,
+    columns: Vec<ArrayRef>,
+    window: usize,
+    passed: i64,
+) -> Result<(Delta, Vec<ArrayRef>)> {
+    let times = &columns[window];
+    let is_kept: BooleanArray = match times.data_type() {
+        DataType::Date32 => {
+            let days = times.as_primitive::<Date32Type>();
+            let is_kept =
+                |day: Option<i32>| day.is_none_or(|day| i64::from(day) * MICROS_PER_DAY >= passed);
+            days.iter().map(|day| Some(is_kept(day))).collect()
+        }
+        _ => {
+            let times = times
+                .as_primitive_opt::<TimestampMicrosecondType>()
+                .ok_or_else(|| ExecutorError::Internal("a window that is no time".into()))?;
+            let is_kept = |time: Option<i64>| time.is_none_or(|time| time >= passed);
+            times.iter().map(|time| Some(is_kept(time))).collect()
+        }
+    };
+    if is_kept.true_count() == is_kept.len() {
+        return Ok((delta, columns));
+    }
+    let delta = delta.filter(&is_kept)?;
+    let columns = columns.iter().map(|column| filter(column, &is_kept));
+    Ok((delta, columns.collect::<Result<_, _>>()?))
+}
