@@ -3,8 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use arrow::compute::kernels::cast_utils::parse_interval_month_day_nano;
 use rivermark_executor::source::SourceError;
+use rivermark_planner::watermark::interval_us;
 
 /// What an option's value must look like.
 #[derive(Debug, Clone, Copy)]
@@ -113,7 +113,7 @@ impl OptionType {
             OptionType::Integer { min, max } => value
                 .parse::<i64>()
                 .is_ok_and(|v| (*min..=*max).contains(&v)),
-            OptionType::Interval => parse_interval_us(value).is_some(),
+            OptionType::Interval => interval_us(value).is_some(),
         };
         if is_valid {
             return Ok(());
@@ -154,21 +154,6 @@ pub fn parse_boolean(text: &str) -> Option<bool> {
         "false" | "off" | "no" | "0" => Some(false),
         _ => None,
     }
-}
-
-/// Microseconds of a non-negative interval without months; `None` if `text` is none.
-pub fn parse_interval_us(text: &str) -> Option<i64> {
-    if !text.starts_with(|c: char| c.is_ascii_digit()) {
-        return None;
-    }
-    let interval = parse_interval_month_day_nano(text).ok()?;
-    if interval.months != 0 {
-        return None;
-    }
-    let days_us = i64::from(interval.days).checked_mul(86_400_000_000)?;
-    days_us
-        .checked_add(interval.nanoseconds / 1000)
-        .filter(|us| *us >= 0)
 }
 
 /// The value of a boolean option that has been checked; absent is `default`.
@@ -246,20 +231,5 @@ mod tests {
             &[("topic", "t"), ("rows", "0")],
             "option \"rows\" takes a whole number of at least 1, not '0'",
         );
-    }
-
-    #[test]
-    fn intervals() {
-        let check = |text: &str, expected: Option<i64>| {
-            assert_eq!(parse_interval_us(text), expected, "{text}");
-        };
-        check("30 seconds", Some(30_000_000));
-        check("1 hour", Some(3_600_000_000));
-        check("500 ms", Some(500_000));
-        check("1 day 1 second", Some(86_401_000_000));
-        check("1 month", None);
-        check("-1 second", None);
-        check("", None);
-        check("x", None);
     }
 }

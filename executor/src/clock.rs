@@ -156,7 +156,7 @@ impl TableTime {
 impl Writer {
     /// Moves the watermarks of what was read in this epoch or has been silent; who reads it has to know.
     pub fn advance_watermarks(&mut self, work: &mut EpochWork) {
-        let (now, now_us) = (Instant::now(), crate::epoch::now_us());
+        let (now, now_us) = (Instant::now(), self.now_us);
         for source in self.sources.values_mut().filter(|s| s.is_read()) {
             if source.advance_watermark(now, now_us) {
                 work.dirty.extend(source.live_views().keys().copied());

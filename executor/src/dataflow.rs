@@ -1,23 +1,25 @@
 //! One view's operators, wired as its plan says.
 
+mod builder;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rivermark_planner::TableId;
 use rivermark_planner::catalog::ObjectId;
-use rivermark_planner::plan::{PlanNode, PlanOp};
+use rivermark_planner::plan::PlanNode;
 use rivermark_planner::prefix::Prefix;
 
+use self::builder::Builder;
 use crate::delta::Delta;
-use crate::error::{ExecutorError, Result};
+use crate::error::Result;
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::operator_stats::{OperatorReport, OperatorStats};
-use crate::operators::build_operator;
 use crate::pieces;
 use crate::shared_prefix::{EpochShares, PrefixId, SharedPrefixes};
 use crate::spool::SpooledDelta;
-use crate::state::{CacheHandle, Family, StateTable, Store, WriteSet};
-use crate::watermark::{MarkRule, Watermarks};
+use crate::state::{CacheHandle, Store, WriteSet};
+use crate::watermark::{NodeMarks, Watermarks};
 
 /// What a view reads in an epoch, by scanned object. Columns are those of [`Dataflow::scan_columns`].
 pub type ViewInputs = BTreeMap<ObjectId, ScanInput>;
@@ -99,9 +101,7 @@ enum Node {
         /// Set if there is nothing but operators without state below, down to a scan.
         prefix: Option<NodePrefix>,
         stats: OperatorStats,
-        rule: MarkRule,
-        /// The bounds of the inputs that the operator was told last.
-        told: Option<Vec<Watermarks>>,
+        marks: NodeMarks,
     },
 }
 
@@ -123,16 +123,8 @@ impl Dataflow {
         store: &Store,
         cache: &CacheHandle,
     ) -> Result<Self> {
-        let mut scan_columns = BTreeMap::new();
-        collect_columns(plan, &mut scan_columns);
-        let mut builder = Builder {
-            scan_columns: &scan_columns,
-            next_table: first_table,
-            next_operator: 0,
-            store,
-            cache,
-        };
-        let root = builder.build(plan)?;
+        let scan_columns = builder::scan_columns(plan);
+        let root = Builder::new(&scan_columns, first_table, store, cache).build(plan)?;
         Ok(Dataflow { root, scan_columns })
     }
 
@@ -150,6 +142,7 @@ impl Dataflow {
         context: &mut EpochContext,
         take: &mut dyn FnMut(Delta) -> Result<()>,
     ) -> Result<Watermarks> {
+        let watermarks = self.root.take_watermarks(inputs);
         let mut run = Run {
             inputs,
             is_first,
@@ -157,7 +150,7 @@ impl Dataflow {
         };
         self.root
             .run(&mut run, context, &mut |delta, _| take(delta))?;
-        Ok(self.root.watermarks(inputs))
+        Ok(watermarks)
     }
 
     /// From now on the dataflow, which is that of `view`, takes part in what views share.
@@ -209,79 +202,6 @@ impl Dataflow {
         // Of a discarded epoch the bounds are told again.
         self.root.forget_told();
         self.root.clear_marks();
-    }
-}
-
-/// Gives out ids while operators are built, in depth-first order, inputs first: the same after every restart.
-struct Builder<'a> {
-    scan_columns: &'a BTreeMap<ObjectId, Vec<usize>>,
-    next_table: TableId,
-    next_operator: u32,
-    store: &'a Store,
-    cache: &'a CacheHandle,
-}
-
-impl Builder<'_> {
-    fn build(&mut self, plan: &PlanNode) -> Result<Node> {
-        if let PlanOp::Scan {
-            object, columns, ..
-        } = &plan.op
-        {
-            let available = &self.scan_columns[object];
-            let columns = columns
-                .iter()
-                .map(|c| {
-                    available
-                        .binary_search(c)
-                        .map_err(|_| ExecutorError::Internal(format!("scan column {c}")))
-                })
-                .collect::<Result<Vec<usize>>>()?;
-            return Ok(Node::Scan {
-                object: *object,
-                columns,
-                prefix: self.prefix_of(plan),
-                stats: OperatorStats::default(),
-            });
-        }
-        let inputs = plan
-            .inputs
-            .iter()
-            .map(|input| self.build(input))
-            .collect::<Result<Vec<_>>>()?;
-        let tables = (0..plan.op.state_tables())
-            .map(|_| self.next_state_table(plan.op.is_windowed()))
-            .collect();
-        let operator = build_operator(self.next_operator, plan, tables)?;
-        self.next_operator += 1;
-        let prefix = self.prefix_of(plan).map(|prefix| NodePrefix {
-            first_operator: self.next_operator - prefix.operators() as u32,
-            prefix,
-            id: None,
-            above: None,
-        });
-        Ok(Node::Operator {
-            operator,
-            inputs,
-            is_dirty: false,
-            prefix,
-            stats: OperatorStats::default(),
-            rule: MarkRule::of(plan),
-            told: None,
-        })
-    }
-
-    fn prefix_of(&self, plan: &PlanNode) -> Option<Prefix> {
-        Prefix::of(plan, &|object| self.scan_columns[&object].clone())
-    }
-
-    fn next_state_table(&mut self, is_windowed: bool) -> StateTable {
-        let id = self.next_table;
-        self.next_table.0 += 1;
-        let family = match is_windowed {
-            true => Family::Windowed,
-            false => Family::State,
-        };
-        StateTable::new(id, family, self.store.clone(), self.cache.clone())
     }
 }
 
@@ -366,8 +286,7 @@ impl Node {
             inputs,
             is_dirty,
             stats,
-            rule,
-            told,
+            marks,
             ..
         } = self
         else {
@@ -406,34 +325,28 @@ impl Node {
             finish(operator.as_mut(), stats, context, emit)?;
         }
         stats.dropped += operator.take_dropped();
-        let below: Vec<_> = inputs.iter().map(|i| i.watermarks(run.inputs)).collect();
-        if below.iter().all(Watermarks::is_empty) || told.as_ref() == Some(&below) {
-            return Ok(());
+        if let Some((below, output)) = marks.untold() {
+            *is_dirty = true;
+            timed_output(stats, context, emit, |context, emit| {
+                operator.advance(below, output, context, emit)
+            })?;
+            marks.set_told();
         }
-        *is_dirty = true;
-        let output = rule.apply(&below);
-        let mut rows_out = 0;
-        operator.advance(&below, &output, context, &mut |delta, context| {
-            rows_out += delta.num_rows() as u64;
-            emit(delta, context)
-        })?;
-        stats.rows_out += rows_out;
-        *told = Some(below);
         Ok(())
     }
 
-    /// The bounds of the subtree's output. They follow from those of what it scans, whoever computed the rows.
-    fn watermarks(&self, run: &ViewInputs) -> Watermarks {
+    /// Takes the bounds of what the subtree scans; those of its output, whoever computes the rows.
+    fn take_watermarks(&mut self, scanned: &ViewInputs) -> Watermarks {
         match self {
             Node::Scan {
                 object, columns, ..
             } => {
-                let input = run.get(object);
+                let input = scanned.get(object);
                 input.map_or_else(Watermarks::default, |i| i.watermarks.project(columns))
             }
-            Node::Operator { inputs, rule, .. } => {
-                let below: Vec<_> = inputs.iter().map(|i| i.watermarks(run)).collect();
-                rule.apply(&below)
+            Node::Operator { inputs, marks, .. } => {
+                let below = inputs.iter_mut().map(|i| i.take_watermarks(scanned));
+                marks.update(below.collect())
             }
         }
     }
@@ -529,8 +442,8 @@ impl Node {
     }
 
     fn forget_told(&mut self) {
-        if let Node::Operator { inputs, told, .. } = self {
-            *told = None;
+        if let Node::Operator { inputs, marks, .. } = self {
+            marks.forget_told();
             inputs.iter_mut().for_each(Node::forget_told);
         }
     }
@@ -566,28 +479,25 @@ fn finish(
     context: &mut EpochContext,
     emit: &mut Emit<'_>,
 ) -> Result<()> {
+    timed_output(stats, context, emit, |context, emit| {
+        operator.finish_into(context, emit)
+    })
+}
+
+/// Counts what `work` puts out, and its time without what later operators do meanwhile with its output.
+fn timed_output(
+    stats: &mut OperatorStats,
+    context: &mut EpochContext,
+    emit: &mut Emit<'_>,
+    work: impl FnOnce(&mut EpochContext, &mut Emit<'_>) -> Result<()>,
+) -> Result<()> {
     let (mut later, mut rows_out) = (OperatorStats::default(), 0);
     let mut emit = |delta: Delta, context: &mut EpochContext| {
         rows_out += delta.num_rows() as u64;
         later.timed(|| emit(delta, context))
     };
-    stats.timed(|| operator.finish_into(context, &mut emit))?;
+    stats.timed(|| work(context, &mut emit))?;
     stats.rows_out += rows_out;
     stats.busy = stats.busy.saturating_sub(later.busy);
     Ok(())
-}
-
-fn collect_columns(node: &PlanNode, found: &mut BTreeMap<ObjectId, Vec<usize>>) {
-    if let PlanOp::Scan {
-        object, columns, ..
-    } = &node.op
-    {
-        let all = found.entry(*object).or_default();
-        all.extend(columns);
-        all.sort_unstable();
-        all.dedup();
-    }
-    for input in &node.inputs {
-        collect_columns(input, found);
-    }
 }

@@ -67,6 +67,8 @@ impl LateRows {
             self.rows.put(&late_key(object, number), &value);
         }
         let end = (counted + late.len() as u64).saturating_sub(KEPT);
+        // of these rows themselves the first were not kept at all
+        let end = end.min(counted);
         for number in counted.saturating_sub(KEPT)..end {
             self.rows.delete(&late_key(object, number));
         }

@@ -16,8 +16,12 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimestampMicrosecondType};
+use datafusion::physical_expr::expressions::Column;
 use datafusion::physical_plan::PhysicalExpr;
-use rivermark_planner::plan::{BoundExpr, PlanNode, PlanOp};
+use rivermark_planner::plan::{BoundExpr, JoinKey, PlanNode, PlanOp};
+
+use crate::error::{ExecutorError, Result};
+use crate::state::KeyCodec;
 
 pub const MICROS_PER_DAY: i64 = 86_400_000_000;
 
@@ -157,6 +161,52 @@ impl MarkRule {
     }
 }
 
+/// The bounds around one operator, as of the epoch.
+pub struct NodeMarks {
+    rule: MarkRule,
+    inputs: Vec<Watermarks>,
+    output: Watermarks,
+    /// Those of the inputs that the operator was told last.
+    told: Option<Vec<Watermarks>>,
+}
+
+impl NodeMarks {
+    pub fn of(node: &PlanNode) -> NodeMarks {
+        NodeMarks {
+            rule: MarkRule::of(node),
+            inputs: Vec::new(),
+            output: Watermarks::default(),
+            told: None,
+        }
+    }
+
+    /// Takes the bounds of the inputs; those of the output.
+    pub fn update(&mut self, inputs: Vec<Watermarks>) -> Watermarks {
+        if self.inputs != inputs {
+            self.output = self.rule.apply(&inputs);
+            self.inputs = inputs;
+        }
+        self.output.clone()
+    }
+
+    /// The bounds of inputs and output, if there are some that the operator was not told.
+    pub fn untold(&self) -> Option<(&[Watermarks], &Watermarks)> {
+        let is_news = self.inputs.iter().any(|marks| !marks.is_empty())
+            && self.told.as_ref() != Some(&self.inputs);
+        is_news.then_some((&self.inputs, &self.output))
+    }
+
+    /// The operator knows.
+    pub fn set_told(&mut self) {
+        self.told = Some(self.inputs.clone());
+    }
+
+    /// What the operator was told was of an epoch that is discarded.
+    pub fn forget_told(&mut self) {
+        self.told = None;
+    }
+}
+
 /// A schema in which every column may be NULL.
 fn nullable(schema: &SchemaRef) -> SchemaRef {
     let fields = schema.fields().iter();
@@ -166,15 +216,10 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
 
 /// Which columns of a join's output are compared with which: both sides have the column's values, which come from
 /// whichever side is later.
-fn compared(
-    node: &PlanNode,
-    keys: &[rivermark_planner::plan::JoinKey],
-) -> Vec<(usize, usize, usize)> {
+fn compared(node: &PlanNode, keys: &[JoinKey]) -> Vec<(usize, usize, usize)> {
     let plain = |expr: &BoundExpr| {
         let column = expr.physical.as_ref() as &dyn std::any::Any;
-        column
-            .downcast_ref::<datafusion::physical_expr::expressions::Column>()
-            .map(|column| column.index())
+        column.downcast_ref::<Column>().map(|column| column.index())
     };
     let width = node.inputs.first().map_or(0, |l| l.schema.fields().len());
     let mut pairs = Vec::new();
@@ -207,12 +252,7 @@ fn computed(
         return marks;
     };
     for (to, expr) in exprs {
-        marks.set(
-            *to,
-            value_of(expr, &row)
-                .as_ref()
-                .and_then(|value| bound_of(value)),
-        );
+        marks.set(*to, value_of(expr, &row).as_ref().and_then(bound_of));
     }
     marks
 }
@@ -233,8 +273,15 @@ fn value_of(expr: &Arc<dyn PhysicalExpr>, row: &RecordBatch) -> Option<ArrayRef>
     }
 }
 
+/// The first key of `codec` that begins with this time.
+pub fn key_of(time: i64, data_type: &DataType, codec: &KeyCodec) -> Result<Vec<u8>> {
+    let value = array_of(time, data_type)
+        .ok_or_else(|| ExecutorError::Internal(format!("a watermark of type {data_type}")))?;
+    Ok(codec.encode(&[value])?.get(0).to_vec())
+}
+
 /// One value of a type: the bound.
-pub fn array_of(bound: i64, data_type: &DataType) -> Option<ArrayRef> {
+fn array_of(bound: i64, data_type: &DataType) -> Option<ArrayRef> {
     match data_type {
         DataType::Timestamp(_, zone) => {
             let array = TimestampMicrosecondArray::from(vec![bound]);

@@ -415,6 +415,8 @@ pub fn of_session(
             "SESSION keeps every row of source {}; bound them by time (WHERE ts > now() - INTERVAL '1 day') in a subquery",
             lineage.unbounded.join(", ")
         ));
+        // What bounds the rows bounds all that is made of their sessions: it is said once.
+        lineage.unbounded.clear();
     }
     let first = lineage.windowed.len() - bounds;
     lineage.windowed[first..].fill(true);

@@ -13,6 +13,7 @@ mod any_all;
 mod array_query;
 mod asof;
 mod bags;
+mod build;
 pub mod cast_names;
 pub mod casts;
 pub mod checked;

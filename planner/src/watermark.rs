@@ -9,9 +9,6 @@ use crate::error::{PlanError, Result};
 /// A row may lie so far ahead of the time at which Kafka got it, if nothing else is said: an hour.
 const MAX_FUTURE_US: i64 = 3_600_000_000;
 
-/// The names of the options, for whoever lists what is allowed.
-pub const OPTION_NAMES: [&str; 4] = ["late", "idle_timeout", "watermark_on_idle", "max_future"];
-
 /// See the module text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatermarkOptions {
@@ -119,5 +116,20 @@ mod tests {
             let error = of(&options).expect_err("it is wrong");
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn intervals() {
+        let check = |text: &str, expected: Option<i64>| {
+            assert_eq!(interval_us(text), expected, "{text}");
+        };
+        check("30 seconds", Some(30_000_000));
+        check("1 hour", Some(3_600_000_000));
+        check("500 ms", Some(500_000));
+        check("1 day 1 second", Some(86_401_000_000));
+        check("1 month", None);
+        check("-1 second", None);
+        check("", None);
+        check("x", None);
     }
 }

@@ -6,6 +6,7 @@ mod conform;
 mod filter;
 mod grouping_sets;
 mod join;
+mod net;
 mod ordered_rows;
 mod over;
 mod project;

@@ -17,6 +17,7 @@ use rayon::prelude::*;
 use rivermark_planner::plan::BoundExpr;
 
 use super::chunks;
+use super::net::net;
 use crate::aggregates::{Reader, put_signed};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -191,34 +192,25 @@ pub fn changes(
     table: &mut StateTable,
     mut is_wanted: impl FnMut(&[u8], &[u8], usize) -> bool,
 ) -> Result<Vec<GroupChanges>> {
-    let key = |&(part, row): &(usize, usize)| pushed[part].keys.get(row);
+    let key = |(part, row): (usize, usize)| pushed[part].keys.get(row);
     let rows = pushed
         .iter()
         .enumerate()
         .flat_map(|(part, p)| (0..p.weights.len()).map(move |row| (part, row)));
-    let mut order: Vec<(usize, usize)> = rows
-        .filter(|at| {
-            let (group_len, order_len) = pushed[at.0].parts[at.1];
-            let (group, rest) = key(at).split_at(group_len as usize);
-            is_wanted(group, rest, order_len as usize)
-        })
-        .collect();
-    order.sort_unstable_by(|a, b| key(a).cmp(key(b)));
-    let mut net: Vec<((usize, usize), i64)> = Vec::new();
-    for at in order {
-        let weight = pushed[at.0].weights[at.1];
-        match net.last_mut() {
-            Some((last, sum)) if key(last) == key(&at) => *sum += weight,
-            _ => net.push((at, weight)),
-        }
-    }
-    net.retain(|(_, sum)| *sum != 0);
-    let keys: Keys = net.iter().map(|(at, _)| key(at)).collect();
+    let wanted = rows.filter(|at| {
+        let (group_len, order_len) = pushed[at.0].parts[at.1];
+        let (group, rest) = key(*at).split_at(group_len as usize);
+        is_wanted(group, rest, order_len as usize)
+    });
+    let net = net(wanted.collect(), key, |(part, row)| {
+        pushed[part].weights[row]
+    });
+    let keys: Keys = net.iter().map(|(at, _)| key(*at)).collect();
     let stored = table.get_many(&keys)?;
     let mut groups: Vec<GroupChanges> = Vec::new();
     for (index, (at, sum)) in net.iter().enumerate() {
         let (group_len, order_len) = pushed[at.0].parts[at.1];
-        let (group, rest) = key(at).split_at(group_len as usize);
+        let (group, rest) = key(*at).split_at(group_len as usize);
         let before = match stored.get(index) {
             Some(value) => Reader::new(value).signed()?,
             None => 0,

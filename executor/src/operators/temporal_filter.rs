@@ -17,6 +17,7 @@ use datafusion::physical_plan::PhysicalExpr;
 use rivermark_planner::plan::{NowComparison, TimeBound};
 
 use super::conform::conform;
+use super::net::net;
 use crate::aggregates::{Reader, put_signed};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -142,16 +143,11 @@ impl TemporalFilter {
             weights,
             leaves,
         } = std::mem::take(&mut self.pushed);
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_unstable_by(|a, b| keys.get(*a).cmp(keys.get(*b)));
-        let mut net: Vec<(usize, i64)> = Vec::new();
-        for at in order {
-            match net.last_mut() {
-                Some((last, sum)) if keys.get(*last) == keys.get(at) => *sum += weights[at],
-                _ => net.push((at, weights[at])),
-            }
-        }
-        net.retain(|(_, sum)| *sum != 0);
+        let net = net(
+            (0..keys.len()).collect(),
+            |at| keys.get(at),
+            |at| weights[at],
+        );
         let touched: Keys = net.iter().map(|(at, _)| keys.get(*at)).collect();
         let stored = self.table.get_many(&touched)?;
         let mut value = Vec::new();

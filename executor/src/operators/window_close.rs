@@ -15,12 +15,13 @@ use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 
 use super::conform::conform;
+use super::net::net;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
-use crate::operator::{EpochContext, Operator};
+use crate::operator::{Emit, EpochContext, Operator};
 use crate::pieces::most_rows;
 use crate::state::{KeyCodec, KeyRange, Keys, RowCodec, StateTable};
-use crate::watermark::{Watermarks, array_of};
+use crate::watermark::{Watermarks, key_of};
 
 /// Rows put out at once.
 const OUTPUT_ROWS: usize = 65_536;
@@ -93,10 +94,11 @@ impl WindowClose {
 
     /// The first key of a time.
     fn start_of(&self, time: i64) -> Result<Vec<u8>> {
-        let data_type = self.schema.field(self.column).data_type();
-        let value = array_of(time, data_type)
-            .ok_or_else(|| ExecutorError::Internal(format!("a watermark of type {data_type}")))?;
-        Ok(self.times.encode(&[value])?.get(0).to_vec())
+        key_of(
+            time,
+            self.schema.field(self.column).data_type(),
+            &self.times,
+        )
     }
 
     /// The rows of stored entries, each as often as it is there.
@@ -123,7 +125,7 @@ impl WindowClose {
         &mut self,
         range: &KeyRange,
         context: &mut EpochContext,
-        emit: &mut crate::operator::Emit<'_>,
+        emit: &mut Emit<'_>,
     ) -> Result<()> {
         let limit = most_rows(OUTPUT_ROWS);
         let (mut rows, mut weights) = (Keys::new(), Vec::new());
@@ -198,27 +200,19 @@ impl Operator for WindowClose {
         let keys = std::mem::take(&mut self.keys);
         let weights = std::mem::take(&mut self.weights);
         self.bytes = 0;
-        let mut order: Vec<usize> = (0..keys.len()).collect();
-        order.sort_unstable_by(|&a, &b| keys.get(a).cmp(keys.get(b)));
-        let (mut distinct, mut changes) = (Keys::new(), Vec::new());
-        for at in order {
-            let last = changes.len().checked_sub(1);
-            match last.filter(|&last| distinct.get(last) == keys.get(at)) {
-                Some(last) => changes[last] += weights[at],
-                None => {
-                    distinct.push(keys.get(at));
-                    changes.push(weights[at]);
-                }
-            }
-        }
-        let stored = self.rows.get_many(&distinct)?;
-        for (at, change) in changes.into_iter().enumerate() {
-            let before = stored.get(at).map_or(Ok(0), number)?;
+        let net = net(
+            (0..keys.len()).collect(),
+            |at| keys.get(at),
+            |at| weights[at],
+        );
+        let touched: Keys = net.iter().map(|(at, _)| keys.get(*at)).collect();
+        let stored = self.rows.get_many(&touched)?;
+        for (index, (_, change)) in net.iter().enumerate() {
+            let before = stored.get(index).map_or(Ok(0), number)?;
             match before + change {
-                after if after == before => {}
-                0 => self.rows.delete(distinct.get(at)),
+                0 => self.rows.delete(touched.get(index)),
                 // Less than 0 in the middle of an epoch.
-                after => self.rows.put(distinct.get(at), &after.to_be_bytes()),
+                after => self.rows.put(touched.get(index), &after.to_be_bytes()),
             }
         }
         Ok(Vec::new())
@@ -229,7 +223,7 @@ impl Operator for WindowClose {
         inputs: &[Watermarks],
         _output: &Watermarks,
         context: &mut EpochContext,
-        emit: &mut crate::operator::Emit<'_>,
+        emit: &mut Emit<'_>,
     ) -> Result<()> {
         let closed = self.closed()?;
         let bound = inputs.first().and_then(|input| input.get(self.column));

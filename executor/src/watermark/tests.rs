@@ -37,6 +37,9 @@ type Row = (i64, Option<i64>, i64);
 /// (window end, window start, key): count, sum, distinct values
 type Windows = BTreeMap<(i64, i64, i64), (i64, i64, i64)>;
 
+/// An entry of it.
+type Given = ((i64, i64, i64), (i64, i64, i64));
+
 #[derive(Debug, Clone, Copy)]
 struct Shape {
     kind: &'static str,
@@ -200,11 +203,7 @@ impl Bench {
 
 impl Running<'_> {
     /// The output of an epoch, in order.
-    fn epoch(
-        &mut self,
-        parts: &[Vec<Row>],
-        watermark: Option<i64>,
-    ) -> Vec<((i64, i64, i64), (i64, i64, i64))> {
+    fn epoch(&mut self, parts: &[Vec<Row>], watermark: Option<i64>) -> Vec<Given> {
         self.bench.epoch += 1;
         let columns = self.dataflow.scan_columns()[&self.table].clone();
         let parts = parts
@@ -410,7 +409,7 @@ fn check(
     shape: Shape,
     kept: &[Row],
     watermark: Option<i64>,
-    given: &[((i64, i64, i64), (i64, i64, i64))],
+    given: &[Given],
     closed: &mut Windows,
     label: &str,
 ) {

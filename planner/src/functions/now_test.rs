@@ -32,7 +32,7 @@ impl NowTest {
     }
 
     /// The comparison that function `name` stands for.
-    pub fn comparison(name: &str) -> Option<NowComparison> {
+    fn comparison(name: &str) -> Option<NowComparison> {
         NowComparison::ALL
             .into_iter()
             .find(|comparison| name_of(*comparison) == name)

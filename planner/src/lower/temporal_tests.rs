@@ -89,6 +89,14 @@ fn the_hint_says_what_to_write() {
             "now() moved by an interval",
         ),
         ("(ts > now()) IS NOT TRUE", "now() within"),
+        (
+            "ts > now() - INTERVAL '2000000000 days'",
+            "an interval of more than 292 years",
+        ),
+        (
+            "ts > now() - INTERVAL '100000000 days' - INTERVAL '100000000 days'",
+            "an interval of more than 292 years",
+        ),
     ] {
         let sql = format!("SELECT device_id FROM readings WHERE {condition}");
         let error = plan(&sql).unwrap_err().to_string();

@@ -292,6 +292,11 @@ fn notices() {
                 "the state of GROUP BY date_trunc('hour', kafka_ts) keeps every window of source readings",
             ],
         ),
+        (
+            "SELECT device_id, window_start, count(*) FROM SESSION(readings, ts, INTERVAL '1 minute' PARTITION BY device_id) \
+             GROUP BY device_id, window_start",
+            vec!["SESSION keeps every row of source readings"],
+        ),
         ("SELECT a, count(*) FROM t GROUP BY a", vec![]),
         ("SELECT ts FROM readings ORDER BY ts LIMIT 1", vec![]),
         (

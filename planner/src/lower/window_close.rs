@@ -1,5 +1,6 @@
 //! `EMIT ON WINDOW CLOSE`: the view's rows are held back until the watermark says that they are final.
 
+use datafusion::logical_expr::Expr;
 use datafusion::physical_expr::expressions::Column;
 
 use super::{Lowered, node_of};
@@ -7,6 +8,7 @@ use crate::catalog::{Catalog, ObjectId, ObjectKind};
 use crate::error::{PlanError, Result};
 use crate::functions::CumulateEnds;
 use crate::plan::{BoundExpr, PlanNode, PlanOp, Properties};
+use crate::properties::unaliased;
 
 /// The operator that holds the rows of `input`, the whole plan of a view, back.
 pub(super) fn on_window_close(input: Lowered, catalog: &Catalog) -> Result<Lowered> {
@@ -109,6 +111,9 @@ fn is_cumulated_expr(expr: &BoundExpr, input: Option<&PlanNode>) -> bool {
     let plain = expr.physical.as_ref() as &dyn std::any::Any;
     match plain.downcast_ref::<Column>() {
         Some(plain) => input.is_some_and(|input| is_cumulated(input, plain.index())),
-        None => expr.logical.to_string().starts_with(CumulateEnds::NAME),
+        None => matches!(
+            unaliased(&expr.logical),
+            Expr::ScalarFunction(function) if function.name() == CumulateEnds::NAME
+        ),
     }
 }

@@ -7,11 +7,12 @@
 
 use sqlparser::ast::helpers::attached_token::AttachedToken;
 use sqlparser::ast::{
-    BinaryOperator, CaseWhen, CastKind, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
+    BinaryOperator, CaseWhen, DataType, DuplicateTreatment, Expr, Function, FunctionArg,
     FunctionArgExpr, FunctionArgumentClause, FunctionArgumentList, FunctionArguments, ObjectName,
     OrderByExpr, Value,
 };
 
+use super::build::{binary, cast, number, text};
 use crate::names::{fold, ident};
 use crate::rewrite::expressions::call;
 
@@ -182,30 +183,4 @@ pub(super) fn chosen(condition: Expr, result: Expr) -> Expr {
         conditions: vec![CaseWhen { condition, result }],
         else_result: None,
     }
-}
-
-pub(super) fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::BinaryOp {
-        left: Box::new(left),
-        op,
-        right: Box::new(right),
-    }
-}
-
-fn cast(expr: Expr, data_type: DataType) -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(expr),
-        data_type,
-        array: false,
-        format: None,
-    }
-}
-
-pub(super) fn text(value: &str) -> Expr {
-    Expr::Value(Value::SingleQuotedString(value.to_string()).into())
-}
-
-fn number(digits: &str) -> Expr {
-    Expr::Value(Value::Number(digits.to_string(), false).into())
 }

@@ -5,6 +5,7 @@
 
 use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator, Value, ValueWithSpan};
 
+use super::build::{grouped, nested};
 use super::expressions::take;
 
 /// What stands for `expr`, if it is such a comparison that DataFusion has not right.
@@ -79,7 +80,7 @@ pub fn like_any(expr: &Expr) -> Option<Expr> {
     patterns
         .iter()
         .map(one)
-        .reduce(|all, one| binary(all, BinaryOperator::Or, one))
+        .reduce(|all, one| grouped(all, BinaryOperator::Or, one))
 }
 
 fn patterns_of(pattern: &Expr) -> Option<&[Expr]> {
@@ -113,8 +114,8 @@ fn over_elements(
             };
             elements
                 .into_iter()
-                .map(|element| binary(left.clone(), op.clone(), element))
-                .reduce(|all, one| binary(all, combine.clone(), one))
+                .map(|element| grouped(left.clone(), op.clone(), element))
+                .reduce(|all, one| grouped(all, combine.clone(), one))
         }
     }
 }
@@ -129,16 +130,4 @@ fn opposite(op: &BinaryOperator) -> Option<BinaryOperator> {
         BinaryOperator::GtEq => BinaryOperator::Lt,
         _ => return None,
     })
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    nested(Expr::BinaryOp {
-        left: Box::new(left),
-        op,
-        right: Box::new(right),
-    })
-}
-
-fn nested(expr: Expr) -> Expr {
-    Expr::Nested(Box::new(expr))
 }

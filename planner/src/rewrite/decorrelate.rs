@@ -41,7 +41,7 @@ pub fn decorrelated(plan: LogicalPlan) -> Result<LogicalPlan> {
     Decorrelation::default().plan(plan)
 }
 
-/// What [`references`] says, for subqueries of all depths: DataFusion's binder does not see through nested ones.
+/// What [`references()`] says, for subqueries of all depths: DataFusion's binder does not see through nested ones.
 pub fn complete_references(plan: LogicalPlan) -> Result<LogicalPlan> {
     let completed = plan.transform_up_with_subqueries(|plan| {
         let names = NamePreserver::new(&plan);

@@ -1,10 +1,11 @@
 //! Functions whose names, arguments, types or rows differ between PostgreSQL and DataFusion.
 
 use sqlparser::ast::{
-    ArrayElemTypeDef, CastKind, DataType, Expr, Function, FunctionArg, FunctionArgExpr,
-    FunctionArguments, ObjectName, Value,
+    ArrayElemTypeDef, DataType, Expr, Function, FunctionArg, FunctionArgExpr, FunctionArguments,
+    ObjectName, Value,
 };
 
+use super::build::cast;
 use crate::names::{fold, ident};
 use crate::rewrite::expressions::call;
 
@@ -79,16 +80,6 @@ fn integer_type(name: &str) -> Option<DataType> {
             None,
         ))),
         _ => None,
-    }
-}
-
-fn cast(expr: Expr, data_type: DataType) -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(expr),
-        data_type,
-        array: false,
-        format: None,
     }
 }
 

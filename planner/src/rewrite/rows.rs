@@ -6,6 +6,7 @@ use sqlparser::ast::{
     BinaryOperator, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, UnaryOperator,
 };
 
+use super::build::grouped;
 use crate::error::Result;
 use crate::names::fold;
 use crate::parse_query::parse_query;
@@ -31,7 +32,7 @@ pub(super) fn by_column(expr: &Expr) -> Option<Expr> {
                 }
                 let equal = compared(&left, &BinaryOperator::Eq, &right)?;
                 any = Some(match any.take() {
-                    Some(others) => binary(others, BinaryOperator::Or, equal),
+                    Some(others) => grouped(others, BinaryOperator::Or, equal),
                     None => equal,
                 });
             }
@@ -79,8 +80,8 @@ fn compared(left: &[Expr], op: &BinaryOperator, right: &[Expr]) -> Option<Expr> 
     let pairs = || left.iter().cloned().zip(right.iter().cloned());
     let all = |op: BinaryOperator, with: BinaryOperator| {
         pairs()
-            .map(|(l, r)| binary(l, op.clone(), r))
-            .reduce(|all, one| binary(all, with.clone(), one))
+            .map(|(l, r)| grouped(l, op.clone(), r))
+            .reduce(|all, one| grouped(all, with.clone(), one))
     };
     match op {
         BinaryOperator::Eq => all(BinaryOperator::Eq, BinaryOperator::And),
@@ -100,12 +101,12 @@ fn in_order(
 ) -> Option<Expr> {
     let mut pairs = left.iter().cloned().zip(right.iter().cloned()).rev();
     let (l, r) = pairs.next()?;
-    let mut rest = binary(l, last.clone(), r);
+    let mut rest = grouped(l, last.clone(), r);
     for (l, r) in pairs {
-        let differ = binary(l.clone(), strict.clone(), r.clone());
-        let equal = binary(l, BinaryOperator::Eq, r);
-        let later = binary(equal, BinaryOperator::And, rest);
-        rest = binary(differ, BinaryOperator::Or, later);
+        let differ = grouped(l.clone(), strict.clone(), r.clone());
+        let equal = grouped(l, BinaryOperator::Eq, r);
+        let later = grouped(equal, BinaryOperator::And, rest);
+        rest = grouped(differ, BinaryOperator::Or, later);
     }
     Some(rest)
 }
@@ -135,14 +136,6 @@ fn within(left: &[Expr], subquery: &str) -> Result<Expr> {
 
 fn unread() -> crate::error::PlanError {
     crate::error::PlanError::Internal("a test of a row was read as something else".to_string())
-}
-
-fn binary(left: Expr, op: BinaryOperator, right: Expr) -> Expr {
-    Expr::Nested(Box::new(Expr::BinaryOp {
-        left: Box::new(left),
-        op,
-        right: Box::new(right),
-    }))
 }
 
 fn signed(test: Expr, negated: bool) -> Expr {

@@ -8,6 +8,7 @@ use sqlparser::ast::{
     UnaryOperator, Value, VisitMut, VisitorMut,
 };
 
+use super::build::binary;
 use crate::error::{PlanError, Result};
 use crate::names::{fold, ident};
 use crate::rewrite::aggregate_calls::chosen;
@@ -104,11 +105,11 @@ impl Scope {
             else {
                 continue;
             };
-            compared.push(Expr::BinaryOp {
-                left: Box::new(of_left.clone()),
-                op: BinaryOperator::Eq,
-                right: Box::new(of_right.clone()),
-            });
+            compared.push(binary(
+                of_left.clone(),
+                BinaryOperator::Eq,
+                of_right.clone(),
+            ));
             let expr = match &join.join_operator {
                 JoinOperator::Right(_) | JoinOperator::RightOuter(_) => of_right,
                 JoinOperator::FullOuter(_) => call("coalesce", vec![of_left, of_right]),
@@ -198,11 +199,7 @@ impl Scope {
         let columns = table.columns.iter();
         let is_missing = columns
             .map(|column| Expr::IsNull(Box::new(reference(Some(name), column))))
-            .reduce(|all, one| Expr::BinaryOp {
-                left: Box::new(all),
-                op: BinaryOperator::And,
-                right: Box::new(one),
-            })?;
+            .reduce(|all, one| binary(all, BinaryOperator::And, one))?;
         let is_there = Expr::UnaryOp {
             op: UnaryOperator::Not,
             expr: Box::new(Expr::Nested(Box::new(is_missing))),
@@ -306,11 +303,8 @@ impl VisitorMut for MergedNames<'_> {
 
 /// These conditions in place of USING or NATURAL.
 fn write_out(operator: &mut JoinOperator, compared: Vec<Expr>) {
-    let all = compared.into_iter().reduce(|all, one| Expr::BinaryOp {
-        left: Box::new(all),
-        op: BinaryOperator::And,
-        right: Box::new(one),
-    });
+    let and = |all, one| binary(all, BinaryOperator::And, one);
+    let all = compared.into_iter().reduce(and);
     if let (Some(all), Some(constraint)) = (all, constraint_mut(operator)) {
         *constraint = JoinConstraint::On(all);
     }

@@ -6,6 +6,7 @@ use sqlparser::ast::{
     FunctionArguments, Interval, TimezoneInfo, UnaryOperator, Value, ValueWithSpan,
 };
 
+use super::build::{cast, grouped, nested, number, text};
 use crate::functions::has_fraction;
 use crate::rewrite::expressions::{call, take};
 
@@ -120,11 +121,9 @@ pub(super) fn rewrite_syntax(expr: &mut Expr) {
             UnaryOperator::PGSquareRoot => call("sqrt", vec![double(take(expr))]),
             UnaryOperator::PGCubeRoot => call("cbrt", vec![take(expr)]),
             // all bits of a number and of its complement make -1
-            UnaryOperator::BitwiseNot => Expr::Nested(Box::new(Expr::BinaryOp {
-                left: Box::new(number("-1")),
-                op: BinaryOperator::Minus,
-                right: Box::new(Expr::Nested(Box::new(take(expr)))),
-            })),
+            UnaryOperator::BitwiseNot => {
+                grouped(number("-1"), BinaryOperator::Minus, nested(take(expr)))
+            }
             _ => return,
         },
         Expr::BinaryOp {
@@ -150,24 +149,6 @@ fn is_bytewise(collation: &str) -> bool {
         name,
         "c" | "posix" | "ucs_basic" | "default" | "c.utf8" | "c.utf-8"
     )
-}
-
-fn text(value: &str) -> Expr {
-    Expr::Value(Value::SingleQuotedString(value.to_string()).into())
-}
-
-fn number(digits: &str) -> Expr {
-    Expr::Value(Value::Number(digits.to_string(), false).into())
-}
-
-fn cast(expr: Expr, data_type: DataType) -> Expr {
-    Expr::Cast {
-        kind: CastKind::Cast,
-        expr: Box::new(expr),
-        data_type,
-        array: false,
-        format: None,
-    }
 }
 
 fn double(expr: Expr) -> Expr {

@@ -18,11 +18,10 @@ use datafusion::logical_expr::{
 
 use crate::error::{PlanError, Result};
 use crate::functions::NowTest;
+use crate::pg_text::output::MICROS_PER_DAY;
 use crate::plan::NowComparison;
 use crate::rewrite::simplify::simplify_expr;
 use crate::rewrite::volatile::is_clock;
-
-const MICROS_PER_DAY: i64 = 86_400_000_000;
 
 /// `plan` with its comparisons of `now()` as [`NowTest`]s, in filters of their own above the other conditions.
 pub fn capture_temporal(plan: LogicalPlan) -> Result<LogicalPlan> {
@@ -289,10 +288,10 @@ fn shift_of(expr: &Expr, schema: &DFSchema) -> Result<i64, Failure> {
             ("timezone", [Expr::Literal(zone, _), time]) if is_utc(zone) => shift_of(time, schema),
             // In a zone whose days differ in length, moving by days has no inverse.
             ("rm_timestamp_add", [time, length, _]) => {
-                Ok(shift_of(time, schema)? + moved_us(length, false, schema)?)
+                plus_us(shift_of(time, schema)?, moved_us(length, false, schema)?)
             }
             ("rm_timestamp_subtract", [time, length, _]) => {
-                Ok(shift_of(time, schema)? - moved_us(length, false, schema)?)
+                minus_us(shift_of(time, schema)?, moved_us(length, false, schema)?)
             }
             _ => Err(misplaced(&format!("{}()", function.name()))),
         },
@@ -304,16 +303,24 @@ fn shift_of(expr: &Expr, schema: &DFSchema) -> Result<i64, Failure> {
         }
         Expr::BinaryExpr(BinaryExpr { left, op, right }) => match op {
             Operator::Plus if has_clock(left) => {
-                Ok(shift_of(left, schema)? + moved_us(right, true, schema)?)
+                plus_us(shift_of(left, schema)?, moved_us(right, true, schema)?)
             }
-            Operator::Plus => Ok(shift_of(right, schema)? + moved_us(left, true, schema)?),
+            Operator::Plus => plus_us(shift_of(right, schema)?, moved_us(left, true, schema)?),
             Operator::Minus if has_clock(left) => {
-                Ok(shift_of(left, schema)? - moved_us(right, true, schema)?)
+                minus_us(shift_of(left, schema)?, moved_us(right, true, schema)?)
             }
             _ => Err(misplaced(&op.to_string())),
         },
         _ => Err(misplaced(expr.variant_name())),
     }
+}
+
+fn plus_us(shift_us: i64, by_us: i64) -> Result<i64, Failure> {
+    shift_us.checked_add(by_us).ok_or_else(too_long)
+}
+
+fn minus_us(shift_us: i64, by_us: i64) -> Result<i64, Failure> {
+    shift_us.checked_sub(by_us).ok_or_else(too_long)
 }
 
 /// The length of a constant interval by which the current time is moved.
@@ -336,8 +343,10 @@ fn moved_us(length: &Expr, has_even_days: bool, schema: &DFSchema) -> Result<i64
             "its days differ in length; write hours, or move the time of the row: ts + INTERVAL '1 day' > now()",
         ));
     }
-    // at most 2^31 days and 2^63 nanoseconds, far from overflowing together
-    Ok(i64::from(interval.days) * MICROS_PER_DAY + interval.nanoseconds / 1000)
+    let days_us = i64::from(interval.days)
+        .checked_mul(MICROS_PER_DAY)
+        .ok_or_else(too_long)?;
+    plus_us(days_us, interval.nanoseconds / 1000)
 }
 
 /// How PostgreSQL compares intervals: a month is 30 days, a day 24 hours.

@@ -13,7 +13,8 @@ use sqlparser::ast::{
     OrderByOptions, Value,
 };
 
-use super::aggregate_calls::{arguments, binary, is_distinct, renamed, text};
+use super::aggregate_calls::{arguments, is_distinct, renamed};
+use super::build::{binary, text};
 use crate::names::fold;
 use crate::rewrite::expressions::call;
 

@@ -1,7 +1,9 @@
 //! `VALUES (NULL), (x::uuid)`: constants without a type beside a UUID or JSON get its type. To DataFusion these types are
 //! texts with a tag, which all values of a column must have.
 
-use sqlparser::ast::{CastKind, DataType, Expr, Value, Values};
+use sqlparser::ast::{DataType, Expr, Value, Values};
+
+use super::build::cast;
 
 /// Casts such constants of a list.
 pub(super) fn type_literals(values: &mut Values) {
@@ -14,13 +16,7 @@ pub(super) fn type_literals(values: &mut Values) {
         let cells = values.rows.iter_mut();
         for cell in cells.filter_map(|row| row.content.get_mut(at)) {
             if is_untyped(cell) {
-                *cell = Expr::Cast {
-                    kind: CastKind::Cast,
-                    expr: Box::new(cell.clone()),
-                    data_type: data_type.clone(),
-                    array: false,
-                    format: None,
-                };
+                *cell = cast(cell.clone(), data_type.clone());
             }
         }
     }

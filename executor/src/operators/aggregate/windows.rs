@@ -15,7 +15,7 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
 use crate::state::{KeyCodec, KeyRange, StateTable};
-use crate::watermark::{MICROS_PER_DAY, Watermarks, array_of};
+use crate::watermark::{MICROS_PER_DAY, Watermarks, key_of};
 
 /// Epochs between two cleanings: every later read of the tables pays for a deleted range.
 const LEAST_EPOCHS: u64 = 16;
@@ -92,10 +92,7 @@ impl Windows {
     }
 
     fn start_of(&self, time: i64) -> Result<Vec<u8>> {
-        let value = array_of(time, &self.data_type).ok_or_else(|| {
-            ExecutorError::Internal(format!("a watermark of type {}", self.data_type))
-        })?;
-        Ok(self.codec.encode(&[value])?.get(0).to_vec())
+        key_of(time, &self.data_type, &self.codec)
     }
 
     /// Forgets the groups that the watermark has passed.
