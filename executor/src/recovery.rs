@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::api::EngineConfig;
 use crate::catalog_change::{table_format, view_format};
+use crate::changes::Followers;
 use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dataflow::Dataflow;
@@ -99,6 +100,7 @@ pub fn recover(
         indexing: BTreeSet::new(),
         index_waiters: BTreeMap::new(),
         reshapes: BTreeMap::new(),
+        followers: Followers::default(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
         now_us,

@@ -10,6 +10,7 @@ use rivermark_executor::engine::Engine;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::channels::{Channels, pass_changes_on};
 use crate::config::{MemoryPlan, ServerConfig};
 use crate::query_runtime::QueryRuntime;
 use crate::session::Connector;
@@ -26,6 +27,7 @@ pub struct ServerState {
     /// Statements that take rows away take turns when they meet too often.
     pub turns: TableTurns,
     pub queries: QueryRuntime,
+    pub channels: Channels,
 }
 
 /// A server that has started; [`Server::run`] serves until it is told to stop.
@@ -91,6 +93,7 @@ impl Server {
             turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
+            channels: Channels::default(),
         });
         Ok(Server {
             address,
@@ -116,8 +119,12 @@ impl Server {
             ..
         } = self;
         let factory = Arc::new(Connector(state.clone()));
+        let news = connections.spawn(pass_changes_on(state.clone()));
         connections.block_on(async {
             listener.run(factory, shutdown).await;
+            // It must not hold the engine while the process ends.
+            news.abort();
+            let _ = news.await;
             state.engine.shutdown().await;
         });
         queries.shutdown_background();
