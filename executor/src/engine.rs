@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
 use rivermark_planner::prefix::Prefix;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::api::{
     CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, OperatorStatus, Retention,
     SourceStatus, TableWrite,
 };
+use crate::changes::{ChangedRelations, Subscription};
 use crate::clock::TableMark;
 use crate::command::{Command, PreparedChange};
 use crate::epoch::now_us;
@@ -43,6 +44,7 @@ struct Inner {
     published: Arc<Published>,
     connectors: Arc<dyn ConnectorFactory>,
     store: Store,
+    news: broadcast::Sender<Arc<ChangedRelations>>,
     is_stopped: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -54,6 +56,7 @@ impl Engine {
         let writer = recovery::recover(config, connectors.clone(), commands)?;
         let published = writer.published.clone();
         let store = writer.store.clone();
+        let news = writer.followers.news();
         let thread = std::thread::Builder::new()
             .name("epoch-loop".into())
             .spawn(move || run_or_abort(writer))
@@ -63,6 +66,7 @@ impl Engine {
             published,
             connectors,
             store,
+            news,
             is_stopped: AtomicBool::new(false),
             thread: Mutex::new(Some(thread)),
         };
@@ -219,6 +223,17 @@ impl Engine {
     /// Applies the changes in one epoch, all or none; they are durable and published when this returns. The epoch.
     pub async fn write(&self, writes: Vec<TableWrite>) -> Result<u64> {
         self.ask(|reply| Command::Write { writes, reply }).await
+    }
+
+    /// Follows a table or materialized view: its rows as of the snapshot, then the changes of each epoch behind it.
+    pub async fn subscribe(&self, relation: ObjectId) -> Result<(Arc<Snapshot>, Subscription)> {
+        self.ask(|reply| Command::Subscribe { relation, reply })
+            .await
+    }
+
+    /// Which relations each epoch changes, from now on.
+    pub fn changed_relations(&self) -> broadcast::Receiver<Arc<ChangedRelations>> {
+        self.inner.news.subscribe()
     }
 
     /// Waits until everything that was in the sources' topics when it was called has been published; the epoch.

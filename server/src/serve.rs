@@ -10,6 +10,7 @@ use rivermark_executor::engine::Engine;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::channels::{Channels, pass_changes_on};
 use crate::config::{MemoryPlan, ServerConfig};
 use crate::query_runtime::QueryRuntime;
 use crate::session::Connector;
@@ -30,6 +31,7 @@ pub struct ServerState {
     pub started_at_us: i64,
     /// `--memory-limit`, in bytes.
     pub memory_limit: usize,
+    pub channels: Channels,
 }
 
 /// A server that has started; [`Server::run`] serves until it is told to stop.
@@ -97,6 +99,7 @@ impl Server {
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
             started_at_us: now_us(),
             memory_limit: config.memory_limit,
+            channels: Channels::default(),
         });
         Ok(Server {
             address,
@@ -122,8 +125,12 @@ impl Server {
             ..
         } = self;
         let factory = Arc::new(Connector(state.clone()));
+        let news = connections.spawn(pass_changes_on(state.clone()));
         connections.block_on(async {
             listener.run(factory, shutdown).await;
+            // It must not hold the engine while the process ends.
+            news.abort();
+            let _ = news.await;
             state.engine.shutdown().await;
         });
         queries.shutdown_background();

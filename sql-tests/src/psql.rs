@@ -33,6 +33,33 @@ pub fn psql(connection_string: &str, command: &str) -> Result<String> {
     Ok(out.into_owned())
 }
 
+/// Title and column names of what a backslash command of psql lists.
+pub fn psql_head(connection_string: &str, command: &str) -> Result<Vec<String>> {
+    let mut psql = Command::new("psql");
+    psql.args([
+        "-X",
+        "-A",
+        "-d",
+        connection_string,
+        "-F",
+        ",",
+        "-c",
+        command,
+    ]);
+    let output = psql
+        .output()
+        .context("psql cannot be started (apt-get install postgresql-client)")?;
+    let (out, err) = (
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr),
+    );
+    // "Did not find any relations." is no error
+    if err.contains("ERROR:") {
+        bail!("psql failed: {err}\nin: {command}");
+    }
+    Ok(out.lines().take(2).map(str::to_string).collect())
+}
+
 /// Runs a statement with input, such as the data of a COPY; what psql prints and what it complains of.
 pub fn psql_with_input(
     connection_string: &str,
