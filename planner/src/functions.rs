@@ -31,6 +31,7 @@ mod text_form;
 mod time_aggregates;
 mod timezone;
 mod value;
+mod whole;
 mod windows;
 
 use std::sync::{Arc, OnceLock};
@@ -86,6 +87,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             regex::functions,
             strings::functions,
             time_aggregates::functions,
+            whole::functions,
         ] {
             all.extend(family());
         }

@@ -1,6 +1,7 @@
 //! The test harness: starts what a test needs (the `rivermark` binary, Apache Kafka, PostgreSQL), talks to it over
 //! the wire as a user would, and takes it down again. The tests are in `tests/`, the SQL files in `slt/`.
 
+pub mod compat;
 pub mod equivalence;
 pub mod kafka;
 pub mod ports;
@@ -14,6 +15,7 @@ pub mod session;
 pub mod targets;
 pub mod tpch;
 pub mod values;
+pub mod wire;
 
 use std::path::PathBuf;
 
