@@ -1,12 +1,15 @@
 //! What sessions ask of the writer.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use rivermark_planner::catalog::{ObjectId, Positions};
 use tokio::sync::oneshot;
 
 use crate::api::{CatalogChange, TableWrite};
+use crate::changes::Subscription;
 use crate::error::Result;
+use crate::snapshot::Snapshot;
 
 /// A request to the epoch loop; each carries where to answer.
 pub enum Command {
@@ -27,6 +30,11 @@ pub enum Command {
     WaitForPositions {
         targets: Vec<(ObjectId, Positions)>,
         reply: oneshot::Sender<Result<u64>>,
+    },
+    /// Begins a subscription behind the published epoch, whose snapshot comes with it.
+    Subscribe {
+        relation: ObjectId,
+        reply: oneshot::Sender<Result<(Arc<Snapshot>, Subscription)>>,
     },
     Shutdown {
         reply: oneshot::Sender<()>,

@@ -10,12 +10,13 @@ use parking_lot::Mutex;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
 use rivermark_planner::prefix::Prefix;
-use tokio::sync::oneshot;
+use tokio::sync::{broadcast, oneshot};
 
 use crate::api::{
     CatalogChange, EngineConfig, EpochStatus, MaterializedViewStatus, OperatorStatus, Retention,
     SourceStatus, TableWrite,
 };
+use crate::changes::{ChangedRelations, Subscription};
 use crate::clock::TableMark;
 use crate::command::{Command, PreparedChange};
 use crate::epoch::now_us;
@@ -24,7 +25,7 @@ use crate::published::Published;
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::source::{ConnectorFactory, SourceError};
-use crate::state::Store;
+use crate::state::{Store, StoreUsage};
 use crate::writer::Writer;
 
 /// Requests that may wait for the writer before senders have to.
@@ -43,6 +44,7 @@ struct Inner {
     published: Arc<Published>,
     connectors: Arc<dyn ConnectorFactory>,
     store: Store,
+    news: broadcast::Sender<Arc<ChangedRelations>>,
     is_stopped: AtomicBool,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
@@ -54,6 +56,7 @@ impl Engine {
         let writer = recovery::recover(config, connectors.clone(), commands)?;
         let published = writer.published.clone();
         let store = writer.store.clone();
+        let news = writer.followers.news();
         let thread = std::thread::Builder::new()
             .name("epoch-loop".into())
             .spawn(move || run_or_abort(writer))
@@ -63,6 +66,7 @@ impl Engine {
             published,
             connectors,
             store,
+            news,
             is_stopped: AtomicBool::new(false),
             thread: Mutex::new(Some(thread)),
         };
@@ -221,6 +225,17 @@ impl Engine {
         self.ask(|reply| Command::Write { writes, reply }).await
     }
 
+    /// Follows a table or materialized view: its rows as of the snapshot, then the changes of each epoch behind it.
+    pub async fn subscribe(&self, relation: ObjectId) -> Result<(Arc<Snapshot>, Subscription)> {
+        self.ask(|reply| Command::Subscribe { relation, reply })
+            .await
+    }
+
+    /// Which relations each epoch changes, from now on.
+    pub fn changed_relations(&self) -> broadcast::Receiver<Arc<ChangedRelations>> {
+        self.inner.news.subscribe()
+    }
+
     /// Waits until everything that was in the sources' topics when it was called has been published; the epoch.
     pub async fn flush(&self) -> Result<u64> {
         let snapshot = self.snapshot();
@@ -319,6 +334,11 @@ impl Engine {
     /// The last epoch known to be fsynced.
     pub fn durable_epoch(&self) -> u64 {
         self.inner.published.status().durable_epoch
+    }
+
+    /// Memory and disk that the state store uses now.
+    pub fn store_usage(&self) -> Result<StoreUsage> {
+        Ok(self.inner.store.usage()?)
     }
 
     /// Why commits are being retried at present (disk full, ...), if they are.

@@ -101,6 +101,7 @@ impl Writer {
             .map(|v| self.shown_view(v.id))
             .collect();
         self.are_relations_dirty |= !ready.is_empty();
+        let changed_relations = self.changed_relations(epoch);
         let bytes_written = self.commit(epoch, work.needs_sync);
         self.published.update_views(
             changed
@@ -121,6 +122,7 @@ impl Writer {
             commit_us: committed.elapsed().as_micros() as u64,
             is_durable: self.durable_epoch == epoch,
         });
+        self.tell_followers(changed_relations, &mut work.changes);
         for answer in work.answers {
             answer.send(epoch);
         }
@@ -169,6 +171,14 @@ impl Writer {
                 Command::WaitForPositions { targets, reply } => {
                     self.position_waiters
                         .push(PositionWaiter { targets, reply });
+                }
+                // Behind what has been published: earlier writes of this epoch would be lost to it.
+                subscribe @ Command::Subscribe { .. } if !work.answers.is_empty() => {
+                    self.pending.push_front(subscribe);
+                    return;
+                }
+                Command::Subscribe { relation, reply } => {
+                    let _ = reply.send(self.subscribe(relation));
                 }
                 // Taken out of the queue by the loop before an epoch starts.
                 Command::Shutdown { reply } => drop(reply.send(())),
@@ -289,7 +299,9 @@ impl Writer {
             return;
         }
         let views = self.scanned_by.get(&object);
-        if views.is_none() && !self.reshapes.contains_key(&object) {
+        let is_wanted =
+            views.is_some() || self.reshapes.contains_key(&object) || self.followers.follow(object);
+        if !is_wanted {
             return;
         }
         work.dirty.extend(views.into_iter().flatten().copied());

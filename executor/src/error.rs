@@ -22,6 +22,9 @@ pub enum ExecutorError {
     /// The relation can not be read in the state it is in.
     #[error("{message}")]
     NotReadable { message: String },
+    /// A subscriber did not take what it subscribed to.
+    #[error("{message}")]
+    SubscriberTooSlow { message: String },
     /// A view or table in the way: dependants exist.
     #[error("{message}")]
     DependentObjects {

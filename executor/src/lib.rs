@@ -8,6 +8,7 @@ mod alter;
 pub mod api;
 mod backfill;
 mod catalog_change;
+pub mod changes;
 mod clock;
 mod command;
 mod commit;

@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use crate::api::EngineConfig;
 use crate::catalog_change::{table_format, view_format};
+use crate::changes::Followers;
 use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dataflow::Dataflow;
@@ -99,6 +100,7 @@ pub fn recover(
         indexing: BTreeSet::new(),
         index_waiters: BTreeMap::new(),
         reshapes: BTreeMap::new(),
+        followers: Followers::default(),
         // Numbers up to the reservation may have been seen outside; they are never given out again.
         epoch: reserved,
         now_us,
@@ -209,7 +211,8 @@ impl Writer {
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
-        let rows = self.row_store(view_format(def)?, progress.rows)?;
+        let mut rows = self.row_store(view_format(def)?, progress.rows)?;
+        rows.set_floor(progress.forgotten_us);
         let view = View {
             id,
             name: name.clone(),
@@ -217,6 +220,7 @@ impl Writer {
             rows,
             progress,
             emits_on_window_close: def.emit_on_window_close,
+            retention: def.retention,
             watermarks: Watermarks::default(),
             has_later_watermarks: false,
             readers: BTreeMap::new(),

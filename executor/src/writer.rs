@@ -12,6 +12,7 @@ use tracing::{error, info};
 
 use crate::api::EngineConfig;
 use crate::catalog_change::Dropped;
+use crate::changes::Followers;
 use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
@@ -88,6 +89,7 @@ pub struct Writer {
     pub last_told: Instant,
     pub last_epoch_at: Instant,
     pub position_waiters: Vec<PositionWaiter>,
+    pub followers: Followers,
     pub pending: VecDeque<Command>,
 }
 
@@ -294,6 +296,7 @@ impl Writer {
         for waiter in self.position_waiters.drain(..) {
             let _ = waiter.reply.send(Err(ExecutorError::ShuttingDown));
         }
+        self.end_subscriptions();
         if let Err(error) = self.store.sync_wal() {
             error!(%error, "the last fsync failed");
         }
@@ -355,6 +358,7 @@ fn refuse(command: Command) {
         Command::WaitForPositions { reply, .. } => {
             drop(reply.send(Err(ExecutorError::ShuttingDown)))
         }
+        Command::Subscribe { reply, .. } => drop(reply.send(Err(ExecutorError::ShuttingDown))),
         Command::Shutdown { reply } => drop(reply.send(())),
     }
 }

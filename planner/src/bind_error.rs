@@ -71,6 +71,15 @@ fn classify(error: &DataFusionError, position: Option<usize>) -> PlanError {
                 "use an inner or a left join",
             )
         }
+        DataFusionError::NotImplemented(message)
+            if let Some(name) = without_prefix(message).strip_prefix("Unsupported SQL type ") =>
+        {
+            PlanError::Undefined {
+                kind: UndefinedKind::Type,
+                message: format!("type \"{name}\" does not exist"),
+                position,
+            }
+        }
         DataFusionError::NotImplemented(message) => PlanError::Unsupported {
             feature: without_prefix(message),
             hint: "DataFusion, which plans queries, does not have it".to_string(),

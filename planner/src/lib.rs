@@ -29,6 +29,7 @@ pub mod plan;
 pub mod prefix;
 pub mod properties;
 pub mod relations;
+pub mod retention;
 pub mod rewrite;
 pub mod session;
 pub mod statement;

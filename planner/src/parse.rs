@@ -23,6 +23,7 @@ mod copy;
 mod create;
 mod drop;
 mod explain;
+mod follow;
 mod index;
 mod input;
 mod normalize;
@@ -181,6 +182,12 @@ fn statement(input: &mut Input) -> Result<Statement> {
         "FETCH" => prepared::fetch,
         "CLOSE" => prepared::close,
         "DISCARD" => session::discard,
+        "SAVEPOINT" => session::savepoint,
+        "RELEASE" => session::release,
+        "SUBSCRIBE" => return Ok(Statement::Subscribe(follow::subscribe(input)?)),
+        "LISTEN" => follow::listen,
+        "UNLISTEN" => follow::unlisten,
+        "NOTIFY" => follow::notify,
         _ => return Err(refused::statement(input)),
     };
     input.skip(1);

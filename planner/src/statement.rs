@@ -119,7 +119,24 @@ pub enum Statement {
         query: Box<ast::Query>,
         options: CopyOptions,
     },
+    /// `COPY (SUBSCRIBE ...) TO STDOUT [WITH (...)]`.
+    CopySubscription {
+        subscribe: Subscribe,
+        options: CopyOptions,
+    },
     CopyIn(Box<CopyIn>),
+    Subscribe(Subscribe),
+    Listen {
+        channel: String,
+    },
+    /// `None`: all channels.
+    Unlisten {
+        channel: Option<String>,
+    },
+    Notify {
+        channel: String,
+        payload: String,
+    },
     Show(Show),
     Describe {
         name: ObjectName,
@@ -137,6 +154,15 @@ pub enum Statement {
     Begin,
     Commit,
     Rollback,
+    Savepoint {
+        name: String,
+    },
+    Release {
+        name: String,
+    },
+    RollbackTo {
+        name: String,
+    },
     Prepare {
         name: String,
         parameter_types: Vec<ast::DataType>,
@@ -153,15 +179,32 @@ pub enum Statement {
         name: String,
         query: Box<ast::Query>,
     },
+    /// `DECLARE name CURSOR FOR SUBSCRIBE ...`.
+    DeclareSubscription {
+        name: String,
+        subscribe: Subscribe,
+    },
     Fetch {
         name: String,
         count: FetchCount,
+        /// How long a subscription's cursor may wait for rows, as written.
+        timeout: Option<String>,
     },
     CloseCursor {
         name: Option<String>,
     },
     /// `DISCARD ALL` and its kin.
     Discard,
+}
+
+/// `SUBSCRIBE [TO] relation [WITH (...)]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Subscribe {
+    pub relation: ObjectName,
+    /// The rows that are there come first.
+    pub has_snapshot: bool,
+    /// A row without values says that an epoch is complete.
+    pub has_progress: bool,
 }
 
 /// `CREATE [UNIQUE] INDEX [IF NOT EXISTS] [name] ON relation (columns)`.

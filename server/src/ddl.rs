@@ -12,12 +12,11 @@ use rivermark_planner::catalog::{
     ViewDef,
 };
 use rivermark_planner::explain::{explain_shared, explain_with};
-use rivermark_planner::lower::{
-    BoundView, PlannedView, ViewQuery, bind_view, check_view_options, plan_view,
-};
+use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::plan::PlanNode;
 use rivermark_planner::prefix::Prefix;
+use rivermark_planner::retention::RowRetention;
 use rivermark_planner::statement::{ObjectName, Statement};
 use tokio::sync::OwnedMutexGuard;
 
@@ -265,7 +264,6 @@ impl Session {
                 "not a CREATE MATERIALIZED VIEW",
             ));
         };
-        check_view_options(options)?;
         if *or_replace && self.replace_materialized_view(statement, sql).await? {
             return Ok(());
         }
@@ -284,6 +282,7 @@ impl Session {
             };
             let PlannedView { view, plan } = plan_view(&turn.catalog, view)?;
             let notices = plan.notices.clone();
+            let retention = RowRetention::of(options, &plan.root)?;
             let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
                 name: name.clone(),
                 sql: sql.to_string(),
@@ -292,6 +291,7 @@ impl Session {
                 depends_on: view.depends_on,
                 emit_on_window_close: *emit_on_window_close,
                 options: options.clone(),
+                retention,
                 plan,
             }));
             let mut half_built = HalfBuilt::submit(&self.server, turn, change);

@@ -43,18 +43,29 @@ impl Session {
             | Statement::Show(_)
             | Statement::Describe { .. }
             | Statement::DeclareCursor { .. }
+            | Statement::DeclareSubscription { .. }
+            | Statement::CopySubscription { .. }
+            | Statement::Subscribe(_)
             | Statement::Fetch { .. } => self.read(statement, parameters).await,
             Statement::Execute {
                 name,
                 parameters: values,
             } => Box::pin(self.execute_prepared(name, values)).await,
-            Statement::Begin | Statement::Commit | Statement::Rollback => self
+            Statement::Begin
+            | Statement::Commit
+            | Statement::Rollback
+            | Statement::Savepoint { .. }
+            | Statement::Release { .. }
+            | Statement::RollbackTo { .. } => self
                 .control_transaction(&statement.statement)
                 .await
                 .map(done),
             Statement::Flush => {
                 self.server.engine.flush().await?;
                 Ok(done("FLUSH"))
+            }
+            Statement::Listen { .. } | Statement::Unlisten { .. } | Statement::Notify { .. } => {
+                self.change_channels(&statement.statement).map(done)
             }
             Statement::Set { .. }
             | Statement::Reset { .. }
@@ -103,8 +114,28 @@ impl Session {
             Statement::DeclareCursor { name, query } => {
                 self.declare_cursor(name, query, text).await
             }
-            Statement::Fetch { name, count } => self.fetch(name, *count).await,
+            Statement::DeclareSubscription { name, subscribe } => {
+                self.declare_subscription(name, subscribe).await
+            }
+            Statement::Subscribe(subscribe) => self.subscribe(subscribe).await,
+            Statement::CopySubscription { subscribe, options } => {
+                self.copy_subscription(subscribe, options).await
+            }
+            Statement::Fetch {
+                name,
+                count,
+                timeout,
+            } => self.fetch(name, *count, timeout.as_deref()).await,
             other => Err(misplaced("reading statement", other)),
+        }
+    }
+
+    fn change_channels(&mut self, statement: &Statement) -> Result<&'static str, PgError> {
+        match statement {
+            Statement::Listen { channel } => Ok(self.listen(channel)),
+            Statement::Unlisten { channel } => Ok(self.unlisten(channel.as_deref())),
+            Statement::Notify { channel, payload } => self.notify_channel(channel, payload),
+            other => Err(misplaced("statement about channels", other)),
         }
     }
 
@@ -247,6 +278,7 @@ impl Session {
             }
             Statement::Show(show) => rows(self.show_rows(show)?.schema()),
             Statement::Describe { name } => rows(self.describe_rows(name)?.schema()),
+            Statement::Subscribe(subscribe) => rows(self.subscription_schema(subscribe)?),
             Statement::Fetch { name, .. } => rows(cursors::schema(&self.cursors, name)?),
             Statement::Execute { name, .. } => {
                 let prepared = self.find_prepared(name)?;
@@ -275,6 +307,14 @@ impl Session {
             | Statement::Begin
             | Statement::Commit
             | Statement::Rollback
+            | Statement::Savepoint { .. }
+            | Statement::Release { .. }
+            | Statement::RollbackTo { .. }
+            | Statement::CopySubscription { .. }
+            | Statement::DeclareSubscription { .. }
+            | Statement::Listen { .. }
+            | Statement::Unlisten { .. }
+            | Statement::Notify { .. }
             | Statement::Prepare { .. }
             | Statement::Deallocate { .. }
             | Statement::DeclareCursor { .. }

@@ -245,6 +245,11 @@ impl From<ExecutorError> for PgError {
             ExecutorError::NotReadable { .. } => {
                 PgError::new(SqlState::ObjectNotInPrerequisiteState, message)
             }
+            ExecutorError::SubscriberTooSlow { .. } => {
+                PgError::new(SqlState::ConfigurationLimitExceeded, message).with_hint(
+                    "Read faster, or subscribe to a view that changes less; subscribing again starts with a snapshot.",
+                )
+            }
             ExecutorError::DependentObjects { dependents, .. } => {
                 dependents_error(message, &dependents)
             }

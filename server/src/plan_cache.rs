@@ -24,7 +24,7 @@ use rivermark_planner::types::SqlType;
 
 use crate::catalog::{Namespace, SYSTEM_SCHEMAS};
 use crate::parameters;
-use crate::pg_catalog::compat;
+use crate::pg_catalog::rewrite;
 use crate::pg_error::PgError;
 use crate::planning::{Bound, renamed};
 use crate::session_api::StatementShape;
@@ -152,7 +152,7 @@ impl PlanCache {
 
 /// The template of a bound query whose parameters are open; `None` if its plan must not be kept.
 pub fn template(bound: Bound, names: &Namespace, text: &str) -> DfResult<Option<Template>> {
-    if compat::mentions_catalog(text) || !depends_on_rows_alone(&bound.plan)? {
+    if rewrite::mentions_catalog(text) || !depends_on_rows_alone(&bound.plan)? {
         return Ok(None);
     }
     let plan = bound.state.optimize(&bound.plan)?;

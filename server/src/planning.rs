@@ -1,25 +1,16 @@
-//! From a parsed query to a plan that can run: the planner's binder over the statement's names, or, for client tools'
-//! statements about the catalog, DataFusion's own planner over the same names.
+//! From a parsed query to a plan that can run: the planner's binder over the statement's names.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use async_trait::async_trait;
-use datafusion::arrow::datatypes::{FieldRef, Schema, SchemaRef};
-use datafusion::catalog::{
-    CatalogProvider, CatalogProviderList, MemoryCatalogProvider, MemoryCatalogProviderList,
-    SchemaProvider, TableProvider,
-};
-use datafusion::common::Result as DfResult;
+use datafusion::arrow::datatypes::{Schema, SchemaRef};
+use datafusion::catalog::TableProvider;
 use datafusion::datasource::provider_as_source;
-use datafusion::error::DataFusionError;
-use datafusion::execution::session_state::{SessionState, SessionStateBuilder};
+use datafusion::execution::session_state::SessionState;
 use datafusion::execution::{FunctionRegistry, TaskContext};
-use datafusion::logical_expr::planner::TypePlanner;
 use datafusion::logical_expr::{LogicalPlan, ScalarUDF};
 use datafusion::physical_plan::ExecutionPlan;
-use datafusion::prelude::SessionConfig;
-use datafusion::sql::parser::Statement as DfStatement;
 use datafusion::sql::sqlparser::ast;
 use datafusion_pg_catalog::pg_catalog as pg_crate;
 use parking_lot::Mutex;
@@ -28,13 +19,12 @@ use rivermark_planner::bind::Binder;
 use rivermark_planner::relations::{Relation, RelationBody, Relations};
 use rivermark_planner::session::{session_config, session_state_builder};
 use rivermark_planner::statement::ObjectName;
-use rivermark_planner::type_planner::PostgresTypes;
 use rivermark_planner::types::SqlType;
 
 use crate::assignment::arrow_zone;
-use crate::catalog::{DATABASE_NAME, Namespace, SYSTEM_SCHEMAS, no_rows_of_index};
+use crate::catalog::{Namespace, SYSTEM_SCHEMAS, no_rows_of_index};
 use crate::dml::given_rows;
-use crate::pg_catalog::{compat, functions};
+use crate::pg_catalog::{functions, rewrite};
 use crate::pg_error::PgError;
 use crate::plan_fences;
 use crate::query_runtime::QueryRuntime;
@@ -54,29 +44,11 @@ pub fn query_state(session: &Arc<SessionShared>, queries: &QueryRuntime) -> Sess
     state
 }
 
-/// Functions of queries that clients' statements about the catalog call too.
-const CATALOG_FUNCTIONS: [&str; 7] = [
-    "array_lower",
-    "array_upper",
-    "array_to_string",
-    "format",
-    "quote_ident",
-    "quote_literal",
-    "quote_nullable",
-];
-
 /// Functions that PostgreSQL has and DataFusion lacks.
 fn register(state: &mut SessionState, session: &Arc<SessionShared>) {
-    for name in CATALOG_FUNCTIONS {
-        let function = rivermark_planner::functions::named(name);
-        state
-            .register_udf(function.expect("the planner has all of the list"))
-            .expect("a session's own registry takes any function");
-    }
-    let borrowed: [ScalarUDF; 3] = [
+    let borrowed: [ScalarUDF; 2] = [
         pg_crate::format_type::create_format_type_udf(),
         pg_crate::quote_ident_udf::create_parse_ident_udf(),
-        pg_crate::create_current_schemas_udf(),
     ];
     for function in borrowed.into_iter().chain(functions::functions(session)) {
         state
@@ -141,14 +113,12 @@ impl StatementPlanner {
         query: &ast::Query,
         types: &[Option<SqlType>],
     ) -> Result<Bound, PgError> {
-        if compat::mentions_catalog(&self.text) {
-            return self.bind_catalog_query(query).await;
-        }
+        let query = self.plain(query);
         let relations = self.relations();
         let bound = Binder::new(&relations, &self.state)
             .with_text(&self.text)
             .with_parameter_types(types)
-            .bind_query(query);
+            .bind_query(&query);
         if let Some(failure) = relations.failure.into_inner() {
             return Err(failure);
         }
@@ -158,6 +128,14 @@ impl StatementPlanner {
             columns: bound.columns,
             state: self.state.clone(),
         })
+    }
+
+    /// The query without what only statements about the catalog say; borrowed if it is none.
+    pub fn plain<'a>(&self, query: &'a ast::Query) -> Cow<'a, ast::Query> {
+        match rewrite::mentions_catalog(&self.text) {
+            true => Cow::Owned(rewrite::in_plain_words(query)),
+            false => Cow::Borrowed(query),
+        }
     }
 
     fn relations(&self) -> StatementRelations<'_> {
@@ -186,51 +164,6 @@ impl StatementPlanner {
                 Ok((qualified.query, qualified.columns))
             }
         }
-    }
-
-    async fn bind_catalog_query(&self, query: &ast::Query) -> Result<Bound, PgError> {
-        // Tools' statements are known by their own text; within another statement only the tree is left.
-        let is_whole = starts_query(&self.text);
-        let statement = if is_whole {
-            compat::rewrite(&self.text)?
-        } else {
-            compat::rewrite(&query.to_string())?
-        };
-        let state = catalog_state(&self.names, &self.state);
-        let plan = state
-            .statement_to_plan(DfStatement::Statement(Box::new(statement)))
-            .await?;
-        let columns = plan.schema().fields().iter().map(catalog_column).collect();
-        Ok(Bound {
-            plan,
-            columns,
-            state,
-        })
-    }
-}
-
-/// Whether the text is a query, and not one within EXPLAIN, COPY or DECLARE.
-fn starts_query(text: &str) -> bool {
-    let words = text
-        .lines()
-        .map(str::trim)
-        .find(|line| !line.is_empty() && !line.starts_with("--"));
-    let word: String = words
-        .unwrap_or("")
-        .chars()
-        .take_while(char::is_ascii_alphabetic)
-        .collect();
-    matches!(
-        word.to_ascii_lowercase().as_str(),
-        "select" | "with" | "values"
-    )
-}
-
-/// PostgreSQL's name of a result column that has no alias: a function's own.
-fn catalog_column(field: &FieldRef) -> String {
-    match field.name().split_once('(') {
-        Some((function, _)) if !function.contains([' ', '.']) => function.to_string(),
-        _ => field.name().clone(),
     }
 }
 
@@ -302,100 +235,6 @@ impl Relations for StatementRelations<'_> {
             }
         }
         None
-    }
-}
-
-/// A session state that finds the statement's names through DataFusion's catalogs.
-fn catalog_state(names: &Namespace, state: &SessionState) -> SessionState {
-    let mut config = SessionConfig::new()
-        .with_default_catalog_and_schema(DATABASE_NAME, "public")
-        .with_create_default_catalog_and_schema(false);
-    let options = config.options_mut();
-    options.sql_parser.map_string_types_to_utf8view = false;
-    options
-        .execution
-        .time_zone
-        .clone_from(&state.config_options().execution.time_zone);
-
-    let database = MemoryCatalogProvider::new();
-    let own = names.snapshot.catalog.schemas().iter().map(String::as_str);
-    for schema in SYSTEM_SCHEMAS.iter().copied().chain(own) {
-        let provider = NamespaceSchema {
-            names: names.clone(),
-            schema: schema.to_string(),
-        };
-        // the provider is new, so it has no schema of that name
-        let _ = database.register_schema(schema, Arc::new(provider));
-    }
-    let databases = MemoryCatalogProviderList::new();
-    databases.register_catalog(DATABASE_NAME.to_string(), Arc::new(database));
-
-    let mut state = SessionStateBuilder::new()
-        .with_config(config)
-        .with_default_features()
-        .with_runtime_env(state.runtime_env().clone())
-        .with_catalog_list(Arc::new(databases))
-        .with_type_planner(Arc::new(CatalogTypes))
-        .build();
-    register(&mut state, &names.session);
-    state
-}
-
-/// PostgreSQL's catalog types (`regclass`, `pg_catalog.text`) besides the ordinary ones.
-#[derive(Debug)]
-struct CatalogTypes;
-
-impl TypePlanner for CatalogTypes {
-    fn plan_type_field(&self, data_type: &ast::DataType) -> DfResult<Option<FieldRef>> {
-        match pg_crate::oid_type_planner::PgOidTypePlanner.plan_type_field(data_type)? {
-            Some(field) => Ok(Some(field)),
-            None => PostgresTypes.plan_type_field(data_type),
-        }
-    }
-}
-
-/// One schema of the statement's names.
-struct NamespaceSchema {
-    names: Namespace,
-    schema: String,
-}
-
-impl std::fmt::Debug for NamespaceSchema {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "NamespaceSchema({})", self.schema)
-    }
-}
-
-impl NamespaceSchema {
-    fn find(&self, name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
-        let name = ObjectName {
-            schema: Some(self.schema.clone()),
-            name: name.to_string(),
-        };
-        match self.names.object(&name) {
-            Some(object) => self.names.object_table(&object).map(Some),
-            None => self.names.system_table(&self.schema, &name.name),
-        }
-    }
-}
-
-#[async_trait]
-impl SchemaProvider for NamespaceSchema {
-    fn table_names(&self) -> Vec<String> {
-        let objects = self.names.snapshot.catalog.objects();
-        objects
-            .filter(|o| o.name.schema == self.schema)
-            .map(|o| o.name.name.clone())
-            .collect()
-    }
-
-    async fn table(&self, name: &str) -> DfResult<Option<Arc<dyn TableProvider>>> {
-        self.find(name)
-            .map_err(|error| DataFusionError::External(Box::new(error)))
-    }
-
-    fn table_exist(&self, name: &str) -> bool {
-        matches!(self.find(name), Ok(Some(_)))
     }
 }
 

@@ -1,5 +1,6 @@
 //! SELECT, EXPLAIN and COPY TO: queries over a snapshot, run on the queries' own threads.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -22,6 +23,8 @@ use tokio::time::Instant;
 
 use crate::catalog::Namespace;
 use crate::parameters;
+use crate::pg_catalog::array_functions::oid_field;
+use crate::pg_catalog::rewrite;
 use crate::pg_error::PgError;
 use crate::plan_cache::{Circumstances, Found, QueryKey, template};
 use crate::planning::{Bound, Shared, StatementPlanner, renamed};
@@ -275,7 +278,13 @@ async fn described(
     query: &ast::Query,
     declared: &[Option<u32>],
 ) -> Result<(Vec<FieldRef>, Bound), PgError> {
-    let (count, mut found) = parameters::scan(query);
+    let plain = planner.plain(query);
+    let (count, mut found) = parameters::scan(plain.as_ref());
+    if let Cow::Owned(_) = plain {
+        for (n, is_array) in rewrite::oid_parameters(query) {
+            found.insert(n, oid_field(is_array));
+        }
+    }
     let early = early_types(count, declared, &found)?;
     let bound = planner.bind(query, &early).await?;
     parameters::add_inferred(&mut found, &bound.plan)?;

@@ -102,6 +102,7 @@ impl QueryRuntime {
             receiver,
             task,
             deadline: deadline.map(|d| Box::pin(tokio::time::sleep_until(d))),
+            is_over: false,
         })
     }
 }
@@ -141,33 +142,42 @@ struct QueryStream {
     receiver: mpsc::Receiver<Result<RecordBatch>>,
     task: AbortOnDrop<()>,
     deadline: Option<Pin<Box<tokio::time::Sleep>>>,
+    /// All has been read; a cursor may ask again.
+    is_over: bool,
 }
 
 impl Stream for QueryStream {
     type Item = Result<RecordBatch>;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        if self.is_over {
+            return Poll::Ready(None);
+        }
         if let Some(deadline) = &mut self.deadline
             && deadline.as_mut().poll(context).is_ready()
         {
-            self.deadline = None;
+            self.is_over = true;
             self.receiver.close();
             self.task.0.abort();
             return Poll::Ready(Some(Err(DataFusionError::External(Box::new(timed_out())))));
         }
-        match self.receiver.poll_recv(context) {
+        let ended = match self.receiver.poll_recv(context) {
+            // the queue is closed before the task is quite over
             Poll::Ready(None) => match Pin::new(&mut self.task.0).poll(context) {
-                // the queue is closed before the task is quite over
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Err(error)) if error.is_panic() => {
-                    let panic = error.into_panic();
-                    let message = panic_message(panic.as_ref());
-                    Poll::Ready(Some(Err(DataFusionError::Internal(message))))
-                }
-                Poll::Ready(_) => Poll::Ready(None),
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(ended) => ended,
             },
-            other => other,
-        }
+            other => return other,
+        };
+        self.is_over = true;
+        Poll::Ready(match ended {
+            Err(error) if error.is_panic() => {
+                let panic = error.into_panic();
+                let message = panic_message(panic.as_ref());
+                Some(Err(DataFusionError::Internal(message)))
+            }
+            _ => None,
+        })
     }
 }
 

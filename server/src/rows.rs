@@ -7,9 +7,12 @@ use std::sync::Arc;
 
 use arrow::array::{
     ArrayRef, BinaryBuilder, BooleanBuilder, Float64Builder, Int16Builder, Int32Builder,
-    Int64Builder, ListBuilder, RecordBatch, StringBuilder, TimestampMicrosecondBuilder,
+    Int64Builder, IntervalMonthDayNanoBuilder, ListBuilder, RecordBatch, StringBuilder,
+    TimestampMicrosecondBuilder,
 };
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef, TimeUnit};
+use arrow::datatypes::{
+    DataType, Field, IntervalMonthDayNano, IntervalUnit, Schema, SchemaRef, TimeUnit,
+};
 use rivermark_planner::types::PG_TYPE_KEY;
 
 /// The type of a column.
@@ -25,8 +28,13 @@ pub enum ColumnType {
     Text,
     Bytea,
     Timestamptz,
+    Interval,
     TextArray,
     Int2Array,
+    /// An array of smallints whose first element has number 0, printed with blanks.
+    Int2Vector,
+    /// The same, of oids.
+    OidVector,
 }
 
 /// A column of such a relation.
@@ -37,7 +45,7 @@ pub type Column = (&'static str, ColumnType);
 pub enum Cell {
     Null,
     Bool(bool),
-    /// Int2, Int4, Oid, Int8; microseconds since 1970 for Timestamptz.
+    /// Int2, Int4, Oid, Int8; microseconds since 1970 for Timestamptz, microseconds for Interval.
     Int(i64),
     Float(f64),
     Text(String),
@@ -165,17 +173,20 @@ fn field(name: &str, column_type: ColumnType) -> Field {
         ColumnType::Text => DataType::Utf8,
         ColumnType::Bytea => DataType::Binary,
         ColumnType::Timestamptz => DataType::Timestamp(TimeUnit::Microsecond, Some("UTC".into())),
+        ColumnType::Interval => DataType::Interval(IntervalUnit::MonthDayNano),
         ColumnType::TextArray => list(DataType::Utf8),
-        ColumnType::Int2Array => list(DataType::Int16),
+        ColumnType::Int2Array | ColumnType::Int2Vector => list(DataType::Int16),
+        ColumnType::OidVector => list(DataType::Int32),
     };
     let field = Field::new(name, data_type, true);
-    match column_type {
-        ColumnType::Oid => field.with_metadata(HashMap::from([(
-            PG_TYPE_KEY.to_string(),
-            "oid".to_string(),
-        )])),
-        _ => field,
-    }
+    let own_type = match column_type {
+        ColumnType::Oid => "oid",
+        ColumnType::Int2Vector => "int2vector",
+        ColumnType::OidVector => "oidvector",
+        _ => return field,
+    };
+    let metadata = [(PG_TYPE_KEY.to_string(), own_type.to_string())];
+    field.with_metadata(HashMap::from(metadata))
 }
 
 fn zero(column_type: ColumnType) -> Cell {
@@ -186,8 +197,11 @@ fn zero(column_type: ColumnType) -> Cell {
         ColumnType::Text => Cell::Text(String::new()),
         ColumnType::Bytea
         | ColumnType::Timestamptz
+        | ColumnType::Interval
         | ColumnType::TextArray
-        | ColumnType::Int2Array => Cell::Null,
+        | ColumnType::Int2Array
+        | ColumnType::Int2Vector
+        | ColumnType::OidVector => Cell::Null,
     }
 }
 
@@ -225,11 +239,19 @@ fn array<'a>(
         ColumnType::Timestamptz => build!(
             TimestampMicrosecondBuilder::new().with_timezone("UTC"), cells, name, Cell::Int(us) => *us
         ),
+        ColumnType::Interval => build!(
+            IntervalMonthDayNanoBuilder::new(), cells, name,
+            Cell::Int(us) => IntervalMonthDayNano::new(0, 0, *us * 1000)
+        ),
         ColumnType::TextArray => build!(
             ListBuilder::new(StringBuilder::new()), cells, name,
             Cell::Texts(texts) => texts.iter().map(Some).collect::<Vec<_>>()
         ),
-        ColumnType::Int2Array => build!(
+        ColumnType::OidVector => build!(
+            ListBuilder::new(Int32Builder::new()), cells, name,
+            Cell::Ints(ints) => ints.iter().map(|n| Some(i32::from(*n))).collect::<Vec<_>>()
+        ),
+        ColumnType::Int2Array | ColumnType::Int2Vector => build!(
             ListBuilder::new(Int16Builder::new()), cells, name,
             Cell::Ints(ints) => ints.iter().copied().map(Some).collect::<Vec<_>>()
         ),

@@ -10,10 +10,11 @@ use rivermark_executor::engine::Engine;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
+use crate::channels::{Channels, pass_changes_on};
 use crate::config::{MemoryPlan, ServerConfig};
 use crate::query_runtime::QueryRuntime;
 use crate::session::Connector;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, now_us};
 use crate::table_turns::TableTurns;
 use crate::wire::{AuthMethod, Listener, ListenerConfig};
 
@@ -26,6 +27,11 @@ pub struct ServerState {
     /// Statements that take rows away take turns when they meet too often.
     pub turns: TableTurns,
     pub queries: QueryRuntime,
+    /// When the server started, in microseconds since 1970.
+    pub started_at_us: i64,
+    /// `--memory-limit`, in bytes.
+    pub memory_limit: usize,
+    pub channels: Channels,
 }
 
 /// A server that has started; [`Server::run`] serves until it is told to stop.
@@ -91,6 +97,9 @@ impl Server {
             turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
+            started_at_us: now_us(),
+            memory_limit: config.memory_limit,
+            channels: Channels::default(),
         });
         Ok(Server {
             address,
@@ -116,8 +125,12 @@ impl Server {
             ..
         } = self;
         let factory = Arc::new(Connector(state.clone()));
+        let news = connections.spawn(pass_changes_on(state.clone()));
         connections.block_on(async {
             listener.run(factory, shutdown).await;
+            // It must not hold the engine while the process ends.
+            news.abort();
+            let _ = news.await;
             state.engine.shutdown().await;
         });
         queries.shutdown_background();

@@ -9,9 +9,9 @@ use datafusion::scalar::ScalarValue;
 use rivermark_planner::statement::{ParsedStatement, Statement};
 
 use crate::catalog::{DATABASE_NAME, Namespace};
+use crate::channels::ChannelEffect;
 use crate::copy_in::CopyIn;
 use crate::cursors::Cursor;
-use crate::pg_catalog::compat;
 use crate::pg_error::{Notice, NoticeLevel, PgError};
 use crate::plan_cache::PlanCache;
 use crate::planning::States;
@@ -50,7 +50,9 @@ pub struct Session {
     pub copy: Option<CopyIn>,
     pub plans: PlanCache,
     /// For what the client is to hear while a statement runs; the server's own sessions have none.
-    outlet: Option<Outlet>,
+    pub outlet: Option<Outlet>,
+    /// What the open transaction does to channels when it commits.
+    pub channel_effects: Vec<ChannelEffect>,
     notices: Vec<Notice>,
     /// What the client was last told of its parameters.
     told: Vec<(&'static str, String)>,
@@ -75,6 +77,7 @@ impl Session {
             copy: None,
             plans: PlanCache::default(),
             outlet,
+            channel_effects: Vec::new(),
             notices: Vec::new(),
             told,
         }
@@ -117,18 +120,26 @@ impl Session {
     pub fn block_ends(&mut self, is_commit: bool) {
         self.cursors.clear();
         self.shared.settings.lock().end(is_commit);
+        match is_commit {
+            true => self.apply_channel_effects(),
+            false => self.channel_effects.clear(),
+        }
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
         self.server.sessions.remove(self.shared.pid);
+        self.server.channels.unlisten(None, self.shared.pid);
     }
 }
 
 /// Whether a failed transaction block accepts the statement.
 fn ends_block(statement: &Statement) -> bool {
-    matches!(statement, Statement::Commit | Statement::Rollback)
+    matches!(
+        statement,
+        Statement::Commit | Statement::Rollback | Statement::RollbackTo { .. }
+    )
 }
 
 #[async_trait]
@@ -138,17 +149,6 @@ impl SqlSession for Session {
     async fn parse(&mut self, sql: &str) -> Result<Vec<SessionStatement>, PgError> {
         match rivermark_planner::parse::parse(sql) {
             Ok(statements) => Ok(statements.into_iter().map(Arc::new).collect()),
-            // A client tool's statement may only become SQL that we know by rewriting.
-            Err(error) if compat::mentions_catalog(sql) => match compat::rewrite(sql) {
-                Ok(datafusion::sql::sqlparser::ast::Statement::Query(query)) => {
-                    let parsed = ParsedStatement {
-                        statement: Statement::Query(query),
-                        text: sql.to_string(),
-                    };
-                    Ok(vec![Arc::new(parsed)])
-                }
-                Ok(_) | Err(_) => Err(error.into()),
-            },
             Err(error) => Err(error.into()),
         }
     }
@@ -158,7 +158,7 @@ impl SqlSession for Session {
         statement: &SessionStatement,
         declared: &[Option<u32>],
     ) -> Result<StatementShape, PgError> {
-        if matches!(self.transaction, Transaction::Failed) && !ends_block(&statement.statement) {
+        if matches!(self.transaction, Transaction::Failed(_)) && !ends_block(&statement.statement) {
             return Err(in_failed_transaction());
         }
         self.shape(statement, declared).await
@@ -169,7 +169,7 @@ impl SqlSession for Session {
         statement: &SessionStatement,
         parameters: &[ScalarValue],
     ) -> Result<Execution, PgError> {
-        if matches!(self.transaction, Transaction::Failed) && !ends_block(&statement.statement) {
+        if matches!(self.transaction, Transaction::Failed(_)) && !ends_block(&statement.statement) {
             return Err(in_failed_transaction());
         }
         self.shared.statement_begins(&statement.text);
@@ -216,14 +216,16 @@ impl SqlSession for Session {
 
     fn statement_failed(&mut self, _error: &PgError) {
         self.copy = None;
-        match self.transaction {
-            Transaction::Block(_) | Transaction::Failed => {
-                self.transaction = Transaction::Failed;
+        match std::mem::take(&mut self.transaction) {
+            Transaction::Block(mut open) | Transaction::Failed(mut open) => {
+                if open.savepoints.is_empty() {
+                    open = OpenTransaction::default();
+                }
+                self.transaction = Transaction::Failed(open);
                 self.cursors.clear();
                 self.shared.rests(SessionState::IdleInFailedTransaction);
             }
             Transaction::None | Transaction::Implicit(_) => {
-                self.transaction = Transaction::None;
                 self.block_ends(false);
                 self.shared.rests(SessionState::Idle);
             }

@@ -57,13 +57,6 @@ impl Outlet {
 pub enum ServerMessage {
     Notice(Notice),
     /// `NOTIFY` to a client that listens. `pid` is the notifying session's.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the connection can send it; LISTEN, which makes it, is not there yet"
-        )
-    )]
     Notification {
         pid: i32,
         channel: String,

@@ -8,6 +8,7 @@ use rivermark_connectors::Registry;
 use rivermark_executor::engine::Engine;
 
 use crate::catalog::DATABASE_NAME;
+use crate::channels::Channels;
 use crate::config::{ServeArgs, ServerConfig};
 use crate::pg_error::PgError;
 use crate::query_runtime::QueryRuntime;
@@ -40,6 +41,9 @@ impl Bed {
             ddl: Arc::default(),
             turns: TableTurns::default(),
             queries: QueryRuntime::new(handle, 32 << 20).unwrap(),
+            started_at_us: 0,
+            memory_limit: 256 << 20,
+            channels: Channels::default(),
         });
         let session = Bed::connect(&state);
         Bed {

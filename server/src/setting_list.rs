@@ -117,6 +117,12 @@ pub const PARAMETERS: &[Parameter] = &[
         "Output format of dates; ISO always",
     ),
     parameter(
+        "default_table_access_method",
+        "heap",
+        Domain::OneOf(&["heap"]),
+        "How tables are said to be stored",
+    ),
+    parameter(
         "default_transaction_isolation",
         "repeatable read",
         Domain::OneOf(ISOLATION),

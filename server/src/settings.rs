@@ -283,9 +283,10 @@ impl Parameter {
                     "Dates are always written in the ISO style.".into(),
                 ))),
             },
+            // As in PostgreSQL, only letters and digits count: asyncpg sends it in quotes.
             Domain::Encoding => match trimmed
                 .to_ascii_lowercase()
-                .replace(['-', '_'], "")
+                .replace(|c: char| !c.is_ascii_alphanumeric(), "")
                 .as_str()
             {
                 "utf8" | "unicode" | "sqlascii" => Ok("UTF8".into()),

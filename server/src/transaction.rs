@@ -15,6 +15,7 @@ use rivermark_executor::{ExecutorError, OwnWrites};
 use rivermark_planner::ObjectId;
 
 use crate::pg_error::PgError;
+use crate::savepoints::Savepoint;
 use crate::session::SessionStatement;
 use crate::session_api::TransactionStatus;
 use crate::sqlstate::SqlState;
@@ -32,8 +33,8 @@ pub enum Transaction {
     Implicit(OpenTransaction),
     /// A block, from BEGIN on.
     Block(OpenTransaction),
-    /// A statement of a block failed: only the end of the block is accepted.
-    Failed,
+    /// A statement of a block failed: only the end of the block is accepted, or of what follows a savepoint.
+    Failed(OpenTransaction),
 }
 
 /// A transaction that has not failed.
@@ -48,6 +49,7 @@ pub struct OpenTransaction {
     pub has_shown: bool,
     /// Statements have decided by which keys are taken.
     pub has_upserts: bool,
+    pub savepoints: Vec<Savepoint>,
     /// For writes and steps, within the queries' memory.
     memory: Option<MemoryReservation>,
 }
@@ -67,7 +69,7 @@ impl Transaction {
         match self {
             Transaction::None | Transaction::Implicit(_) => TransactionStatus::Idle,
             Transaction::Block(_) => TransactionStatus::InTransaction,
-            Transaction::Failed => TransactionStatus::Failed,
+            Transaction::Failed(_) => TransactionStatus::Failed,
         }
     }
 
@@ -84,7 +86,7 @@ impl Transaction {
     pub fn open(&mut self) -> Option<&mut OpenTransaction> {
         match self {
             Transaction::Implicit(open) | Transaction::Block(open) => Some(open),
-            Transaction::None | Transaction::Failed => None,
+            Transaction::None | Transaction::Failed(_) => None,
         }
     }
 
@@ -96,7 +98,7 @@ impl Transaction {
                 Some(snapshot) => snapshot.clone(),
                 None => engine.snapshot(),
             },
-            Transaction::None | Transaction::Failed => engine.snapshot(),
+            Transaction::None | Transaction::Failed(_) => engine.snapshot(),
         }
     }
 
@@ -104,7 +106,7 @@ impl Transaction {
     pub fn written(&self) -> WrittenTables {
         match self {
             Transaction::Implicit(open) | Transaction::Block(open) => open.writes.clone(),
-            Transaction::None | Transaction::Failed => WrittenTables::new(),
+            Transaction::None | Transaction::Failed(_) => WrittenTables::new(),
         }
     }
 }

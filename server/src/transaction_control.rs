@@ -37,6 +37,15 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Begin
         | Statement::Commit
         | Statement::Rollback
+        | Statement::Savepoint { .. }
+        | Statement::Release { .. }
+        | Statement::RollbackTo { .. }
+        | Statement::Subscribe(_)
+        | Statement::CopySubscription { .. }
+        | Statement::DeclareSubscription { .. }
+        | Statement::Listen { .. }
+        | Statement::Unlisten { .. }
+        | Statement::Notify { .. }
         | Statement::Prepare { .. }
         | Statement::Execute { .. }
         | Statement::Deallocate { .. }
@@ -72,7 +81,7 @@ impl Session {
         Ok(())
     }
 
-    /// Runs BEGIN, COMMIT or ROLLBACK; the tag.
+    /// Runs BEGIN, COMMIT, ROLLBACK or what is about savepoints; the tag.
     pub async fn control_transaction(
         &mut self,
         statement: &Statement,
@@ -81,6 +90,9 @@ impl Session {
             Statement::Begin => Ok(self.begin()),
             Statement::Commit => self.commit().await,
             Statement::Rollback => Ok(self.rollback()),
+            Statement::Savepoint { name } => self.savepoint(name),
+            Statement::Release { name } => self.release(name),
+            Statement::RollbackTo { name } => self.rollback_to(name),
             other => {
                 let message = format!("not about transactions: {other:?}");
                 Err(PgError::new(SqlState::InternalError, message))
@@ -99,7 +111,7 @@ impl Session {
                 open.steps.clear();
                 Transaction::Block(open)
             }
-            open @ (Transaction::Block(_) | Transaction::Failed) => {
+            open @ (Transaction::Block(_) | Transaction::Failed(_)) => {
                 let message = "there is already a transaction in progress";
                 self.notify(Notice::warning(SqlState::ActiveSqlTransaction, message));
                 open
@@ -132,7 +144,7 @@ impl Session {
                 self.block_ends(result.is_ok());
                 result.map(|()| "COMMIT")
             }
-            Transaction::Failed => {
+            Transaction::Failed(_) => {
                 self.block_ends(false);
                 Ok("ROLLBACK")
             }

@@ -1,7 +1,7 @@
 //! What a person sees who explores with psql: its backslash commands print for Rivermark what they print for PostgreSQL.
 
 use rivermark_sql_tests::postgres::Postgres;
-use rivermark_sql_tests::psql::psql;
+use rivermark_sql_tests::psql::{psql, psql_head};
 use rivermark_sql_tests::server::Server;
 
 const DEFINITIONS: [&str; 6] = [
@@ -15,13 +15,24 @@ const DEFINITIONS: [&str; 6] = [
 ];
 
 /// Commands whose output is the same on both servers, word for word.
-const EQUAL: [&str; 12] = [
+const EQUAL: [&str; 21] = [
     "\\d devices",
     "\\d cheap",
     "\\d by_name",
     "\\d devices_name",
     "\\d devices_pkey",
     "\\d by_name_n_top_idx",
+    "\\d",
+    "\\dt",
+    "\\dv",
+    "\\dm",
+    "\\di",
+    "\\dtvm",
+    "\\dt dev*",
+    "SELECT 'devices'::regclass, 'integer'::regtype, 'now'::regproc::text, 25::regtype, 'public'::regnamespace",
+    "SELECT n.nspname, c.relname, a.attname, a.attnotnull, format_type(a.atttypid, a.atttypmod) FROM pg_class c
+     JOIN pg_namespace n ON n.oid = c.relnamespace JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0
+     WHERE c.oid IN ('devices'::regclass, 'cheap'::regclass, 'by_name'::regclass) ORDER BY 1, 2, a.attnum",
     "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' ORDER BY 1",
     "SELECT pg_get_indexdef('devices_name'::regclass, 2, true), pg_get_indexdef('devices_pkey'::regclass)",
     "SELECT * FROM devices ORDER BY id",
@@ -30,11 +41,59 @@ const EQUAL: [&str; 12] = [
     "SELECT relname, relkind FROM pg_class WHERE relname IN ('devices', 'cheap', 'by_name') ORDER BY 1",
 ];
 
+/// Commands that list the same columns under the same title on both servers.
+const SAME_SHAPE: [&str; 40] = [
+    "\\d+ devices",
+    "\\d+ cheap",
+    "\\d+ by_name",
+    "\\d+ devices_name",
+    "\\dt+",
+    "\\dv+",
+    "\\dm+",
+    "\\di+",
+    "\\dS",
+    "\\l",
+    "\\l+",
+    "\\dn",
+    "\\dn+",
+    "\\du",
+    "\\du+",
+    "\\dg",
+    "\\df",
+    "\\df+ lower",
+    "\\da sum",
+    "\\do +",
+    "\\dT",
+    "\\dT+ int4",
+    "\\dD",
+    "\\dy",
+    "\\db",
+    "\\db+",
+    "\\dp",
+    "\\z devices",
+    "\\dd",
+    "\\dO",
+    "\\dc",
+    "\\dC",
+    "\\dl",
+    "\\ddp",
+    "\\des",
+    "\\dew",
+    "\\det",
+    "\\dA",
+    "\\dRp",
+    "\\dRs",
+];
+
 #[test]
 fn psql_shows_what_it_shows_for_postgres() {
     let postgres = Postgres::start().expect("PostgreSQL starts");
     let mut server = Server::options().start().expect("the server starts");
-    let (ours, theirs) = (server.connection_string(), postgres.connection_string());
+    let theirs = postgres.connection_string();
+    // owners are printed
+    let ours = server
+        .connection_string()
+        .replace("user=rivermark", "user=postgres");
     for definition in DEFINITIONS.iter().chain(&["INSERT INTO devices VALUES
         (1, 'bolt', 0.25, true, '2024-01-01 00:00:00+00', '2024-02-29', 0.1, ARRAY['a', 'b c'])"])
     {
@@ -52,15 +111,18 @@ fn psql_shows_what_it_shows_for_postgres() {
             Err(error) => complaints.push(format!("{command}\n{error:#}")),
         }
     }
+    for command in SAME_SHAPE {
+        let expected = psql_head(&theirs, command).expect("PostgreSQL answers");
+        match psql_head(&ours, command) {
+            Ok(head) if head == expected => {}
+            Ok(head) => complaints.push(format!("{command}\n{expected:?}\n{head:?}")),
+            Err(error) => complaints.push(format!("{command}\n{error:#}")),
+        }
+    }
     for (command, names) in [
-        ("\\d", &["devices", "cheap", "by_name"][..]),
-        ("\\dt", &["devices"]),
-        ("\\dm", &["by_name"]),
-        ("\\dv", &["cheap"]),
-        (
-            "\\di",
-            &["devices_pkey", "devices_name", "by_name_n_top_idx"],
-        ),
+        ("\\dx", &[][..]),
+        ("\\sv cheap", &["CREATE OR REPLACE VIEW public.cheap AS"]),
+        ("\\df+ lower", &["lower"]),
         ("\\d+ devices", &["price", "numeric(10,2)"]),
         ("SELECT version()", &["PostgreSQL 15"]),
     ] {

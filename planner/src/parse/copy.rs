@@ -11,11 +11,15 @@ use crate::statement::{CopyFormat, CopyHeader, CopyIn, CopyOptions, ObjectName, 
 pub(super) fn copy(input: &mut Input) -> Result<Statement> {
     if input.accept_token(&Token::LParen) {
         if input.is_at(&["SUBSCRIBE"]) {
-            return Err(super::refused::subscribe());
+            let subscribe = super::follow::subscribe(input)?;
+            input.expect_token(&Token::RParen)?;
+            let options = copy_to(input)?;
+            return Ok(Statement::CopySubscription { subscribe, options });
         }
         let query = input.query()?;
         input.expect_token(&Token::RParen)?;
-        return copy_to(input, query);
+        let options = copy_to(input)?;
+        return Ok(Statement::CopyOut { query, options });
     }
     let name = input.object_name("a relation's name or a query in parentheses")?;
     let columns = if input.is_at_token(&Token::LParen) {
@@ -27,10 +31,12 @@ pub(super) fn copy(input: &mut Input) -> Result<Statement> {
         return copy_from(input, name, columns);
     }
     let query = super::parse_query(&select(&name, &columns))?;
-    copy_to(input, query)
+    let options = copy_to(input)?;
+    Ok(Statement::CopyOut { query, options })
 }
 
-fn copy_to(input: &mut Input, query: Box<sqlparser::ast::Query>) -> Result<Statement> {
+/// `TO STDOUT` and its options.
+fn copy_to(input: &mut Input) -> Result<CopyOptions> {
     input.expect(&["TO"])?;
     if !input.accept(&["STDOUT"]) {
         return Err(PlanError::unsupported(
@@ -49,7 +55,7 @@ fn copy_to(input: &mut Input, query: Box<sqlparser::ast::Query>) -> Result<State
             "{name} goes with COPY FROM only"
         )));
     }
-    Ok(Statement::CopyOut { query, options })
+    Ok(options)
 }
 
 fn copy_from(input: &mut Input, name: ObjectName, columns: Vec<String>) -> Result<Statement> {

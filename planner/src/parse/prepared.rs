@@ -86,7 +86,8 @@ pub(super) fn declare(input: &mut Input) -> Result<Statement> {
     input.accept(&["WITHOUT", "HOLD"]);
     input.expect(&["FOR"])?;
     if input.is_at(&["SUBSCRIBE"]) {
-        return Err(super::refused::subscribe());
+        let subscribe = super::follow::subscribe(input)?;
+        return Ok(Statement::DeclareSubscription { name, subscribe });
     }
     let query = input.query()?;
     Ok(Statement::DeclareCursor { name, query })
@@ -112,10 +113,30 @@ pub(super) fn fetch(input: &mut Input) -> Result<Statement> {
         input.accept(&["IN"]);
     }
     let name = input.name("a cursor's name")?;
-    if input.is_at(&["WITH"]) {
-        return Err(super::refused::subscribe());
+    let timeout = match input.accept(&["WITH"]) {
+        true => Some(timeout(input)?),
+        false => None,
+    };
+    Ok(Statement::Fetch {
+        name,
+        count,
+        timeout,
+    })
+}
+
+/// `(timeout = '1s')`.
+fn timeout(input: &mut Input) -> Result<String> {
+    input.expect_token(&Token::LParen)?;
+    let name = input.word("timeout")?;
+    if name != "timeout" {
+        return Err(PlanError::invalid_option(format!(
+            "FETCH option \"{name}\" not recognized: allowed is timeout"
+        )));
     }
-    Ok(Statement::Fetch { name, count })
+    input.accept_token(&Token::Eq);
+    let timeout = input.string("a duration such as '1s'")?;
+    input.expect_token(&Token::RParen)?;
+    Ok(timeout)
 }
 
 fn count(input: &mut Input) -> Result<FetchCount> {

@@ -3,7 +3,6 @@
 use sqlparser::tokenizer::Token;
 
 use super::input::Input;
-use super::session::refused_savepoint;
 use super::shape::is_word;
 use super::split::Piece;
 use crate::error::PlanError;
@@ -15,17 +14,12 @@ pub(super) fn statement(input: &Input) -> PlanError {
         return input.expected("a statement");
     };
     match word.value.to_uppercase().as_str() {
-        "SUBSCRIBE" => subscribe(),
-        "LISTEN" | "UNLISTEN" | "NOTIFY" => {
-            refused("LISTEN and NOTIFY", "poll the view with SELECT")
-        }
         "MERGE" => refused("MERGE", "use INSERT, UPDATE and DELETE in one transaction"),
         "GRANT" | "REVOKE" => refused(
             "GRANT and REVOKE",
             "every user may read and write everything",
         ),
         "REASSIGN" | "SECURITY" => refused("this statement about roles", "leave it out"),
-        "SAVEPOINT" | "RELEASE" => refused_savepoint(),
         "ANALYZE" | "VACUUM" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
             &word.value.to_uppercase(),
             "nothing needs such maintenance; leave it out",
@@ -109,13 +103,6 @@ pub(super) fn drop(input: &Input) -> PlanError {
         Some(kind) => PlanError::unsupported(format!("DROP {kind}"), "no such object can exist"),
         None => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, SINK, INDEX or SCHEMA"),
     }
-}
-
-pub(super) fn subscribe() -> PlanError {
-    PlanError::unsupported(
-        "SUBSCRIBE",
-        "poll the view with SELECT; subscriptions come in a later version",
-    )
 }
 
 /// Clauses inside queries that sqlparser would misread.

@@ -203,8 +203,10 @@ pub(super) fn end(input: &mut Input, finished: Statement) -> Result<Statement> {
     if !input.accept(&["WORK"]) {
         input.accept(&["TRANSACTION"]);
     }
-    if input.is_at(&["TO"]) {
-        return Err(refused_savepoint());
+    if matches!(finished, Statement::Rollback) && input.accept(&["TO"]) {
+        input.accept(&["SAVEPOINT"]);
+        let name = input.name("a savepoint's name")?;
+        return Ok(Statement::RollbackTo { name });
     }
     if input.is_at(&["AND", "CHAIN"]) {
         return Err(PlanError::unsupported(
@@ -216,12 +218,17 @@ pub(super) fn end(input: &mut Input, finished: Statement) -> Result<Statement> {
     Ok(finished)
 }
 
-/// SAVEPOINT, RELEASE and ROLLBACK TO.
-pub(super) fn refused_savepoint() -> PlanError {
-    PlanError::unsupported(
-        "SAVEPOINT",
-        "use transactions without savepoints; ROLLBACK undoes the whole transaction",
-    )
+/// What stands behind SAVEPOINT.
+pub(super) fn savepoint(input: &mut Input) -> Result<Statement> {
+    let name = input.name("a savepoint's name")?;
+    Ok(Statement::Savepoint { name })
+}
+
+/// What stands behind RELEASE.
+pub(super) fn release(input: &mut Input) -> Result<Statement> {
+    input.accept(&["SAVEPOINT"]);
+    let name = input.name("a savepoint's name")?;
+    Ok(Statement::Release { name })
 }
 
 /// What stands behind DISCARD.

@@ -243,6 +243,7 @@ pub(super) fn is_total_cast(from: &DataType, to: &DataType) -> bool {
 const TOTAL_FUNCTIONS: &[&str] = &[
     "age",
     "array_dims",
+    "array_element",
     "array_length",
     "array_lower",
     "array_ndims",

@@ -7,8 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use sqlparser::ast::{
-    Cte, GroupByExpr, JoinConstraint, ObjectName as AstName, Query, Select, SetExpr, Spanned,
-    TableAlias, TableFactor, TableWithJoins, VisitMut, VisitorMut,
+    CastKind, Cte, DataType, Expr, GroupByExpr, JoinConstraint, ObjectName as AstName, Query,
+    Select, SelectItem, SetExpr, Spanned, TableAlias, TableFactor, TableWithJoins, Value, VisitMut,
+    VisitorMut,
 };
 
 use crate::bind_error::SourceText;
@@ -90,6 +91,31 @@ pub fn qualify(
     })
 }
 
+/// Numbers in the first part of a recursive query as the integers that they are: DataFusion takes the types of what is
+/// read again from there, before it knows PostgreSQL's.
+fn integers_of(first: &mut SetExpr) {
+    let SetExpr::Select(select) = first else {
+        return;
+    };
+    for item in &mut select.projection {
+        let (SelectItem::UnnamedExpr(expr) | SelectItem::ExprWithAlias { expr, .. }) = item else {
+            continue;
+        };
+        let Expr::Value(value) = &*expr else {
+            continue;
+        };
+        if matches!(&value.value, Value::Number(digits, _) if digits.parse::<i32>().is_ok()) {
+            *expr = Expr::Cast {
+                kind: CastKind::Cast,
+                expr: Box::new(expr.clone()),
+                data_type: DataType::Integer(None),
+                array: false,
+                format: None,
+            };
+        }
+    }
+}
+
 /// Columns of the common table expressions in scope.
 type Ctes = HashMap<String, Vec<String>>;
 
@@ -127,6 +153,11 @@ impl Qualifier<'_> {
     fn cte(&mut self, cte: &mut Cte, is_recursive: bool, ctes: &Ctes) -> Result<Vec<String>> {
         let mut scope = ctes.clone();
         if is_recursive {
+            if self.mode.is_expanded()
+                && let SetExpr::SetOperation { left, .. } = cte.query.body.as_mut()
+            {
+                integers_of(left);
+            }
             let mut first = cte.query.clone();
             if let SetExpr::SetOperation { left, .. } = *first.body {
                 first.body = left;

@@ -66,6 +66,12 @@ pub fn relation_name(catalog: &Catalog, oid: i64) -> Option<String> {
             schema => format!("{}.{name}", quote_identifier(schema)),
         });
     }
+    if let Some(relation) = super::system_relation(oid) {
+        return Some(match relation.schema {
+            "pg_catalog" => quote_identifier(&relation.name),
+            schema => format!("{schema}.{}", quote_identifier(&relation.name)),
+        });
+    }
     oids::keyed_object(catalog, oid).map(|o| quote_identifier(&relations::key_name(o)))
 }
 
@@ -80,15 +86,6 @@ pub fn description(catalog: &Catalog, oid: i64, column: i64) -> Option<String> {
         .into_iter()
         .nth(position)?
         .comment
-}
-
-/// The DEFAULT or generation expression of a column.
-pub fn column_default(catalog: &Catalog, oid: i64, column: i64) -> Option<String> {
-    let position = usize::try_from(column - 1).ok()?;
-    relations::attributes(oids::object(catalog, oid)?)
-        .into_iter()
-        .nth(position)?
-        .expression
 }
 
 #[cfg(test)]

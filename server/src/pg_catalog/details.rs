@@ -5,7 +5,9 @@ use rivermark_planner::catalog::{Catalog, Object, ObjectKind, TableDef};
 use super::indexes::indexes;
 use super::oids;
 use super::relations::{attributes, key_name, keyed_table, relkind, shown_option};
-use crate::rows::ColumnType::{Bool, Int2, Int2Array, Int4, Oid, Text, TextArray};
+use crate::rows::ColumnType::{
+    Bool, Int2, Int2Array, Int2Vector, Int4, Oid, OidVector, Text, TextArray,
+};
 use crate::rows::{Cell, Column, Rows};
 
 const ATTRDEF: &[Column] = &[
@@ -50,10 +52,10 @@ const INDEX: &[Column] = &[
     ("indisready", Bool),
     ("indislive", Bool),
     ("indisreplident", Bool),
-    ("indkey", Int2Array),
-    ("indcollation", Int2Array),
-    ("indclass", Int2Array),
-    ("indoption", Int2Array),
+    ("indkey", Int2Vector),
+    ("indcollation", OidVector),
+    ("indclass", OidVector),
+    ("indoption", Int2Vector),
     ("indexprs", Text),
     ("indpred", Text),
 ];

@@ -5,10 +5,11 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanBuilder, Int32Builder, Int64Builder, StringBuilder,
+    Array, ArrayRef, AsArray, BooleanBuilder, Int32Builder, Int64Builder, ListBuilder,
+    StringBuilder,
 };
 use arrow::compute::cast;
-use arrow::datatypes::{DataType, Int64Type};
+use arrow::datatypes::{DataType, Field, Int64Type};
 use datafusion::error::{DataFusionError, Result};
 use datafusion::logical_expr::{
     ColumnarValue, ScalarFunctionArgs, ScalarUDF, ScalarUDFImpl, Signature, TypeSignature,
@@ -124,10 +125,25 @@ fn to_array(data_type: &DataType, cells: Vec<Cell>) -> Result<ArrayRef> {
         DataType::Boolean => build!(BooleanBuilder, Cell::Bool(value) => value),
         DataType::Int32 => build!(Int32Builder, Cell::Int(value) => value as i32),
         DataType::Int64 => build!(Int64Builder, Cell::Int(value) => value),
+        DataType::List(_) => {
+            let mut builder = ListBuilder::new(StringBuilder::new());
+            for cell in cells {
+                match cell {
+                    Cell::Texts(texts) => builder.append_value(texts.into_iter().map(Some)),
+                    _ => builder.append_null(),
+                }
+            }
+            Ok(Arc::new(builder.finish()))
+        }
         other => Err(DataFusionError::Internal(format!(
             "system functions do not return {other}"
         ))),
     }
+}
+
+/// The type of functions that give arrays of texts.
+pub fn text_array() -> DataType {
+    DataType::List(Arc::new(Field::new("item", DataType::Utf8, true)))
 }
 
 /// Collects functions that take `arguments` (several counts are allowed) and belong to one session.

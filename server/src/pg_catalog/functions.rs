@@ -14,10 +14,10 @@ use rivermark_planner::Catalog;
 use rivermark_planner::catalog::QualifiedName;
 use rivermark_planner::types::SqlType;
 
-use super::function_registry::Registry;
+use super::function_registry::{Arguments, Registry, text_array};
 use super::indexes::{find_index, index};
-use super::{definitions, oids};
-use crate::catalog::{DATABASE_NAME, VERSION_TEXT};
+use super::{array_functions, definitions, oids, reg};
+use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, VERSION_TEXT};
 use crate::pg_error::PgError;
 use crate::rows::Cell;
 use crate::sessions::SessionShared;
@@ -66,7 +66,9 @@ pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
     setting_functions(&mut registry, session);
     object_functions(&mut registry, session);
     name_functions(&mut registry, session);
+    reg_functions(&mut registry, session);
     presence_functions(&mut registry);
+    registry.functions.extend(array_functions::functions());
     let type_of = TypeOf {
         signature: Signature::any(1, Volatility::Stable),
     };
@@ -189,23 +191,12 @@ fn object_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         definitions::description(&current(), a.int(0)?, 0)
     });
     let current = catalog(session);
-    registry.text("rm_column_default", &[2], move |a| {
-        definitions::column_default(&current(), a.int(0)?, a.int(1)?)
-    });
-    let current = catalog(session);
     registry.text("col_description", &[2], move |a| {
         definitions::description(&current(), a.int(0)?, a.int(1)?)
     });
 }
 
 fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
-    let shared = session.clone();
-    registry.add("to_regclass", &[1], DataType::Int32, move |a| {
-        Ok(a.text(0)
-            .and_then(|name| find_relation(&shared.catalog.read(), &name))
-            .into())
-    });
-    registry.add("rm_oid", &[1], DataType::Int32, |a| Ok(a.int(0).into()));
     let shared = session.clone();
     registry.add("pg_table_is_visible", &[1], DataType::Boolean, move |a| {
         let Some(oid) = a.int(0) else {
@@ -219,11 +210,6 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         Ok(object
             .map_or_else(system, |o| is_visible(&o.name.schema))
             .into())
-    });
-    let shared = session.clone();
-    registry.text("regclass_name", &[1], move |a| {
-        let oid = a.int(0)?;
-        definitions::relation_name(&shared.catalog.read(), oid).or_else(|| Some(oid.to_string()))
     });
     registry.text("pg_size_pretty", &[1], |a| a.int(0).map(pretty_size));
     registry.text("pg_encoding_to_char", &[1], |a| {
@@ -242,6 +228,71 @@ fn name_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         DataType::Utf8,
         "UTF8".into(),
     );
+}
+
+/// Casts to types that stand for oids: see `rewrite`.
+fn reg_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
+    let kinds = [
+        ("to_regclass", "regclass"),
+        ("to_regnamespace", "regnamespace"),
+        ("to_regproc", "regproc"),
+        ("to_regprocedure", "regprocedure"),
+        ("to_regrole", "regrole"),
+        ("to_regtype", "regtype"),
+    ];
+    for (function, kind) in kinds {
+        let shared = session.clone();
+        registry.add(function, &[1], DataType::Int32, move |a| {
+            let oid = |text: String| reg::oid_of(kind, &text, &shared.catalog.read(), &shared.user);
+            Ok(a.text(0).and_then(oid).into())
+        });
+    }
+    registry.text("pg_get_function_result", &[1], |a| {
+        reg::function_result(a.int(0)?)
+    });
+    for name in [
+        "pg_get_function_arguments",
+        "pg_get_function_identity_arguments",
+    ] {
+        registry.text(name, &[1], |a| reg::function_arguments(a.int(0)?));
+    }
+    let shared = session.clone();
+    registry.add("rm_reg_oid", &[2], DataType::Int32, move |a| {
+        Ok(reg_oid(a, &shared)?.map(|(_, oid)| oid).into())
+    });
+    let shared = session.clone();
+    registry.add("rm_reg_name", &[2], DataType::Utf8, move |a| {
+        let name = |(kind, oid): (String, i64)| {
+            reg::name_of(&kind, oid, &shared.catalog.read(), &shared.user)
+        };
+        Ok(reg_oid(a, &shared)?.map(name).into())
+    });
+    let shared = session.clone();
+    registry.add("current_schemas", &[1], text_array(), move |a| {
+        let mut path = shared.settings.lock().search_path();
+        path.retain(|schema| {
+            SYSTEM_SCHEMAS.contains(&schema.as_str())
+                || shared.catalog.read().schemas().contains(schema)
+        });
+        let has_implicit = a.text(0).as_deref() == Some("true");
+        if has_implicit && !path.iter().any(|schema| schema == "pg_catalog") {
+            path.insert(0, "pg_catalog".to_string());
+        }
+        Ok(Cell::Texts(path))
+    });
+}
+
+/// The kind and oid that `rm_reg_…(kind, value)` is called with; an error for a name that nothing has.
+fn reg_oid(a: &Arguments, session: &SessionShared) -> Result<Option<(String, i64)>> {
+    let (Some(kind), Some(text)) = (a.text(0), a.text(1)) else {
+        return Ok(None);
+    };
+    match reg::oid_of(&kind, &text, &session.catalog.read(), &session.user) {
+        Some(oid) => Ok(Some((kind, oid))),
+        None => Err(DataFusionError::External(Box::new(reg::unknown(
+            &kind, &text,
+        )))),
+    }
 }
 
 /// Everything of these kinds is in pg_catalog.
@@ -281,13 +332,11 @@ const PRIVILEGES: &[&str] = &[
 /// What these describe does not exist here.
 const NOTHING_TO_SAY: &[&str] = &[
     "shobj_description",
-    "pg_get_function_result",
-    "pg_get_function_arguments",
-    "pg_get_function_identity_arguments",
     "pg_get_function_sqlbody",
     "pg_get_functiondef",
     "pg_get_triggerdef",
     "pg_get_ruledef",
+    "pg_get_partition_constraintdef",
     "pg_get_partkeydef",
     "pg_get_statisticsobjdef",
     "pg_get_statisticsobjdef_columns",
@@ -319,18 +368,7 @@ fn presence_functions(registry: &mut Registry) {
         0.into(),
     );
     registry.constant(NOTHING_TO_SAY, &[1, 2], DataType::Utf8, Cell::Null);
-    registry.constant(
-        &["pg_partition_ancestors", "pg_stat_get_numscans"],
-        &[1],
-        DataType::Int32,
-        Cell::Null,
-    );
-    registry.constant(
-        &["to_regtype", "to_regproc", "to_regnamespace"],
-        &[1],
-        DataType::Int32,
-        Cell::Null,
-    );
+    registry.constant(&["pg_stat_get_numscans"], &[1], DataType::Int32, Cell::Null);
     registry.constant(
         &["txid_current", "pg_current_xact_id"],
         &[0],
@@ -356,9 +394,13 @@ pub fn find_relation(catalog: &Catalog, text: &str) -> Option<i64> {
         None => part.to_lowercase(),
     };
     let (schema, name) = match text.split_once('.') {
-        Some((schema, name)) => (unquote(schema), unquote(name)),
-        None => ("public".to_string(), unquote(text)),
+        Some((schema, name)) => (Some(unquote(schema)), unquote(name)),
+        None => (None, unquote(text)),
     };
+    if let Some(oid) = reg::system_relation_oid(schema.as_deref(), &name) {
+        return Some(oid);
+    }
+    let schema = schema.unwrap_or_else(|| "public".to_string());
     let created = catalog.find(&QualifiedName {
         schema: schema.clone(),
         name: name.clone(),

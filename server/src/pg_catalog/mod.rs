@@ -1,23 +1,23 @@
 //! The schema `pg_catalog`: live tables made from our catalog, static ones (types, functions, operators) from
 //! `datafusion-pg-catalog`, PostgreSQL's system functions, and the rewriting that client tools' statements need.
 
-pub mod compat;
+pub mod array_functions;
 pub mod definitions;
 mod details;
 mod function_registry;
 pub mod functions;
 pub mod indexes;
 pub mod oids;
+mod reg;
 pub mod relations;
+pub mod rewrite;
+mod static_tables;
+mod time_zones;
 mod views;
 
 use std::sync::{Arc, LazyLock};
 
-use datafusion::catalog::{CatalogProviderList, MemoryCatalogProviderList, TableProvider};
-use datafusion_pg_catalog::pg_catalog::context::EmptyContextProvider;
-use datafusion_pg_catalog::pg_catalog::{
-    PG_CATALOG_TABLES, PgCatalogSchemaProvider, PgCatalogStaticTables,
-};
+use datafusion::catalog::TableProvider;
 use rivermark_planner::Catalog;
 use rivermark_planner::types::SqlType;
 
@@ -37,19 +37,17 @@ pub struct Scope {
     pub sessions: Vec<SessionRow>,
 }
 
-type StaticTables = PgCatalogSchemaProvider<Arc<dyn CatalogProviderList>, EmptyContextProvider>;
-
-/// The crate's tables, read once. Only those that [`live_table`] does not have are used.
-static STATIC_TABLES: LazyLock<StaticTables> = LazyLock::new(|| {
-    let tables =
-        PgCatalogStaticTables::try_new().expect("the static tables are part of the binary");
-    let catalogs: Arc<dyn CatalogProviderList> = Arc::new(MemoryCatalogProviderList::new());
-    PgCatalogSchemaProvider::try_new(catalogs, Arc::new(tables), EmptyContextProvider)
-        .expect("no catalog is read here")
-});
-
 /// Tables that are always empty here and that the static tables lack.
 const EMPTY_TABLES: &[(&str, &[Column])] = &[
+    (
+        "pg_available_extensions",
+        &[
+            ("name", Text),
+            ("default_version", Text),
+            ("installed_version", Text),
+            ("comment", Text),
+        ],
+    ),
     (
         "pg_cursors",
         &[("name", Text), ("statement", Text), ("is_holdable", Bool)],
@@ -102,6 +100,7 @@ const LIVE_TABLES: &[&str] = &[
     "pg_attribute",
     "pg_authid",
     "pg_class",
+    "pg_collation",
     "pg_constraint",
     "pg_database",
     "pg_description",
@@ -117,6 +116,8 @@ const LIVE_TABLES: &[&str] = &[
     "pg_settings",
     "pg_stat_activity",
     "pg_tables",
+    "pg_timezone_abbrevs",
+    "pg_timezone_names",
     "pg_user",
     "pg_views",
 ];
@@ -127,6 +128,7 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
         "pg_attrdef" => details::pg_attrdef(catalog),
         "pg_attribute" => relations::pg_attribute(catalog, system),
         "pg_class" => relations::pg_class(catalog, system),
+        "pg_collation" => views::pg_collation(),
         "pg_constraint" => details::pg_constraint(catalog),
         "pg_database" => views::pg_database(),
         "pg_description" => details::pg_description(catalog),
@@ -142,6 +144,8 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
         "pg_settings" => views::pg_settings(&scope.settings),
         "pg_stat_activity" => views::pg_stat_activity(&scope.sessions),
         "pg_tables" => views::pg_tables(catalog, system, &scope.user),
+        "pg_timezone_abbrevs" => Rows::new(time_zones::ABBREVIATIONS),
+        "pg_timezone_names" => time_zones::names(),
         "pg_user" => views::pg_user(&scope.user),
         "pg_views" => views::pg_views(catalog, &scope.user),
         _ => {
@@ -153,10 +157,12 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
 
 /// Whether there is a table of that name.
 pub fn has(name: &str) -> bool {
-    name.starts_with("pg_")
-        && system_relations()
+    let is_relation = || {
+        system_relations()
             .iter()
             .any(|r| r.schema == "pg_catalog" && r.name == name)
+    };
+    name.starts_with("pg_") && (name == static_tables::KEYWORDS || is_relation())
 }
 
 /// The table of that name, or `None`.
@@ -164,15 +170,7 @@ pub fn table(name: &str, scope: &Scope) -> Result<Option<Arc<dyn TableProvider>>
     if let Some(rows) = live_table(name, scope, system_relations()) {
         return catalog::provider(&rows).map(Some);
     }
-    static_table(name)
-}
-
-/// A table whose rows are the same for ever. (The crate's other dynamic tables know nothing of our catalog.)
-fn static_table(name: &str) -> Result<Option<Arc<dyn TableProvider>>, PgError> {
-    let Some(table) = STATIC_TABLES.build_table_by_name(name)? else {
-        return Ok(None);
-    };
-    Ok(Some(table.try_into_table_provider()?))
+    Ok(static_tables::table(name))
 }
 
 static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
@@ -191,10 +189,8 @@ static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
                 .map(|f| (f.name().clone(), SqlType::of_field(f)))
                 .collect(),
         };
-    let mut names: Vec<&str> = PG_CATALOG_TABLES
-        .iter()
-        .chain(LIVE_TABLES)
-        .copied()
+    let mut names: Vec<&str> = static_tables::names()
+        .chain(LIVE_TABLES.iter().copied())
         .collect();
     names.extend(EMPTY_TABLES.iter().map(|(name, _)| *name));
     names.sort_unstable();
@@ -203,7 +199,7 @@ static SYSTEM_RELATIONS: LazyLock<Vec<SystemRelation>> = LazyLock::new(|| {
     for name in names {
         let schema = match live_table(name, &scope, &[]) {
             Some(rows) => Some(rows.schema()),
-            None => static_table(name).ok().flatten().map(|t| t.schema()),
+            None => static_tables::table(name).map(|t| t.schema()),
         };
         relations.extend(schema.map(|s| describe("pg_catalog", name, s.fields())));
     }

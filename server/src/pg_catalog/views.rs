@@ -73,6 +73,42 @@ pub fn pg_database() -> Rows {
     rows
 }
 
+const COLLATION: &[Column] = &[
+    ("oid", Oid),
+    ("collname", Text),
+    ("collnamespace", Oid),
+    ("collowner", Oid),
+    ("collprovider", Text),
+    ("collisdeterministic", Bool),
+    ("collencoding", Int4),
+    ("collcollate", Text),
+    ("collctype", Text),
+    ("colliculocale", Text),
+    ("collversion", Text),
+];
+
+/// All of them mean the same here: text compares byte by byte.
+pub fn pg_collation() -> Rows {
+    let mut rows = Rows::new(COLLATION);
+    for (oid, name, provider) in [(100, "default", "d"), (950, "C", "c"), (951, "POSIX", "c")] {
+        let locale: Cell = (provider == "c").then_some(name).into();
+        rows.push_named(&[
+            ("oid", Cell::Int(oid)),
+            ("collname", name.into()),
+            ("collnamespace", oids::PG_CATALOG.into()),
+            ("collowner", oids::OWNER.into()),
+            ("collprovider", provider.into()),
+            ("collisdeterministic", true.into()),
+            ("collencoding", Cell::Int(-1)),
+            ("collcollate", locale.clone()),
+            ("collctype", locale),
+            ("colliculocale", Cell::Null),
+            ("collversion", Cell::Null),
+        ]);
+    }
+    rows
+}
+
 const ROLES: &[Column] = &[
     ("rolname", Text),
     ("rolsuper", Bool),

@@ -423,10 +423,16 @@ const REST: &[(&str, &str)] = &[
     ),
     (
         "FETCH FORWARD 10 FROM c",
-        "Fetch { name: \"c\", count: Rows(10) }",
+        "Fetch { name: \"c\", count: Rows(10), timeout: None }",
     ),
-    ("FETCH c", "Fetch { name: \"c\", count: Rows(1) }"),
-    ("FETCH ALL IN c", "Fetch { name: \"c\", count: All }"),
+    (
+        "FETCH c",
+        "Fetch { name: \"c\", count: Rows(1), timeout: None }",
+    ),
+    (
+        "FETCH ALL IN c",
+        "Fetch { name: \"c\", count: All, timeout: None }",
+    ),
     ("CLOSE ALL", "CloseCursor { name: None }"),
     ("DISCARD ALL", "Discard"),
     (
