@@ -42,6 +42,7 @@ impl Bed {
             turns: TableTurns::default(),
             queries: QueryRuntime::new(handle, 32 << 20).unwrap(),
             channels: Channels::default(),
+            is_trusting: true,
         });
         let session = Bed::connect(&state);
         Bed {
@@ -54,7 +55,7 @@ impl Bed {
     fn connect(state: &Arc<ServerState>) -> Session {
         let catalog = state.engine.snapshot().catalog.clone();
         let user = DATABASE_NAME.to_string();
-        let shared = SessionShared::new(1, user, None, Settings::default(), catalog);
+        let shared = SessionShared::new(1, user, true, None, Settings::default(), catalog);
         Session::new(state.clone(), Arc::new(shared), None)
     }
 
