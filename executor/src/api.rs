@@ -11,6 +11,7 @@ use rivermark_planner::catalog::{
     ViewDef,
 };
 use rivermark_planner::plan::StreamPlan;
+use rivermark_planner::retention::RowRetention;
 use rivermark_planner::security::Security;
 
 pub use rivermark_planner::alter::Successor;
@@ -138,6 +139,7 @@ pub struct NewMaterializedView {
     pub depends_on: Vec<ObjectId>,
     pub emit_on_window_close: bool,
     pub options: BTreeMap<String, String>,
+    pub retention: Option<RowRetention>,
     pub plan: StreamPlan,
 }
 

@@ -341,14 +341,18 @@ pub fn table_format(def: &TableDef) -> Result<RowFormat> {
     RowFormat::new(def.rows, Arc::new(Schema::new(fields)), layout)
 }
 
-/// How a view's rows are stored: by its stream key, if it has one.
+/// How a view's rows are stored: by its stream key, if it has one; behind the time by which they are forgotten.
 pub fn view_format(def: &MaterializedViewDef) -> Result<RowFormat> {
     let layout = match (&def.stream_key, def.append_only) {
         (Some(key), _) => RowLayout::Keyed(key.clone()),
         (None, true) => RowLayout::Log,
         (None, false) => RowLayout::Bag,
     };
-    RowFormat::new(def.rows, view_schema(&def.columns), layout)
+    let format = RowFormat::new(def.rows, view_schema(&def.columns), layout)?;
+    match def.retention {
+        None => Ok(format),
+        Some(retention) => format.in_order_of(retention.column),
+    }
 }
 
 fn view_schema(columns: &[OutputColumn]) -> SchemaRef {

@@ -26,7 +26,7 @@ use crate::published::Published;
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::source::{ConnectorFactory, SourceError};
-use crate::state::Store;
+use crate::state::{Store, StoreUsage};
 use crate::writer::Writer;
 
 /// Requests that may wait for the writer before senders have to.
@@ -353,6 +353,11 @@ impl Engine {
     /// The last epoch known to be fsynced.
     pub fn durable_epoch(&self) -> u64 {
         self.inner.published.status().durable_epoch
+    }
+
+    /// Memory and disk that the state store uses now.
+    pub fn store_usage(&self) -> Result<StoreUsage> {
+        Ok(self.inner.store.usage()?)
     }
 
     /// Why commits are being retried at present (disk full, ...), if they are.

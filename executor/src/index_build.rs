@@ -246,9 +246,12 @@ pub fn stored_chunk(
         locators.push(scan.key());
         values.push(scan.value());
     }
-    let rows = match format.layout {
-        RowLayout::Bag => &locators,
-        RowLayout::Keyed(_) | RowLayout::Log => &values,
+    let rows: Keys = match format.layout {
+        RowLayout::Bag => {
+            let rows = locators.iter().map(|key| format.row_in(key));
+            rows.collect::<Result<Vec<_>>>()?.into_iter().collect()
+        }
+        RowLayout::Keyed(_) | RowLayout::Log => values,
     };
     Ok(IndexChunk {
         columns: format.rows.decode(rows.iter())?,

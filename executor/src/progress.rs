@@ -46,6 +46,9 @@ pub struct ViewProgress {
     pub epoch: u64,
     /// Rows and groups that can not be computed at present.
     pub dead_letters: i64,
+    /// Rows of earlier times are forgotten (microseconds since 1970).
+    #[serde(default)]
+    pub forgotten_us: Option<i64>,
 }
 
 /// A table's part of an epoch's write.

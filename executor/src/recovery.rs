@@ -211,7 +211,8 @@ impl Writer {
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
-        let rows = self.row_store(view_format(def)?, progress.rows)?;
+        let mut rows = self.row_store(view_format(def)?, progress.rows)?;
+        rows.set_floor(progress.forgotten_us);
         let view = View {
             id,
             name: name.clone(),
@@ -219,6 +220,7 @@ impl Writer {
             rows,
             progress,
             emits_on_window_close: def.emit_on_window_close,
+            retention: def.retention,
             watermarks: Watermarks::default(),
             has_later_watermarks: false,
             readers: BTreeMap::new(),

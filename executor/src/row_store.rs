@@ -2,6 +2,8 @@
 //!
 //! Semantics: `rows := rows + delta` (Z-set addition), with every retraction checked against what is stored.
 
+mod forget;
+
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -11,6 +13,7 @@ use arrow::compute::concat_batches;
 
 use rivermark_planner::catalog::ObjectId;
 
+use self::forget::Floor;
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -40,6 +43,7 @@ pub struct RowStore {
     /// Rows stored, multiplicities counted; with the epoch's changes.
     rows: u64,
     committed_rows: u64,
+    floor: Floor,
 }
 
 impl RowStore {
@@ -69,6 +73,7 @@ impl RowStore {
             store: store.clone(),
             rows,
             committed_rows: rows,
+            floor: Floor::default(),
         })
     }
 
@@ -101,6 +106,7 @@ impl RowStore {
 
     /// As [`Self::apply`]; the delta must be consolidated.
     pub fn apply_delta(&mut self, delta: &Delta) -> Result<()> {
+        let delta = &self.above_floor(delta)?;
         match self.format.layout {
             RowLayout::Keyed(_) => {
                 let keys = self.format.storage_keys(delta.columns())?;
@@ -123,7 +129,7 @@ impl RowStore {
 
     fn apply_piece(&mut self, spooled: &SpooledDelta, piece: EncodedPiece) -> Result<()> {
         match self.format.layout {
-            RowLayout::Keyed(_) if self.indexes.is_empty() => {
+            RowLayout::Keyed(_) if self.indexes.is_empty() && !self.reaches_floor(&piece)? => {
                 let EncodedPiece {
                     storage_keys,
                     rows,
@@ -535,6 +541,7 @@ impl RowStore {
         }
         self.indexes.committed();
         self.committed_rows = self.rows;
+        self.floor.committed();
     }
 
     pub fn discard(&mut self) {
@@ -544,6 +551,7 @@ impl RowStore {
         }
         self.indexes.discard();
         self.rows = self.committed_rows;
+        self.floor.discard();
     }
 }
 

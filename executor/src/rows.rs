@@ -16,7 +16,7 @@ use crate::state::{Family, KeyCodec, Keys, RowCodec};
 pub enum RowLayout {
     /// Storage key: these columns; value: the whole row.
     Keyed(Vec<usize>),
-    /// Storage key: the whole row; value: its multiplicity.
+    /// Storage key: the whole row, behind its time if rows are forgotten by it; value: its multiplicity.
     Bag,
     /// Storage key: first ordinal; value: a block of rows.
     Log,
@@ -32,6 +32,8 @@ pub struct RowFormat {
     pub schema: SchemaRef,
     pub layout: RowLayout,
     keys: KeyCodec,
+    /// Of a relation that forgets old rows: the column of their times, and how it begins storage keys.
+    time: Option<(usize, KeyCodec)>,
     pub(crate) rows: RowCodec,
 }
 
@@ -51,8 +53,44 @@ impl RowFormat {
             schema,
             layout,
             keys: KeyCodec::new(key_types, None)?,
+            time: None,
             rows: RowCodec::new(types)?,
         })
+    }
+
+    /// The same rows, in the order of the times in `column` as far as the layout has an order of its own: those of a
+    /// time can be deleted as a range.
+    pub fn in_order_of(self, column: usize) -> Result<Self> {
+        let layout = match self.layout {
+            RowLayout::Keyed(key) => {
+                let others = key.into_iter().filter(|c| *c != column);
+                RowLayout::Keyed(std::iter::once(column).chain(others).collect())
+            }
+            layout @ (RowLayout::Bag | RowLayout::Log) => layout,
+        };
+        let times = vec![self.schema.field(column).data_type().clone()];
+        Ok(RowFormat {
+            time: Some((column, KeyCodec::new(times, None)?)),
+            ..RowFormat::new(self.table, self.schema, layout)?
+        })
+    }
+
+    /// The column of the times by which rows are forgotten, and the codec of the beginnings of storage keys.
+    pub fn time(&self) -> Option<(usize, &KeyCodec)> {
+        self.time.as_ref().map(|(column, codec)| (*column, codec))
+    }
+
+    /// Whether storage keys are the rows and nothing else.
+    pub fn is_stored_by_row(&self) -> bool {
+        self.layout == RowLayout::Bag && self.time.is_none()
+    }
+
+    /// The row in a storage key of a `Bag`.
+    pub fn row_in<'a>(&self, key: &'a [u8]) -> Result<&'a [u8]> {
+        match &self.time {
+            None => Ok(key),
+            Some((_, codec)) => Ok(&key[codec.prefix_len(key, 1)?..]),
+        }
     }
 
     /// The codec of storage keys; of no columns unless the layout is `Keyed`.
@@ -72,7 +110,22 @@ impl RowFormat {
                 let columns: Vec<ArrayRef> = key.iter().map(|&c| columns[c].clone()).collect();
                 Ok(self.keys.encode(&columns)?)
             }
-            RowLayout::Bag | RowLayout::Log => Ok(self.rows.encode(columns)?),
+            RowLayout::Bag | RowLayout::Log => {
+                let rows = self.rows.encode(columns)?;
+                let Some((time, codec)) = &self.time else {
+                    return Ok(rows);
+                };
+                let times = codec.encode(std::slice::from_ref(&columns[*time]))?;
+                let bytes = times.data_len() + rows.data_len();
+                let mut keys = Keys::with_capacity(rows.len(), bytes);
+                for (time, row) in times.iter().zip(rows.iter()) {
+                    keys.push_with(|out| {
+                        out.extend_from_slice(time);
+                        out.extend_from_slice(row);
+                    });
+                }
+                Ok(keys)
+            }
         }
     }
 
@@ -87,7 +140,7 @@ impl RowFormat {
                 let mut copies = Vec::new();
                 let mut rows = Vec::new();
                 for (i, (key, value)) in entries.enumerate() {
-                    rows.push(key);
+                    rows.push(self.row_in(key)?);
                     copies.resize(copies.len() + multiplicity(value)? as usize, i as u32);
                 }
                 let distinct = self.batch(self.rows.decode(rows.iter().copied())?)?;

@@ -121,7 +121,7 @@ impl Pieces<'_> {
     /// The next rows in the order of their storage keys; `None` at the end.
     pub fn next_piece(&mut self) -> Result<Option<EncodedPiece>> {
         let mut piece = EncodedPiece::default();
-        let is_bag = self.delta.format.layout == RowLayout::Bag;
+        let is_bag = self.delta.format.is_stored_by_row();
         if let Some((bytes, weight)) = self.next.take() {
             piece.push(&bytes, weight, is_bag)?;
         }
@@ -268,8 +268,9 @@ impl Spooling {
         let format = &self.delta.format;
         let rows = format.rows.encode(delta.columns())?;
         let storage_keys = match &format.layout {
-            RowLayout::Keyed(_) => Some(format.storage_keys(delta.columns())?),
-            RowLayout::Bag | RowLayout::Log => None,
+            RowLayout::Bag if format.is_stored_by_row() => None,
+            RowLayout::Keyed(_) | RowLayout::Bag => Some(format.storage_keys(delta.columns())?),
+            RowLayout::Log => None,
         };
         for row in 0..delta.num_rows() {
             let number = self.number.to_be_bytes();

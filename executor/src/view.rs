@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use rivermark_planner::catalog::{ObjectId, Positions, QualifiedName};
+use rivermark_planner::retention::RowRetention;
 use tokio::sync::oneshot;
 
 use crate::api::ViewState;
@@ -32,6 +33,8 @@ pub struct View {
     pub progress: ViewProgress,
     /// It shows nothing before it has a watermark, so it is not ready before it has.
     pub emits_on_window_close: bool,
+    /// How long rows are kept.
+    pub retention: Option<RowRetention>,
     /// The bounds of its columns: no later epoch brings a row with a lower value.
     pub watermarks: Watermarks,
     /// They have risen in this epoch, which its readers do not know yet.
@@ -128,6 +131,7 @@ impl View {
             held_limit: limits.held_bytes,
             failures: Vec::new(),
         };
+        let retention = self.retention;
         let (rows, stats, due_us) = (&mut self.rows, &mut self.stats, &mut self.due_us);
         let result = catch_unwind(AssertUnwindSafe(|| {
             let format = rows.format.clone();
@@ -146,6 +150,10 @@ impl View {
             stats.rows_in += count;
             stats.rows_out += count;
             stats.timed(|| rows.apply(&change))?;
+            let marked = retention.and_then(|r| Some((r, watermarks.get(r.column)?)));
+            if let Some((retention, watermark)) = marked {
+                rows.forget_before(retention.floor_us(watermark))?;
+            }
             *due_us = dataflow.due_us()?;
             dataflow.set_aside()?;
             rows.set_aside()?;
@@ -167,6 +175,7 @@ impl View {
         self.is_dirty = true;
         self.progress.is_initialized = true;
         self.progress.rows = self.rows.rows();
+        self.progress.forgotten_us = self.rows.floor_us();
         if !change.is_empty() {
             self.progress.epoch = limits.epoch;
         }

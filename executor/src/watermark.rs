@@ -12,7 +12,7 @@ mod tests;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, Date32Array, RecordBatch, RecordBatchOptions,
+    Array, ArrayRef, AsArray, BooleanArray, Date32Array, RecordBatch, RecordBatchOptions,
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimestampMicrosecondType};
@@ -278,6 +278,23 @@ pub fn key_of(time: i64, data_type: &DataType, codec: &KeyCodec) -> Result<Vec<u
     let value = array_of(time, data_type)
         .ok_or_else(|| ExecutorError::Internal(format!("a watermark of type {data_type}")))?;
     Ok(codec.encode(&[value])?.get(0).to_vec())
+}
+
+/// Which of these times a watermark has not passed; NULLs are among them.
+pub fn is_reached(times: &ArrayRef, passed: i64) -> Result<BooleanArray> {
+    if let DataType::Date32 = times.data_type() {
+        let days = times.as_primitive::<Date32Type>();
+        let is_kept = |day: i32| i64::from(day) * MICROS_PER_DAY >= passed;
+        return Ok(days
+            .iter()
+            .map(|day| Some(day.is_none_or(is_kept)))
+            .collect());
+    }
+    let times = times
+        .as_primitive_opt::<TimestampMicrosecondType>()
+        .ok_or_else(|| ExecutorError::Internal("a watermark's column is no time".into()))?;
+    let is_kept = |time: Option<i64>| Some(time.is_none_or(|time| time >= passed));
+    Ok(times.iter().map(is_kept).collect())
 }
 
 /// One value of a type: the bound.

@@ -103,6 +103,7 @@ async fn create_view(engine: &Engine, view: &str, sql: &str) -> ObjectId {
     };
     let planned = plan_view(&snapshot.catalog, view_query).unwrap();
     let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
+        retention: None,
         name: name(view),
         sql: sql.into(),
         bound_sql: planned.view.bound_sql,

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
+use crate::retention::RowRetention;
 use crate::security::Security;
 use crate::types::SqlType;
 
@@ -186,6 +187,9 @@ pub struct MaterializedViewDef {
     /// Columns with an advancing lower bound.
     #[serde(default)]
     pub watermark_columns: Vec<usize>,
+    /// How long rows are kept; `None`: for ever.
+    #[serde(default)]
+    pub retention: Option<RowRetention>,
     /// Where the rows are kept.
     pub rows: TableId,
     /// State tables of the plan's operators are `first_state_table .. first_state_table + state_tables`.

@@ -13,6 +13,7 @@ mod half_even;
 mod json_access;
 mod json_change;
 mod json_form;
+mod literal_arguments;
 mod math;
 mod named_cast;
 mod now_test;
@@ -30,6 +31,7 @@ mod text_form;
 mod time_aggregates;
 mod timezone;
 mod value;
+mod whole;
 mod windows;
 
 use std::sync::{Arc, OnceLock};
@@ -79,11 +81,13 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             format::functions,
             json_access::functions,
             json_change::functions,
+            literal_arguments::functions,
             math::functions,
             ordered_set::functions,
             regex::functions,
             strings::functions,
             time_aggregates::functions,
+            whole::functions,
         ] {
             all.extend(family());
         }

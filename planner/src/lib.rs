@@ -30,6 +30,7 @@ pub mod plan;
 pub mod prefix;
 pub mod properties;
 pub mod relations;
+pub mod retention;
 pub mod rewrite;
 pub mod security;
 pub mod session;

@@ -40,7 +40,7 @@ use crate::properties::{self, Lineage};
 
 use top_n::Ranked;
 
-pub use view::{BoundView, PlannedView, ViewQuery, bind_view, check_view_options, plan_view};
+pub use view::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 
 /// A node with what lowering knows of its output.
 struct Lowered {
@@ -128,6 +128,14 @@ impl Lowering<'_> {
             .project(&columns)
             .map_err(|error| PlanError::Internal(error.to_string()))?;
         let (properties, lineage) = properties::of_scan(object, &columns);
+        if let ObjectKind::MaterializedView(view) = &object.kind
+            && let Some(retention) = view.options.get("retention")
+        {
+            self.notices.push(format!(
+                "materialized view \"{name}\" keeps rows for {retention}: the new view begins with those that are there, \
+                 and keeps what it makes of them"
+            ));
+        }
         let op = PlanOp::Scan {
             object: object.id,
             name: name.to_string(),

@@ -3,7 +3,7 @@
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
 //! [`value_lists`], [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
-//! [`pg_types`] ([`over_keys`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
+//! [`pg_types`] ([`over_keys`], [`untyped_literals`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
 //! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`join_order`], [`marks`],
 //! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`null_frames`].
 
@@ -51,5 +51,6 @@ mod syntax;
 mod table_functions;
 pub mod temporal;
 mod time_aggregates;
+mod untyped_literals;
 mod value_lists;
 pub mod volatile;

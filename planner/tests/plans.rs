@@ -69,6 +69,7 @@ fn define(catalog: &mut Catalog, sql: &str) {
                 stream_key: properties.stream_key.clone(),
                 append_only: properties.append_only,
                 watermark_columns: planned.plan.root.properties.watermark_columns.clone(),
+                retention: None,
                 columns: planned.view.columns,
                 query: planned.view.bound_sql,
                 emit_on_window_close: false,

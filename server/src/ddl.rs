@@ -12,12 +12,11 @@ use rivermark_planner::catalog::{
     ViewDef,
 };
 use rivermark_planner::explain::{explain_shared, explain_with};
-use rivermark_planner::lower::{
-    BoundView, PlannedView, ViewQuery, bind_view, check_view_options, plan_view,
-};
+use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::plan::PlanNode;
 use rivermark_planner::prefix::Prefix;
+use rivermark_planner::retention::RowRetention;
 use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::{ObjectName, Statement};
 use tokio::sync::OwnedMutexGuard;
@@ -272,7 +271,6 @@ impl Session {
                 "not a CREATE MATERIALIZED VIEW",
             ));
         };
-        check_view_options(options)?;
         if *or_replace && self.replace_materialized_view(statement, sql).await? {
             return Ok(());
         }
@@ -292,6 +290,7 @@ impl Session {
             let PlannedView { view, plan } = plan_view(&turn.catalog, view)?;
             self.require_readable(&turn.catalog, &view.depends_on)?;
             let notices = plan.notices.clone();
+            let retention = RowRetention::of(options, &plan.root)?;
             let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
                 name: name.clone(),
                 sql: sql.to_string(),
@@ -300,6 +299,7 @@ impl Session {
                 depends_on: view.depends_on,
                 emit_on_window_close: *emit_on_window_close,
                 options: options.clone(),
+                retention,
                 plan,
             }));
             let mut half_built = HalfBuilt::submit(self, turn, change);

@@ -6,6 +6,7 @@ use rivermark_executor::api::{CatalogChange, Retention, ViewState};
 use rivermark_planner::alter::{NewDefinition, all_dependents, described, plan_replacement};
 use rivermark_planner::catalog::{Catalog, Object, ObjectId, ObjectKind, QualifiedName};
 use rivermark_planner::lower::{ViewQuery, plan_view};
+use rivermark_planner::retention::RowRetention;
 use rivermark_planner::statement::{ObjectName, RelationKind, Statement};
 
 use crate::catalog::creation_name;
@@ -181,9 +182,11 @@ fn new_definition(
         text: Some(sql),
         emit_on_window_close: *emit_on_window_close,
     };
+    let planned = plan_view(catalog, view)?;
     Ok(NewDefinition {
+        retention: RowRetention::of(options, &planned.plan.root)?,
         sql: sql.to_string(),
-        planned: plan_view(catalog, view)?,
+        planned,
         emit_on_window_close: *emit_on_window_close,
         options: options.clone(),
     })

@@ -30,6 +30,10 @@ pub struct ServerState {
     /// Statements that take rows away take turns when they meet too often.
     pub turns: TableTurns,
     pub queries: QueryRuntime,
+    /// When the server started, in microseconds since 1970.
+    pub started_at_us: i64,
+    /// `--memory-limit`, in bytes.
+    pub memory_limit: usize,
     pub channels: Channels,
     /// Clients are not authenticated.
     pub is_trusting: bool,
@@ -109,6 +113,8 @@ impl Server {
             turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
+            started_at_us: now_us(),
+            memory_limit: config.memory_limit,
             channels: Channels::default(),
             is_trusting: config.auth == Auth::Trust,
         });

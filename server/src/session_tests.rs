@@ -41,6 +41,8 @@ impl Bed {
             ddl: Arc::default(),
             turns: TableTurns::default(),
             queries: QueryRuntime::new(handle, 32 << 20).unwrap(),
+            started_at_us: 0,
+            memory_limit: 256 << 20,
             channels: Channels::default(),
             is_trusting: true,
         });

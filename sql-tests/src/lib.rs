@@ -32,6 +32,26 @@ pub fn in_ci() -> bool {
     matches!(std::env::var("CI").as_deref(), Ok("true" | "1"))
 }
 
+/// The directory of the real sensor data, beside the checkout or below `RIVERMARK_SHARED`; `None`, after a line that says
+/// so, where there is none.
+///
+/// # Panics
+/// If there is none in continuous integration.
+pub fn sensor_data() -> Option<PathBuf> {
+    let shared = std::env::var("RIVERMARK_SHARED")
+        .map_or_else(|_| repository().join("../shared"), PathBuf::from);
+    let data = shared.join("data");
+    if data.is_dir() {
+        return Some(data);
+    }
+    println!(
+        "skipped: no sensor data at {} (set RIVERMARK_SHARED)",
+        data.display()
+    );
+    assert!(!in_ci(), "in CI the sensor data must be there");
+    None
+}
+
 /// True under `./dev test --full`.
 pub fn is_full() -> bool {
     std::env::var("RIVERMARK_TEST_FULL").is_ok_and(|v| v == "1")

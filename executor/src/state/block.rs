@@ -143,7 +143,7 @@ impl BlockTable {
         Ok(blocks)
     }
 
-    /// Deletes all whole blocks below ordinal `end` (retention).
+    /// Deletes all rows below ordinal `end` (retention).
     pub fn delete_before(&mut self, end: u64) -> Result<(), StateError> {
         let mut scan = self
             .table
@@ -157,10 +157,17 @@ impl BlockTable {
         };
         let is_whole = last + Header::parse(scan.value())?.rows as u64 <= end;
         drop(scan);
-        let to = if is_whole { end } else { last };
+        let cut = match is_whole {
+            true => None,
+            false => self.read_from(end, 1, None)?.into_iter().next(),
+        };
         self.table
-            .delete_range(&KeyRange::new([], Some(to.to_be_bytes().to_vec())))?;
-        if to >= self.next_ordinal {
+            .delete_range(&KeyRange::new([], Some(end.to_be_bytes().to_vec())))?;
+        if let Some(rest) = cut {
+            let value = encode_block(&rest.batch)?;
+            self.table.put(&rest.first_ordinal.to_be_bytes(), &value);
+        }
+        if end >= self.next_ordinal {
             // Nothing is left: an empty block, which the next rows replace, keeps ordinals from starting again.
             let empty = encode_block(&RecordBatch::new_empty(self.schema.clone()))?;
             self.table.put(&self.next_ordinal.to_be_bytes(), &empty);

@@ -13,6 +13,7 @@ use crate::error::{PlanError, Result};
 use crate::lower::{PlannedView, ViewQuery, bind_view};
 use crate::parse_query::parse_query;
 use crate::plan::StreamPlan;
+use crate::retention::RowRetention;
 
 /// A view with its successor. Where the rows and the state are to be kept is left to the executor.
 #[derive(Debug, Clone)]
@@ -28,6 +29,7 @@ pub struct NewDefinition {
     pub planned: PlannedView,
     pub emit_on_window_close: bool,
     pub options: std::collections::BTreeMap<String, String>,
+    pub retention: Option<RowRetention>,
 }
 
 impl NewDefinition {
@@ -50,6 +52,7 @@ impl NewDefinition {
         planned.view.columns.clone_from(&def.columns);
         planned.view.bound_sql.clone_from(&def.query);
         Ok(NewDefinition {
+            retention: RowRetention::of(&def.options, &planned.plan.root)?,
             sql: object.sql.clone(),
             planned,
             emit_on_window_close: def.emit_on_window_close,
@@ -81,6 +84,7 @@ pub fn plan_replacement(
             query: new.planned.view.bound_sql,
             emit_on_window_close: new.emit_on_window_close,
             options: new.options,
+            retention: new.retention,
             ..of_plan(&new.planned.plan)
         }),
     };
@@ -150,6 +154,7 @@ fn follow(scratch: &mut Catalog, object: &Arc<Object>) -> Result<Option<Successo
         query: def.query.clone(),
         emit_on_window_close: def.emit_on_window_close,
         options: def.options.clone(),
+        retention: RowRetention::of(&def.options, &plan.root)?,
         ..of_plan(&plan)
     });
     let replaces = object.id;
@@ -171,6 +176,7 @@ fn of_plan(plan: &StreamPlan) -> MaterializedViewDef {
         stream_key: plan.root.properties.stream_key.clone(),
         append_only: plan.root.properties.append_only,
         watermark_columns: plan.root.properties.watermark_columns.clone(),
+        retention: None,
         rows: TableId(0),
         first_state_table: TableId(0),
         state_tables: plan.root.state_tables(),

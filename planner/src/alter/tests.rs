@@ -26,6 +26,7 @@ fn with_view(query: &str, on: &str) -> (Catalog, ObjectId, u64) {
         stream_key: None,
         append_only: false,
         watermark_columns: Vec::new(),
+        retention: None,
         rows: crate::TableId(90),
         first_state_table: crate::TableId(91),
         state_tables: planned.plan.root.state_tables(),

@@ -1,6 +1,6 @@
 //! Planning of a whole view: what is stored with it, and the streaming plan of a materialized one.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::HashSet;
 
 use datafusion::logical_expr::{Expr, LogicalPlan, LogicalPlanBuilder, cast};
 use sqlparser::ast;
@@ -59,20 +59,6 @@ pub struct PlannedView {
 /// Binds the query of `CREATE VIEW`; any query will do.
 pub fn bind_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<BoundView> {
     Ok(bind(catalog, view, false)?.0)
-}
-
-/// Checks what stands behind `WITH` of a materialized view.
-pub fn check_view_options(options: &BTreeMap<String, String>) -> Result<()> {
-    match options.keys().next().map(String::as_str) {
-        None => Ok(()),
-        Some("retention") => Err(PlanError::unsupported(
-            "retention of a materialized view",
-            "leave it out, and filter by time in the query that reads the view",
-        )),
-        Some(other) => Err(PlanError::invalid_option(format!(
-            "unknown option \"{other}\" of a materialized view"
-        ))),
-    }
 }
 
 /// Plans the query of `CREATE MATERIALIZED VIEW`, or a stored one again.

@@ -7,15 +7,15 @@
 //! value of the one entry:   | passed, 8 bytes BE | deleted up to, 8 bytes BE |
 //! ```
 
-use arrow::array::{ArrayRef, AsArray, BooleanArray};
+use arrow::array::ArrayRef;
 use arrow::compute::filter;
-use arrow::datatypes::{DataType, Date32Type, TimestampMicrosecondType};
+use arrow::datatypes::DataType;
 
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
 use crate::state::{KeyCodec, KeyRange, StateTable};
-use crate::watermark::{MICROS_PER_DAY, Watermarks, key_of};
+use crate::watermark::{Watermarks, is_reached, key_of};
 
 /// Epochs between two cleanings: every later read of the tables pays for a deleted range.
 const LEAST_EPOCHS: u64 = 16;
@@ -134,22 +134,7 @@ pub fn without_passed(
     window: usize,
     passed: i64,
 ) -> Result<(Delta, Vec<ArrayRef>)> {
-    let times = &columns[window];
-    let is_kept: BooleanArray = match times.data_type() {
-        DataType::Date32 => {
-            let days = times.as_primitive::<Date32Type>();
-            let is_kept =
-                |day: Option<i32>| day.is_none_or(|day| i64::from(day) * MICROS_PER_DAY >= passed);
-            days.iter().map(|day| Some(is_kept(day))).collect()
-        }
-        _ => {
-            let times = times
-                .as_primitive_opt::<TimestampMicrosecondType>()
-                .ok_or_else(|| ExecutorError::Internal("a window that is no time".into()))?;
-            let is_kept = |time: Option<i64>| time.is_none_or(|time| time >= passed);
-            times.iter().map(|time| Some(is_kept(time))).collect()
-        }
-    };
+    let is_kept = is_reached(&columns[window], passed)?;
     if is_kept.true_count() == is_kept.len() {
         return Ok((delta, columns));
     }

@@ -182,7 +182,7 @@ fn merging_keeps_rows_and_ordinals() {
 }
 
 #[test]
-fn retention_deletes_whole_blocks() {
+fn retention_cuts_the_first_block() {
     let (_directory, store) = store();
     let mut table = BlockTable::new(PLACE.1, PLACE.0, store.clone(), schema()).unwrap();
     for part in 0..3 {
@@ -196,7 +196,7 @@ fn retention_deletes_whole_blocks() {
             .iter()
             .map(|(ordinal, _)| *ordinal)
             .collect::<Vec<_>>(),
-        [10, 20]
+        [15, 20]
     );
     table.delete_before(30).unwrap();
     commit(&store, &mut table);

@@ -194,6 +194,7 @@ fn canonical_texts() {
         stream_key: None,
         append_only: false,
         watermark_columns: Vec::new(),
+        retention: None,
         rows: TableId(1),
         first_state_table: TableId(2),
         state_tables: 1,
