@@ -87,7 +87,10 @@ impl PointLookup {
             relation,
             key,
             columns: places.collect::<Option<Vec<_>>>()?,
-            schema: renamed(&Arc::new(Schema::new(nullable.collect::<Vec<_>>())), columns),
+            schema: renamed(
+                &Arc::new(Schema::new(nullable.collect::<Vec<_>>())),
+                columns,
+            ),
         })
     }
 

@@ -162,8 +162,7 @@ fn dashboard(targets: &mut Targets) -> Result<()> {
          WHERE ts > timestamptz '2026-01-01 00:00:00+00' + interval '{} seconds' GROUP BY 1 ORDER BY 1",
         seconds.saturating_sub(3600)
     );
-    let table =
-        "CREATE TABLE readings (id BIGINT PRIMARY KEY, device TEXT, ts TIMESTAMPTZ, v DOUBLE PRECISION)";
+    let table = "CREATE TABLE readings (id BIGINT PRIMARY KEY, device TEXT, ts TIMESTAMPTZ, v DOUBLE PRECISION)";
 
     let postgres = Postgres::start()?;
     let theirs = patient(postgres.connect()?);
