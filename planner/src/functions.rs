@@ -20,6 +20,7 @@ mod now_test;
 mod or_empty;
 mod ordered_set;
 mod places;
+mod positive_zero;
 mod regex;
 mod self_ordered;
 mod sessions;
@@ -51,6 +52,7 @@ pub use named_cast::NamedCast;
 pub use now_test::NowTest;
 pub use or_empty::OrEmpty;
 pub use places::{rank, row_number, window_functions};
+pub use positive_zero::PositiveZero;
 pub use sessions::{is_one_session, session_bound, session_functions};
 pub use single::Single;
 pub use timezone::TimeZone;
@@ -73,6 +75,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(WithTies::default())),
             Arc::new(ScalarUDF::from(NamedCast::default())),
             Arc::new(ScalarUDF::from(OrEmpty::default())),
+            Arc::new(ScalarUDF::from(PositiveZero::default())),
         ]);
         for family in [
             arrays::functions,
