@@ -24,17 +24,31 @@ struct Whole {
 
 /// The type without a fraction; none for what is not numeric, or has digits to keep given.
 fn whole(arguments: &[DataType]) -> Option<DataType> {
+    // ceil(9.9) has a digit more before the point than 9.9
+    let digits = |precision: u8, scale: i8| (precision + 1).saturating_sub(scale.unsigned_abs());
     match arguments {
-        [DataType::Decimal128(precision, scale)] if *scale > 0 => {
-            // ceil(9.9) has a digit more before the point than 9.9
-            let digits = (*precision + 1).saturating_sub(scale.unsigned_abs());
-            Some(DataType::Decimal128(digits.clamp(1, 38), 0))
-        }
-        [DataType::Decimal256(precision, scale)] if *scale > 0 => {
-            let digits = (*precision + 1).saturating_sub(scale.unsigned_abs());
-            Some(DataType::Decimal256(digits.clamp(1, 76), 0))
-        }
+        [DataType::Decimal128(precision, scale)] if *scale > 0 => Some(DataType::Decimal128(
+            digits(*precision, *scale).clamp(1, 38),
+            0,
+        )),
+        [DataType::Decimal256(precision, scale)] if *scale > 0 => Some(DataType::Decimal256(
+            digits(*precision, *scale).clamp(1, 76),
+            0,
+        )),
         _ => None,
+    }
+}
+
+/// A numeric type with room for a digit more.
+fn wider(data_type: &DataType) -> DataType {
+    match data_type {
+        DataType::Decimal128(precision, scale) => {
+            DataType::Decimal128((precision + 1).min(38), *scale)
+        }
+        DataType::Decimal256(precision, scale) => {
+            DataType::Decimal256((precision + 1).min(76), *scale)
+        }
+        other => other.clone(),
     }
 }
 
@@ -63,11 +77,15 @@ impl ScalarUDFImpl for Whole {
         let Some(data_type) = whole(&arguments) else {
             return self.inner.invoke_with_args(args);
         };
-        let inner_field = self.inner.return_field_from_args(ReturnFieldArgs {
+        // DataFusion's result has the argument's type
+        let wide = wider(&arguments[0]);
+        let field = args.arg_fields[0].as_ref().clone();
+        args.args[0] = args.args[0].cast_to(&wide, None)?;
+        args.arg_fields = vec![Arc::new(field.with_data_type(wide))];
+        args.return_field = self.inner.return_field_from_args(ReturnFieldArgs {
             arg_fields: &args.arg_fields,
-            scalar_arguments: &vec![None; args.arg_fields.len()],
+            scalar_arguments: &[None],
         })?;
-        args.return_field = inner_field;
         self.inner.invoke_with_args(args)?.cast_to(&data_type, None)
     }
 }
