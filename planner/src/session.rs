@@ -15,6 +15,7 @@ use crate::operators::PostgresOperators;
 use crate::rewrite::cast_names::UnnameCasts;
 use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::checked::CheckedEvaluation;
+use crate::rewrite::cross_joins::ConnectedJoins;
 use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
 use crate::rewrite::float_keys::FloatKeys;
 use crate::rewrite::grouping_columns::GroupingColumns;
@@ -121,6 +122,7 @@ fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             of_datafusion.flat_map(|rule| -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
                 match rule.name() {
                     "push_down_filter" => vec![Arc::new(GuardedPushDownFilter::default())],
+                    "eliminate_cross_join" => vec![Arc::new(ConnectedJoins::default())],
                     "simplify_expressions" => vec![Arc::new(Simplify)],
                     "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
                     "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
