@@ -341,7 +341,7 @@ fn settings(names: &Namespace) -> Rows {
 
 fn sessions(names: &Namespace) -> Rows {
     let mut rows = Rows::new(SESSIONS);
-    for session in names.server.sessions.rows() {
+    for session in names.sessions() {
         rows.push(vec![
             session.pid.into(),
             session.user.into(),

@@ -19,6 +19,13 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::Drop { .. } | Statement::DropSchema { .. } => Some("DROP"),
         Statement::Alter { .. } => Some("ALTER"),
         Statement::Comment { .. } => Some("COMMENT"),
+        Statement::CreateRole { .. } => Some("CREATE ROLE"),
+        Statement::AlterRole { .. } => Some("ALTER ROLE"),
+        Statement::DropRole { .. } => Some("DROP ROLE"),
+        Statement::Grant(grant) if grant.is_revoke => Some("REVOKE"),
+        Statement::Grant(_) => Some("GRANT"),
+        Statement::AlterSchemaOwner { .. } => Some("ALTER"),
+        Statement::Reassign { .. } => Some("REASSIGN OWNED"),
         Statement::Flush => Some("FLUSH"),
         Statement::Discard => Some("DISCARD ALL"),
         Statement::Insert(_)

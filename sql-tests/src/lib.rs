@@ -1,6 +1,7 @@
 //! The test harness: starts what a test needs (the `rivermark` binary, Apache Kafka, PostgreSQL), talks to it over
 //! the wire as a user would, and takes it down again. The tests are in `tests/`, the SQL files in `slt/`.
 
+pub mod certificate;
 pub mod compat;
 pub mod equivalence;
 pub mod kafka;
@@ -13,6 +14,7 @@ pub mod script;
 pub mod server;
 pub mod session;
 pub mod targets;
+pub mod terminal;
 pub mod tpch;
 pub mod values;
 pub mod wire;
