@@ -41,6 +41,8 @@ pub fn session_config(time_zone: &str) -> SessionConfig {
     options.execution.time_zone = Some(time_zone.to_string());
     // Rewrites make a column's nullability more exact than the plan they started from; that is no error.
     options.execution.skip_physical_aggregate_schema_check = true;
+    // DataFusion would interleave the sides of a union that are divided alike, and then divide one of them anew.
+    options.optimizer.prefer_existing_union = true;
     options.catalog.create_default_catalog_and_schema = false;
     config
 }

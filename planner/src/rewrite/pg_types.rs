@@ -10,8 +10,6 @@
 //! - A text literal beside values of another type is of that type ([`untyped_literals`](super::untyped_literals)).
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
-use std::sync::Arc;
-
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -19,11 +17,9 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, Union, WindowFunctionDefinition, cast,
-    lit,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast, lit,
 };
 use datafusion::optimizer::AnalyzerRule;
-use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 use super::over_keys::{has_distances, with_comparable_keys};
 use super::untyped_literals::{in_union, of_one_type};
@@ -56,14 +52,6 @@ fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
         LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Unnest(_)
     ) {
         return Ok(Transformed::no(plan));
-    }
-    if let LogicalPlan::Union(union) = plan {
-        // its own types are those that the sides had when they were bound
-        let schema = Arc::new(coerce_union_schema(&union.inputs)?);
-        let changed = schema != union.schema;
-        let inputs = union.inputs;
-        let union = LogicalPlan::Union(Union { inputs, schema });
-        return Ok(Transformed::new_transformed(union, changed));
     }
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));

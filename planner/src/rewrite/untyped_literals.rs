@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union};
+use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 use crate::operators::{cast_to, field, is_untyped, numeric_of};
 use crate::types::SqlType;
@@ -90,5 +91,7 @@ pub fn in_union(mut union: Union) -> Result<LogicalPlan> {
             }
         }
     }
-    LogicalPlan::Union(union).recompute_schema()
+    // its own types are those that the sides had when they were bound
+    union.schema = Arc::new(coerce_union_schema(&union.inputs)?);
+    Ok(LogicalPlan::Union(union))
 }
