@@ -11,9 +11,10 @@ use crate::api::{DeadLetter, LateRow, ViewState};
 use crate::dead_letters::{LETTERS_TABLE, ORDER_TABLE, read_letter};
 use crate::error::{ExecutorError, Result};
 use crate::index::IndexFormat;
-use crate::late_rows::{LATE_ROWS_TABLE, read_late_row};
+use crate::late_rows::{FLOORS_TABLE, LATE_ROWS_TABLE, read_floor, read_late_row};
+use crate::lateness::{EventTime, Floor};
 use crate::own_writes::OwnWrites;
-use crate::rows::RowFormat;
+use crate::rows::{RowFormat, RowLayout};
 use crate::source::Source;
 use crate::source_scan::SourceScan;
 use crate::state::{Family, KeyRange, StoreSnapshot};
@@ -58,6 +59,8 @@ impl Snapshot {
                 source: source.clone(),
                 name: name.to_string(),
                 def: def.clone(),
+                time: EventTime::of_source(def)?,
+                floors: Arc::new(self.floors(object)?),
             })),
             None => Err(missing(object)),
         }
@@ -90,8 +93,20 @@ impl Snapshot {
         }
     }
 
-    /// Single rows of a table, for a transaction that has written `own`.
+    /// The columns of the key that a relation's rows are stored under; `None` if there is no key.
+    pub fn key_of(&self, object: ObjectId) -> Option<&[usize]> {
+        match &self.row_format(object).ok()?.0.layout {
+            RowLayout::Keyed(columns) => Some(columns),
+            RowLayout::Bag | RowLayout::Log => None,
+        }
+    }
+
+    /// Single rows of a table or materialized view, for a transaction that has written `own`. Errors: as of
+    /// [`Self::table_provider`].
     pub fn stored_rows(&self, table: ObjectId, own: Option<Arc<OwnWrites>>) -> Result<StoredRows> {
+        if let Some(Readable::Rows { name, state, .. }) = self.relations.get(&table) {
+            check_readable(name, state)?;
+        }
         let (format, name) = self.row_format(table)?;
         Ok(StoredRows {
             format: format.clone(),
@@ -112,6 +127,20 @@ impl Snapshot {
             Some(Readable::Rows { format, name, .. }) => Ok((format, name)),
             Some(Readable::Source { .. }) | None => Err(missing(table)),
         }
+    }
+
+    /// The floors of a source's partitions, in the order of offsets.
+    fn floors(&self, source: ObjectId) -> Result<BTreeMap<i32, Vec<Floor>>> {
+        let range = KeyRange::prefix(&source.0.to_be_bytes());
+        let mut floors: BTreeMap<i32, Vec<Floor>> = BTreeMap::new();
+        let mut scan = self.store.scan(Family::Log, FLOORS_TABLE, &range);
+        while let Some(chunk) = scan.next_chunk(1024, 1 << 20)? {
+            for (key, value) in chunk.keys.iter().zip(chunk.values.iter()) {
+                let (partition, floor) = read_floor(key, value)?;
+                floors.entry(partition).or_default().push(floor);
+            }
+        }
+        Ok(floors)
     }
 
     /// The latest late rows of each relation.

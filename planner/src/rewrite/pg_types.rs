@@ -10,6 +10,8 @@
 //! - A text literal beside values of another type is of that type ([`untyped_literals`](super::untyped_literals)).
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
 
+use std::sync::Arc;
+
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
@@ -17,9 +19,11 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast, lit,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, Union, WindowFunctionDefinition, cast,
+    lit,
 };
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 use super::over_keys::{has_distances, with_comparable_keys};
 use super::untyped_literals::{in_union, of_one_type};
@@ -44,14 +48,21 @@ impl AnalyzerRule for PostgresTyping {
 }
 
 fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if let LogicalPlan::Union(union) = plan {
-        return in_union(union).map(Transformed::yes);
-    }
     if matches!(
         plan,
         LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Unnest(_)
     ) {
         return Ok(Transformed::no(plan));
+    }
+    if let LogicalPlan::Union(mut union) = plan {
+        in_union(&mut union)?;
+        // its own types are those that the sides had when they were bound
+        let schema = Arc::new(coerce_union_schema(&union.inputs)?);
+        let inputs = union.inputs;
+        return Ok(Transformed::yes(LogicalPlan::Union(Union {
+            inputs,
+            schema,
+        })));
     }
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 
 use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::{Expr, LogicalPlan, Projection, Union};
-use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 use crate::operators::{cast_to, field, is_untyped, numeric_of};
 use crate::types::SqlType;
@@ -63,8 +62,8 @@ fn type_of_literal(other: SqlType) -> Option<SqlType> {
     }
 }
 
-/// The same for the columns of a UNION's sides.
-pub fn in_union(mut union: Union) -> Result<LogicalPlan> {
+/// The same for the columns of a UNION's sides. The union's own schema stays as it was.
+pub fn in_union(union: &mut Union) -> Result<()> {
     for column in 0..union.schema.fields().len() {
         let is_literal = |input: &Arc<LogicalPlan>| match input.as_ref() {
             LogicalPlan::Projection(projection) => {
@@ -91,7 +90,5 @@ pub fn in_union(mut union: Union) -> Result<LogicalPlan> {
             }
         }
     }
-    // its own types are those that the sides had when they were bound
-    union.schema = Arc::new(coerce_union_schema(&union.inputs)?);
-    Ok(LogicalPlan::Union(union))
+    Ok(())
 }
