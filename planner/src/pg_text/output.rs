@@ -6,6 +6,7 @@ use arrow::datatypes::{IntervalMonthDayNano, i256};
 use bytes::{BufMut, BytesMut};
 
 use super::calendar::civil_from_days;
+use super::float_digits;
 use super::time_zone::MICROS_PER_SECOND;
 
 pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
