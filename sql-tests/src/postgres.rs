@@ -108,10 +108,6 @@ impl Postgres {
         )
     }
 
-    pub fn port(&self) -> u16 {
-        self.port
-    }
-
     /// Opens a session.
     pub fn connect(&self) -> Result<Session> {
         Ok(Session::connect(&self.connection_string())?)
