@@ -3,6 +3,7 @@
 pub mod array_input;
 pub mod calendar;
 pub mod datetime_input;
+mod float_digits;
 pub mod input;
 pub mod interval_input;
 pub mod output;

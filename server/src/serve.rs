@@ -24,7 +24,7 @@ use crate::wire::{AuthMethod, Listener, ListenerConfig, ScramCredentials};
 /// What every session uses.
 pub struct ServerState {
     pub engine: Engine,
-    pub sessions: Sessions,
+    pub sessions: Arc<Sessions>,
     /// Statements that change the catalog take turns.
     pub ddl: Arc<tokio::sync::Mutex<()>>,
     /// Statements that take rows away take turns when they meet too often.
@@ -108,7 +108,7 @@ impl Server {
         let memory = MemoryPlan::split(config.memory_limit);
         let state = Arc::new(ServerState {
             engine,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             ddl: Arc::default(),
             turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)

@@ -340,14 +340,17 @@ impl SessionFactory for Connector {
             })?;
         let catalog = self.0.engine.snapshot().catalog.clone();
         let limit = login_limit(&catalog, &start.user)?;
-        let shared = Arc::new(SessionShared::new(
+        let mut shared = SessionShared::new(
             start.pid,
             start.user,
             self.0.is_trusting,
             start.peer,
             settings,
             catalog,
-        ));
+        );
+        shared.reach = Some(start.reach);
+        shared.peers = self.0.sessions.clone();
+        let shared = Arc::new(shared);
         let catalog = shared.catalog.read().clone();
         let role = shared.role(&catalog);
         let is_superuser = catalog.security.is_superuser(&role);

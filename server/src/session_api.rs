@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use arrow::datatypes::{FieldRef, SchemaRef};
 use async_trait::async_trait;
@@ -12,9 +13,11 @@ use datafusion::execution::SendableRecordBatchStream;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::statement::CopyOptions;
 use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
 
 use crate::pg_error::{Notice, PgError};
 use crate::sqlstate::SqlState;
+use crate::wire::CancelSignal;
 use crate::wire::time_zone::SessionTimeZone;
 
 /// Makes a session for every client that has passed authentication.
@@ -39,6 +42,27 @@ pub struct SessionStart {
     pub settings: BTreeMap<String, String>,
     /// For what the client is to hear while a statement runs, or while it is idle.
     pub outlet: Outlet,
+    /// For other sessions that cancel or end this one.
+    pub reach: Reach,
+}
+
+/// Reaches a connection from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Reach {
+    pub(crate) cancel: Arc<CancelSignal>,
+    pub(crate) end: CancellationToken,
+}
+
+impl Reach {
+    /// Cancels the statement that runs, if one does.
+    pub fn cancel_statement(&self) {
+        self.cancel.request();
+    }
+
+    /// Ends the connection, as a server does that stops.
+    pub fn end_connection(&self) {
+        self.end.cancel();
+    }
 }
 
 /// A bounded queue of messages to a client that belong to no statement's result.

@@ -15,7 +15,7 @@ use crate::query_runtime::QueryRuntime;
 use crate::serve::ServerState;
 use crate::session::Session;
 use crate::session_api::{Execution, SqlSession, TransactionStatus};
-use crate::sessions::{SessionShared, Sessions};
+use crate::sessions::SessionShared;
 use crate::settings::Settings;
 use crate::table_turns::TableTurns;
 
@@ -37,7 +37,7 @@ impl Bed {
         let handle = tokio::runtime::Handle::current();
         let state = Arc::new(ServerState {
             engine,
-            sessions: Sessions::default(),
+            sessions: Arc::default(),
             ddl: Arc::default(),
             turns: TableTurns::default(),
             queries: QueryRuntime::new(handle, 32 << 20).unwrap(),

@@ -9,6 +9,7 @@ use parking_lot::{Mutex, RwLock};
 use rivermark_planner::Catalog;
 use rivermark_planner::security::BOOTSTRAP;
 
+use crate::session_api::Reach;
 use crate::settings::Settings;
 
 /// What a session's functions (`current_setting`, `pg_get_viewdef`, …) and the system views see of it.
@@ -25,6 +26,10 @@ pub struct SessionShared {
     pub settings: Mutex<Settings>,
     /// The catalog that the running statement sees.
     pub catalog: RwLock<Arc<Catalog>>,
+    /// Of a client's connection; the server's own sessions have none.
+    pub reach: Option<Reach>,
+    /// All sessions of the server.
+    pub peers: Arc<Sessions>,
     activity: Mutex<Activity>,
 }
 
@@ -77,6 +82,8 @@ impl SessionShared {
             connected_at_us: now_us(),
             settings: Mutex::new(settings),
             catalog: RwLock::new(catalog),
+            reach: None,
+            peers: Arc::default(),
             activity: Mutex::default(),
         }
     }
@@ -175,6 +182,11 @@ impl Sessions {
         }
         by_pid.insert(session.pid, Arc::downgrade(session));
         true
+    }
+
+    /// The session with this process number.
+    pub fn get(&self, pid: i32) -> Option<Arc<SessionShared>> {
+        self.by_pid.lock().get(&pid).and_then(Weak::upgrade)
     }
 
     pub fn remove(&self, pid: i32) {

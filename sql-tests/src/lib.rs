@@ -18,6 +18,7 @@ pub mod terminal;
 pub mod tpch;
 pub mod values;
 pub mod wire;
+pub mod wire_fuzz;
 
 use std::path::PathBuf;
 

@@ -8,17 +8,21 @@
 use std::fs::OpenOptions;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rivermark_sql_tests::certificate::Certificate;
+use rivermark_sql_tests::postgres::Postgres;
 use rivermark_sql_tests::server::Server;
-use rivermark_sql_tests::{in_ci, repository};
+use rivermark_sql_tests::{env_number, in_ci, is_full, repository};
 use tempfile::TempDir;
 
 /// Fetching is slow the first time.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
 const RUN_TIMEOUT: Duration = Duration::from_secs(100);
+/// 2,000 rows through every driver.
+const VALUES_TIMEOUT: Duration = Duration::from_secs(600);
 
 const PYTHON: [&str; 3] = [
     "psycopg[binary]==3.3.*",
@@ -117,6 +121,38 @@ fn java_client() {
     });
 }
 
+/// Random values of each type, against PostgreSQL with the same ones: 2,000 with `--full`.
+#[test]
+fn random_values() {
+    let (values, copies) = (sources("python/values.py"), sources("java/Values.java"));
+    let (Some(python), Some(java)) = (fetched("Python", python), fetched("Java", java)) else {
+        return;
+    };
+    let seed = env_number("RIVERMARK_SEED").unwrap_or(11);
+    let count = if is_full() { "2000" } else { "150" };
+    println!("RIVERMARK_SEED={seed}");
+    let postgres = Postgres::start().expect("PostgreSQL is the oracle");
+    let mut server = Server::options().start().expect("the server starts");
+    let (port, oracle) = (server.port(), postgres.port());
+    let mut sent = Command::new(python.join("bin/python"));
+    sent.arg(values).args([&seed.to_string(), count]);
+    sent.arg(format!("postgresql://rivermark@127.0.0.1:{port}/rivermark"));
+    sent.arg(format!("postgresql://postgres@127.0.0.1:{oracle}/postgres"));
+    let mut copied = Command::new("java");
+    copied.arg("-cp").arg(java.join("postgresql.jar"));
+    copied.arg(copies).arg(count);
+    copied.arg(format!(
+        "jdbc:postgresql://127.0.0.1:{port}/rivermark?user=rivermark"
+    ));
+    copied.arg(format!(
+        "jdbc:postgresql://127.0.0.1:{oracle}/postgres?user=postgres"
+    ));
+    for mut command in [sent, copied] {
+        run(&mut command, VALUES_TIMEOUT).unwrap_or_else(|error| panic!("seed {seed}: {error:#}"));
+    }
+    server.stop().expect("the server stops cleanly");
+}
+
 /// Fetches clients and runs them against a server of their own: first as it is when it is new, then with passwords and
 /// a certificate.
 fn with_clients(
@@ -124,22 +160,9 @@ fn with_clients(
     fetch: impl FnOnce(&Path) -> Result<()>,
     test: impl Fn(&Path, &Target) -> Result<()>,
 ) {
-    let directory = cache(language);
-    let ready = directory.join(".ready");
-    if !ready.is_file() {
-        let fetched = std::fs::create_dir_all(&directory)
-            .map_err(anyhow::Error::from)
-            .and_then(|()| fetch(&directory));
-        if let Err(error) = fetched {
-            assert!(
-                !in_ci(),
-                "the {language} clients cannot be installed: {error:#}"
-            );
-            println!("skipped: the {language} clients cannot be installed: {error:#}");
-            return;
-        }
-        std::fs::write(&ready, "").expect("the cache can be written");
-    }
+    let Some(directory) = fetched(language, fetch) else {
+        return;
+    };
     let data = TempDir::new().expect("a directory");
     let certificate = Certificate::make(data.path()).expect("openssl makes a certificate");
     let options = || Server::options().data_dir(data.path().join("data"));
@@ -190,6 +213,31 @@ fn connected(
     if let Err(error) = test(directory, &target) {
         panic!("{}: {error:#}\n{}", target.url(), server.log_tail());
     }
+}
+
+/// The directory of clients, which are fetched unless they are there; `None`, with a line, where that cannot be done.
+fn fetched(language: &str, fetch: impl FnOnce(&Path) -> Result<()>) -> Option<PathBuf> {
+    // tests that need the same clients wait for one another
+    static FETCHING: Mutex<()> = Mutex::new(());
+    let _fetching = FETCHING.lock().unwrap_or_else(|error| error.into_inner());
+    let directory = cache(language);
+    let ready = directory.join(".ready");
+    if ready.is_file() {
+        return Some(directory);
+    }
+    let fetched = std::fs::create_dir_all(&directory)
+        .map_err(anyhow::Error::from)
+        .and_then(|()| fetch(&directory));
+    if let Err(error) = fetched {
+        assert!(
+            !in_ci(),
+            "the {language} clients cannot be installed: {error:#}"
+        );
+        println!("skipped: the {language} clients cannot be installed: {error:#}");
+        return None;
+    }
+    std::fs::write(&ready, "").expect("the cache can be written");
+    Some(directory)
 }
 
 fn sources(file: &str) -> PathBuf {

@@ -280,6 +280,18 @@ fn roles_log_in_as_they_may() {
     // what others run is not for everyone to see
     let seen = first.rows("SELECT query FROM pg_stat_activity WHERE usename = 'rivermark'");
     assert_eq!(seen[0][0].as_deref(), Some("<insufficient privilege>"));
+    // sessions reach those of their own role
+    let pid = |session: &Session| session.scalar("SELECT pg_backend_pid()").expect("a number");
+    for function in ["pg_cancel_backend", "pg_terminate_backend"] {
+        let sql = format!("SELECT {function}({})", pid(&admin));
+        assert_eq!(first.must_fail(&sql).code, "42501", "{sql}");
+        let sql = format!("SELECT {function}(2000000000)");
+        assert_eq!(first.scalar(&sql).as_deref(), Some("f"), "{sql}");
+    }
+    let other = login(&server, "grafana", "read only").expect("a session");
+    let sql = format!("SELECT pg_terminate_backend({})", pid(&other));
+    assert_eq!(first.scalar(&sql).as_deref(), Some("t"));
+    assert!(other.run("SELECT 1").is_err(), "the session was ended");
     // everyone changes the own password, and nothing else
     first.must("ALTER ROLE grafana PASSWORD 'changed'");
     for sql in [

@@ -6,6 +6,7 @@ use arrow::datatypes::{IntervalMonthDayNano, i256};
 use bytes::{BufMut, BytesMut};
 
 use super::calendar::civil_from_days;
+use super::float_digits;
 use super::time_zone::MICROS_PER_SECOND;
 
 pub const MICROS_PER_DAY: i64 = 86_400 * MICROS_PER_SECOND;
@@ -78,20 +79,44 @@ pub fn put_f64(out: &mut BytesMut, value: f64) {
     // The longest shortest form is 24 bytes (-1.7976931348623157e308).
     let formatted = write!(text, "{value:e}");
     debug_assert!(formatted.is_ok());
-    put_float(
-        out,
-        value.is_nan(),
-        value.is_infinite(),
-        text.as_bytes(),
-        15,
-    );
+    let fraction = value.to_bits() & ((1 << 52) - 1);
+    let other = match ((value.to_bits() >> 52) & 0x7ff) as i32 {
+        0 => float_digits::postgres_digits(text.as_bytes(), fraction, -1074, false, |n| {
+            format!("{value:.n$e}")
+        }),
+        e => float_digits::postgres_digits(
+            text.as_bytes(),
+            fraction | (1 << 52),
+            e - 1075,
+            fraction == 0 && e > 1,
+            |n| format!("{value:.n$e}"),
+        ),
+    };
+    let other = other.filter(|other| other.parse() == Ok(value));
+    let digits = other.as_deref().map_or(text.as_bytes(), str::as_bytes);
+    put_float(out, value.is_nan(), value.is_infinite(), digits, 15);
 }
 
 pub fn put_f32(out: &mut BytesMut, value: f32) {
     let mut text = StackText::<32>::new();
     let formatted = write!(text, "{value:e}");
     debug_assert!(formatted.is_ok());
-    put_float(out, value.is_nan(), value.is_infinite(), text.as_bytes(), 6);
+    let fraction = u64::from(value.to_bits() & ((1 << 23) - 1));
+    let other = match ((value.to_bits() >> 23) & 0xff) as i32 {
+        0 => float_digits::postgres_digits(text.as_bytes(), fraction, -149, false, |n| {
+            format!("{value:.n$e}")
+        }),
+        e => float_digits::postgres_digits(
+            text.as_bytes(),
+            fraction | (1 << 23),
+            e - 150,
+            fraction == 0 && e > 1,
+            |n| format!("{value:.n$e}"),
+        ),
+    };
+    let other = other.filter(|other| other.parse() == Ok(value));
+    let digits = other.as_deref().map_or(text.as_bytes(), str::as_bytes);
+    put_float(out, value.is_nan(), value.is_infinite(), digits, 6);
 }
 
 /// Lays out the shortest digits (`-1.25e-7`) as PostgreSQL does: plainly for exponents in `-4..plain_below`.

@@ -171,11 +171,10 @@ impl Registry {
             [one] => count(one),
             several => TypeSignature::OneOf(several.iter().map(count).collect()),
         };
-        // Stable, not immutable: the answer depends on the session. set_config acts, so it must run each time.
-        let volatility = if name == "set_config" {
-            Volatility::Volatile
-        } else {
-            Volatility::Stable
+        // Stable, not immutable: the answer depends on the session. What acts must run each time, and not when planned.
+        let volatility = match name {
+            "set_config" | "pg_cancel_backend" | "pg_terminate_backend" => Volatility::Volatile,
+            _ => Volatility::Stable,
         };
         self.functions
             .push(ScalarUDF::new_from_impl(SystemFunction {

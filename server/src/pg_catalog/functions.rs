@@ -16,7 +16,7 @@ use rivermark_planner::types::SqlType;
 
 use super::function_registry::{Arguments, Registry, text_array};
 use super::indexes::{find_index, index};
-use super::{array_functions, definitions, oids, reg, roles};
+use super::{array_functions, definitions, oids, reg, roles, signals};
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, VERSION_TEXT};
 use crate::pg_error::PgError;
 use crate::rows::Cell;
@@ -69,6 +69,7 @@ pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
     reg_functions(&mut registry, session);
     presence_functions(&mut registry);
     roles::privilege_functions(&mut registry, session);
+    signals::signal_functions(&mut registry, session);
     registry.functions.extend(array_functions::functions());
     let type_of = TypeOf {
         signature: Signature::any(1, Volatility::Stable),

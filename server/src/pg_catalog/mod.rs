@@ -12,6 +12,7 @@ mod reg;
 pub mod relations;
 pub mod rewrite;
 pub mod roles;
+mod signals;
 mod static_tables;
 mod time_zones;
 mod views;

@@ -21,7 +21,7 @@ pub struct CancelSignal {
 }
 
 impl CancelSignal {
-    fn request(&self) {
+    pub fn request(&self) {
         self.is_requested.store(true, Ordering::Release);
         self.wake.notify_one();
     }

@@ -21,7 +21,7 @@ use super::link::{BoxedSocket, Fault, Link};
 use super::startup::{Opening, Refusal, StartupRequest, open};
 use crate::pg_error::{PgError, Severity};
 use crate::session_api::{
-    Deallocated, Outlet, SessionFactory, SessionStart, SqlSession, TransactionStatus,
+    Deallocated, Outlet, Reach, SessionFactory, SessionStart, SqlSession, TransactionStatus,
 };
 use crate::sqlstate::SqlState;
 
@@ -91,12 +91,13 @@ async fn serve_session<F: SessionFactory>(
         settings,
         ..
     } = request;
+    let end = context.shutdown.child_token();
     let mut link = Link::new(
         socket,
         input,
         MAX_AUTH_MESSAGE_BYTES,
         registration.signal.clone(),
-        context.shutdown.clone(),
+        end.clone(),
         messages,
     );
     if let Some(negotiate) = negotiate {
@@ -109,6 +110,10 @@ async fn serve_session<F: SessionFactory>(
         database,
         settings,
         outlet: Outlet(sender),
+        reach: Reach {
+            cancel: registration.signal.clone(),
+            end,
+        },
     };
     let begun = timeout(
         AUTHENTICATION_TIMEOUT,

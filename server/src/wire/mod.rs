@@ -25,6 +25,7 @@ use rivermark_planner::pg_text::output as encode_text;
 pub use rivermark_planner::pg_text::time_zone;
 
 pub use auth::{AuthMethod, ScramCredentials};
+pub use cancel::CancelSignal;
 pub use listener::{Listener, ListenerConfig};
 
 #[cfg(test)]

@@ -1,6 +1,8 @@
 //! `./dev fuzz sql --minutes N [--seed S]`: random SQL against PostgreSQL until the time is over, each round with another
 //! seed and servers that divide their work differently. Goes on after a failure; all of them are in the report at the
 //! end, and the exit code is 1 if there are any.
+//!
+//! `./dev fuzz wire --minutes N [--seed S]`: the wire protocol, until the time is over or something is wrong.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -10,12 +12,15 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 use rivermark_sql_tests::equivalence::campaign::{Campaign, Report};
 use rivermark_sql_tests::postgres::Postgres;
+use rivermark_sql_tests::wire_fuzz::{WireReport, fuzz_wire};
 
-const USAGE: &str = "usage: ./dev fuzz sql --minutes N [--seed S] [--report FILE]";
+const USAGE: &str = "usage: ./dev fuzz sql|wire --minutes N [--seed S] [--report FILE]";
 /// Scripts of one seed; then new servers start.
 const SCRIPTS_PER_ROUND: usize = 40;
 
 struct Arguments {
+    /// Otherwise random SQL.
+    is_wire: bool,
     minutes: f64,
     seed: u64,
     report: PathBuf,
@@ -23,9 +28,11 @@ struct Arguments {
 
 fn arguments() -> Result<Arguments> {
     let mut given = std::env::args().skip(1);
-    if given.next().as_deref() != Some("sql") {
-        bail!("{USAGE}");
-    }
+    let is_wire = match given.next().as_deref() {
+        Some("sql") => false,
+        Some("wire") => true,
+        _ => bail!("{USAGE}"),
+    };
     let (mut minutes, mut seed, mut report) = (None, None, None);
     while let Some(name) = given.next() {
         let value = given.next().context(USAGE)?;
@@ -39,6 +46,7 @@ fn arguments() -> Result<Arguments> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let seed = seed.unwrap_or(now % 1_000_000_000);
     Ok(Arguments {
+        is_wire,
         minutes: minutes.context(USAGE)?,
         seed,
         report: report
@@ -46,9 +54,17 @@ fn arguments() -> Result<Arguments> {
     })
 }
 
+/// True if nothing was found.
 fn fuzz(arguments: &Arguments) -> Result<bool> {
     let begin = Instant::now();
     let deadline = begin + Duration::from_secs_f64(arguments.minutes * 60.0);
+    if arguments.is_wire {
+        println!("seed {}", arguments.seed);
+        let mut report = WireReport::default();
+        let found = fuzz_wire(arguments.seed, deadline, &mut report);
+        println!("{report:?}");
+        return found.map(|()| true);
+    }
     let postgres = Postgres::start()?;
     let mut report = Report::default();
     let mut file = std::fs::File::create(&arguments.report)?;
