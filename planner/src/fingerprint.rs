@@ -73,6 +73,7 @@ fn state_text(node: &PlanNode, text: &mut String) {
             kind,
             keys,
             residual,
+            window,
         } => {
             let keys: Vec<String> = keys
                 .iter()
@@ -88,6 +89,9 @@ fn state_text(node: &PlanNode, text: &mut String) {
                 kind.name(),
                 keys.join(", ")
             );
+            if window.is_some() {
+                let _ = writeln!(text, "  windowed");
+            }
             for input in &node.inputs {
                 let _ = writeln!(text, "  rows ({})", columns_text(input));
             }
@@ -95,21 +99,29 @@ fn state_text(node: &PlanNode, text: &mut String) {
         PlanOp::Over {
             partition_by,
             order_by,
+            window,
             ..
         } => {
             let rows = rows_text(node, partition_by, order_by);
-            let _ = writeln!(text, "over {rows}");
+            let windowed = if window.is_some() { " windowed" } else { "" };
+            let _ = writeln!(text, "over {rows}{windowed}");
         }
         PlanOp::Session {
             partition_by,
             time,
             gap_us,
+            is_final,
             ..
         } => {
             let keys: Vec<String> = partition_by.iter().map(expr_text).collect();
+            let name = if *is_final {
+                "closed session"
+            } else {
+                "session"
+            };
             let _ = writeln!(
                 text,
-                "session ({}) by ({}) time {} gap {gap_us}",
+                "{name} ({}) by ({}) time {} gap {gap_us}",
                 types_text(node),
                 keys.join(", "),
                 expr_text(time)
@@ -125,10 +137,12 @@ fn state_text(node: &PlanNode, text: &mut String) {
             fetch,
             counting,
             is_numbered,
+            window,
         } => {
+            let windowed = if window.is_some() { " windowed" } else { "" };
             let _ = writeln!(
                 text,
-                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}",
+                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}{windowed}",
                 rows_text(node, partition_by, order_by),
                 is_append_only(node),
             );

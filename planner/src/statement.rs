@@ -142,6 +142,7 @@ pub enum Statement {
         name: ObjectName,
     },
     Flush,
+    Vacuum,
     Set {
         name: String,
         value: SetValue,

@@ -20,6 +20,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::Alter { .. } => Some("ALTER"),
         Statement::Comment { .. } => Some("COMMENT"),
         Statement::Flush => Some("FLUSH"),
+        Statement::Vacuum => Some("VACUUM"),
         Statement::Discard => Some("DISCARD ALL"),
         Statement::Insert(_)
         | Statement::Update(_)

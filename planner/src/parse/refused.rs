@@ -20,7 +20,7 @@ pub(super) fn statement(input: &Input) -> PlanError {
             "every user may read and write everything",
         ),
         "REASSIGN" | "SECURITY" => refused("this statement about roles", "leave it out"),
-        "ANALYZE" | "VACUUM" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
+        "ANALYZE" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
             &word.value.to_uppercase(),
             "nothing needs such maintenance; leave it out",
         ),
