@@ -12,6 +12,7 @@ use rivermark_planner::catalog::{
 };
 use rivermark_planner::plan::StreamPlan;
 use rivermark_planner::retention::RowRetention;
+use rivermark_planner::security::Security;
 
 pub use rivermark_planner::alter::Successor;
 
@@ -104,6 +105,10 @@ pub enum CatalogChange {
     /// Drops the objects with their indexes. Nothing else may depend on them.
     Drop {
         objects: Vec<ObjectId>,
+    },
+    /// Roles, owners and grants are these from now on.
+    Secure {
+        security: Box<Security>,
     },
     /// `column`: `None` comments the relation itself.
     Comment {

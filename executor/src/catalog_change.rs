@@ -51,9 +51,12 @@ impl Dropped {
 impl Writer {
     /// Applies a change, all or nothing; the created object's id.
     pub fn change_catalog(&mut self, prepared: PreparedChange) -> Result<Option<ObjectId>> {
+        let before = self.catalog.next_object();
+        let creator = prepared.creator;
         let created = match prepared.change {
             CatalogChange::CreateSchema { name } => {
                 self.catalog.add_schema(&name);
+                self.catalog.security.give_schema(&name, &creator);
                 None
             }
             CatalogChange::DropSchema { name } => {
@@ -134,6 +137,10 @@ impl Writer {
                 self.drop_objects(&objects)?;
                 None
             }
+            CatalogChange::Secure { security } => {
+                self.catalog.secure(*security);
+                None
+            }
             CatalogChange::Comment {
                 object,
                 column,
@@ -143,6 +150,10 @@ impl Writer {
                 None
             }
         };
+        // A replaced view keeps its owner, and a successor gets that of what it replaces.
+        if let Some(id) = created.filter(|id| *id >= before) {
+            self.catalog.now_belongs_to(id, &creator);
+        }
         self.is_catalog_dirty = true;
         Ok(created)
     }

@@ -44,6 +44,8 @@ pub enum Command {
 /// A catalog change with what had to be asked of the outside before.
 pub struct PreparedChange {
     pub change: CatalogChange,
+    /// Who owns what it creates.
+    pub creator: String,
     /// Ends of the sources that new views scan.
     pub targets: Vec<(ObjectId, Positions)>,
     /// Where new views start to read sources that do not hold everything any more.

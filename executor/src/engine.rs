@@ -10,6 +10,7 @@ use parking_lot::Mutex;
 use rivermark_planner::Catalog;
 use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
 use rivermark_planner::prefix::Prefix;
+use rivermark_planner::security::BOOTSTRAP;
 use tokio::sync::{broadcast, oneshot};
 
 use crate::api::{
@@ -25,7 +26,7 @@ use crate::published::Published;
 use crate::recovery;
 use crate::snapshot::Snapshot;
 use crate::source::{ConnectorFactory, SourceError};
-use crate::state::Store;
+use crate::state::{Store, StoreUsage};
 use crate::writer::Writer;
 
 /// Requests that may wait for the writer before senders have to.
@@ -87,7 +88,21 @@ impl Engine {
         catalog_version: u64,
         change: CatalogChange,
     ) -> Result<Option<ObjectId>> {
-        let prepared = self.prepare(change).await?;
+        self.change_catalog_as(BOOTSTRAP, catalog_version, change)
+            .await
+    }
+
+    /// As [`Self::change_catalog`], by a role to which belongs what is created.
+    pub async fn change_catalog_as(
+        &self,
+        creator: &str,
+        catalog_version: u64,
+        change: CatalogChange,
+    ) -> Result<Option<ObjectId>> {
+        let prepared = PreparedChange {
+            creator: creator.to_string(),
+            ..self.prepare(change).await?
+        };
         self.ask(|reply| Command::ChangeCatalog {
             catalog_version,
             change: Box::new(prepared),
@@ -103,6 +118,7 @@ impl Engine {
                 let source = self.inner.connectors.source(&name.to_string(), &def)?;
                 def.start = blocking(move || source.resolve_start(SOURCE_TIMEOUT_MS)).await??;
                 Ok(PreparedChange {
+                    creator: BOOTSTRAP.to_string(),
                     change: CatalogChange::CreateSource { name, sql, def },
                     targets: Vec::new(),
                     starts: BTreeMap::new(),
@@ -111,6 +127,7 @@ impl Engine {
             CatalogChange::CreateMaterializedView(new) => {
                 let targets = self.source_ends(&new.plan.root.scanned_objects()).await?;
                 Ok(PreparedChange {
+                    creator: BOOTSTRAP.to_string(),
                     change: CatalogChange::CreateMaterializedView(new),
                     targets,
                     starts: BTreeMap::new(),
@@ -126,12 +143,14 @@ impl Engine {
                 let targets = self.source_ends(&scanned).await?;
                 let starts = self.retained_starts(&scanned, retention).await?;
                 Ok(PreparedChange {
+                    creator: BOOTSTRAP.to_string(),
                     change: CatalogChange::Replace { members, retention },
                     targets,
                     starts,
                 })
             }
             change => Ok(PreparedChange {
+                creator: BOOTSTRAP.to_string(),
                 change,
                 targets: Vec::new(),
                 starts: BTreeMap::new(),
@@ -340,6 +359,11 @@ impl Engine {
     /// The last epoch known to be fsynced.
     pub fn durable_epoch(&self) -> u64 {
         self.inner.published.status().durable_epoch
+    }
+
+    /// Memory and disk that the state store uses now.
+    pub fn store_usage(&self) -> Result<StoreUsage> {
+        Ok(self.inner.store.usage()?)
     }
 
     /// Why commits are being retried at present (disk full, ...), if they are.

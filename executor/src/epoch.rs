@@ -313,12 +313,14 @@ impl Writer {
         let mut budget = self.config.max_epoch_rows;
         let now = now_us();
         for source in self.sources.values_mut().filter(|s| s.is_read()) {
-            let batches = source.take(budget.max(1), &mut self.letters, &mut self.late, now)?;
+            let allowed = budget.max(1);
+            let (batches, taken) = source.take(allowed, &mut self.letters, &mut self.late, now)?;
+            // Rows that are late count, though no view sees them: else nobody would come back for what is left.
+            budget = budget.saturating_sub(taken);
             if batches.is_empty() {
                 continue;
             }
             let rows: usize = batches.iter().map(|b| b.rows.num_rows()).sum();
-            budget = budget.saturating_sub(rows);
             work.rows_in += rows as u64;
             work.dirty.extend(source.live_views().keys().copied());
             work.decoded.insert(source.id, batches);

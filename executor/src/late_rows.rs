@@ -95,13 +95,7 @@ impl LateRows {
         let mut floors = Vec::new();
         for entry in self.floors.scan(&range)? {
             let (key, value) = entry?;
-            let damaged = || ExecutorError::Storage("a stored floor is damaged".into());
-            let offset = key.last_chunk::<8>().ok_or_else(damaged)?;
-            let bound = <[u8; 8]>::try_from(&value[..]).map_err(|_| damaged())?;
-            floors.push(Floor {
-                offset: i64::from_be_bytes(*offset),
-                bound_us: i64::from_be_bytes(bound),
-            });
+            floors.push(read_floor(&key, &value)?.1);
         }
         Ok(floors)
     }
@@ -143,6 +137,20 @@ fn floor_key(source: ObjectId, partition: i32, offset: i64) -> [u8; 16] {
     key[4..8].copy_from_slice(&partition.to_be_bytes());
     key[8..].copy_from_slice(&offset.max(0).to_be_bytes());
     key
+}
+
+/// The partition and floor that are stored in an entry of [`FLOORS_TABLE`].
+pub fn read_floor(key: &[u8], value: &[u8]) -> Result<(i32, Floor)> {
+    let damaged = || ExecutorError::Storage("a stored floor is damaged".into());
+    let [_, _, _, _, place @ ..] = key.first_chunk::<16>().ok_or_else(damaged)?;
+    let partition = place.first_chunk::<4>().ok_or_else(damaged)?;
+    let offset = place.last_chunk::<8>().ok_or_else(damaged)?;
+    let bound = <[u8; 8]>::try_from(value).map_err(|_| damaged())?;
+    let floor = Floor {
+        offset: i64::from_be_bytes(*offset),
+        bound_us: i64::from_be_bytes(bound),
+    };
+    Ok((i32::from_be_bytes(*partition), floor))
 }
 
 /// A stored late row, for readers of a snapshot.

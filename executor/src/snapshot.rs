@@ -11,7 +11,8 @@ use crate::api::{DeadLetter, LateRow, ViewState};
 use crate::dead_letters::{LETTERS_TABLE, ORDER_TABLE, read_letter};
 use crate::error::{ExecutorError, Result};
 use crate::index::IndexFormat;
-use crate::late_rows::{LATE_ROWS_TABLE, read_late_row};
+use crate::late_rows::{FLOORS_TABLE, LATE_ROWS_TABLE, read_floor, read_late_row};
+use crate::lateness::{EventTime, Floor};
 use crate::own_writes::OwnWrites;
 use crate::rows::RowFormat;
 use crate::source::Source;
@@ -58,6 +59,8 @@ impl Snapshot {
                 source: source.clone(),
                 name: name.to_string(),
                 def: def.clone(),
+                time: EventTime::of_source(def)?,
+                floors: Arc::new(self.floors(object)?),
             })),
             None => Err(missing(object)),
         }
@@ -112,6 +115,20 @@ impl Snapshot {
             Some(Readable::Rows { format, name, .. }) => Ok((format, name)),
             Some(Readable::Source { .. }) | None => Err(missing(table)),
         }
+    }
+
+    /// The floors of a source's partitions, in the order of offsets.
+    fn floors(&self, source: ObjectId) -> Result<BTreeMap<i32, Vec<Floor>>> {
+        let range = KeyRange::prefix(&source.0.to_be_bytes());
+        let mut floors: BTreeMap<i32, Vec<Floor>> = BTreeMap::new();
+        let mut scan = self.store.scan(Family::Log, FLOORS_TABLE, &range);
+        while let Some(chunk) = scan.next_chunk(1024, 1 << 20)? {
+            for (key, value) in chunk.keys.iter().zip(chunk.values.iter()) {
+                let (partition, floor) = read_floor(key, value)?;
+                floors.entry(partition).or_default().push(floor);
+            }
+        }
+        Ok(floors)
     }
 
     /// The latest late rows of each relation.

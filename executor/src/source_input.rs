@@ -176,17 +176,18 @@ impl SourceInput {
     }
 
     /// Takes ready batches of at most about `max_rows` rows together, records their dead letters and moves the positions.
+    /// Says also how many rows it went through, late ones included: as many as it was allowed, and more may be ready.
     pub fn take(
         &mut self,
         max_rows: usize,
         letters: &mut DeadLetters,
         late: &mut LateRows,
         now_us: i64,
-    ) -> Result<Vec<DecodedBatch>> {
+    ) -> Result<(Vec<DecodedBatch>, usize)> {
         let mut taken = Vec::new();
         let mut rows = 0;
         if self.is_held {
-            return Ok(taken);
+            return Ok((taken, rows));
         }
         while rows < max_rows {
             let Some(batch) = self.reader.as_mut().and_then(|r| r.take(max_rows - rows)) else {
@@ -212,7 +213,7 @@ impl SourceInput {
                 taken.push(decoded(self.columns.clone(), batch));
             }
         }
-        Ok(taken)
+        Ok((taken, rows))
     }
 
     /// Takes the late rows out of the shared reader's batch and keeps account of them. `from`: the position before it.

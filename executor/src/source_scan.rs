@@ -1,5 +1,7 @@
-//! Ad-hoc scans of sources: what a SELECT on a source reads.
+//! Ad-hoc scans of sources: what a SELECT on a source reads. Rows that are late, or too far in the future, are left out
+//! as views leave them out: both follow from each partition's order, which the scan goes through from the start.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -18,8 +20,9 @@ use rivermark_planner::catalog::SourceDef;
 use tokio::sync::Notify;
 
 use crate::error::{ExecutorError, Result, external};
+use crate::lateness::{EventTime, Floor};
 use crate::progress::has_reached;
-use crate::source::{ReadRequest, ReaderState, Source, SourceReader};
+use crate::source::{ReadRequest, ReaderState, Source, SourceBatch, SourceReader};
 
 /// Rows taken from a reader at once.
 const BATCH_ENTRIES: usize = 8192;
@@ -33,6 +36,10 @@ pub struct SourceScan {
     pub source: Arc<dyn Source>,
     pub name: String,
     pub def: Arc<SourceDef>,
+    /// The source's declared time.
+    pub time: Option<EventTime>,
+    /// By partition, in the order of offsets.
+    pub floors: Arc<BTreeMap<i32, Vec<Floor>>>,
 }
 
 impl fmt::Debug for SourceScan {
@@ -78,8 +85,10 @@ impl TableProvider for SourceScan {
             name: self.name.clone(),
             start: self.def.start.clone(),
             end,
-            columns,
+            read: columns_to_read(columns, self.time.as_ref()),
             schema: schema.clone(),
+            time: self.time.clone(),
+            floors: self.floors.clone(),
         });
         Ok(Arc::new(StreamingTableExec::try_new(
             schema,
@@ -92,6 +101,13 @@ impl TableProvider for SourceScan {
     }
 }
 
+/// The columns asked for, and behind them the one that says which rows are late.
+fn columns_to_read(mut columns: Vec<usize>, time: Option<&EventTime>) -> Vec<usize> {
+    let time = time.map(|time| time.column);
+    columns.extend(time.filter(|time| !columns.contains(time)));
+    columns
+}
+
 /// The one partition of a source scan.
 #[derive(Clone)]
 struct SourceRows {
@@ -99,8 +115,11 @@ struct SourceRows {
     name: String,
     start: rivermark_planner::catalog::Positions,
     end: rivermark_planner::catalog::Positions,
-    columns: Vec<usize>,
+    /// Those of `schema`, and perhaps the source's time.
+    read: Vec<usize>,
     schema: SchemaRef,
+    time: Option<EventTime>,
+    floors: Arc<BTreeMap<i32, Vec<Floor>>>,
 }
 
 impl fmt::Debug for SourceRows {
@@ -136,6 +155,8 @@ struct SourceCursor {
     reader: Box<dyn SourceReader>,
     wake: Arc<Notify>,
     positions: rivermark_planner::catalog::Positions,
+    /// What is late in each partition from here on.
+    bounds: BTreeMap<i32, i64>,
 }
 
 impl SourceRows {
@@ -143,7 +164,7 @@ impl SourceRows {
         let wake = Arc::new(Notify::new());
         let notify = wake.clone();
         let reader = self.source.reader(ReadRequest {
-            columns: self.columns.clone(),
+            columns: self.read.clone(),
             start: self.start.clone(),
             stop_at: Some(self.end.clone()),
             prefetch_bytes: SOURCE_SCAN_BYTES,
@@ -153,26 +174,50 @@ impl SourceRows {
             reader,
             wake,
             positions: self.start.clone(),
+            bounds: BTreeMap::new(),
         })
+    }
+
+    /// The rows of a batch that views see. `from`: the position before it.
+    fn judged(
+        &self,
+        batch: SourceBatch,
+        from: i64,
+        bounds: &mut BTreeMap<i32, i64>,
+    ) -> Result<SourceBatch> {
+        let Some(time) = &self.time else {
+            return Ok(batch);
+        };
+        let (partition, until) = (batch.partition, batch.next_offset);
+        let floors = self.floors.get(&partition).map_or(&[][..], Vec::as_slice);
+        let begin = floors.partition_point(|floor| floor.offset < from);
+        let end = floors.partition_point(|floor| floor.offset < until);
+        let mut bound = bounds.get(&partition).copied();
+        let judged = time.judge(batch, &self.read, &mut bound, &floors[begin..end])?;
+        bounds.extend(bound.map(|bound| (partition, bound)));
+        Ok(judged.batch)
     }
 
     /// The next batch; rows with a value that can not be converted are left out, as in a view. `None` at the end.
     async fn next(&self, cursor: &mut SourceCursor) -> Result<Option<RecordBatch>> {
         loop {
             while let Some(batch) = cursor.reader.take(BATCH_ENTRIES) {
-                cursor.positions.insert(batch.partition, batch.next_offset);
+                let from = cursor.positions.insert(batch.partition, batch.next_offset);
+                let batch = self.judged(batch, from.unwrap_or(0), &mut cursor.bounds)?;
                 if batch.rows.num_rows() == 0 {
                     continue;
                 }
-                if batch.column_errors.is_empty() {
-                    return Ok(Some(batch.rows));
+                let asked: Vec<usize> = (0..self.schema.fields().len()).collect();
+                let rows = batch.rows.project(&asked)?;
+                let errors = batch.column_errors.iter();
+                let mut errors = errors.filter(|e| e.column < asked.len()).peekable();
+                if errors.peek().is_none() {
+                    return Ok(Some(rows));
                 }
-                let mut keep = vec![true; batch.rows.num_rows()];
-                batch.column_errors.iter().for_each(|e| keep[e.row] = false);
-                return Ok(Some(filter_record_batch(
-                    &batch.rows,
-                    &BooleanArray::from(keep),
-                )?));
+                let mut keep = vec![true; rows.num_rows()];
+                errors.for_each(|e| keep[e.row] = false);
+                let keep = BooleanArray::from(keep);
+                return Ok(Some(filter_record_batch(&rows, &keep)?));
             }
             let status = cursor.reader.status();
             match status.state {

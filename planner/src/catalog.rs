@@ -10,6 +10,7 @@ use arrow::datatypes::{Schema, SchemaRef};
 use serde::{Deserialize, Serialize};
 
 use crate::retention::RowRetention;
+use crate::security::Security;
 use crate::types::SqlType;
 
 /// Identifies a catalog object for ever; never reused.
@@ -303,6 +304,9 @@ pub struct Catalog {
     /// Under construction; nobody sees them but the executor.
     #[serde(default)]
     replacements: Vec<Replacement>,
+    /// Roles, owners and grants.
+    #[serde(default)]
+    pub security: Security,
 }
 
 /// Materialized views that are built beside those they will replace, all in the same epoch.
@@ -323,6 +327,7 @@ impl Catalog {
             schemas: vec![DEFAULT_SCHEMA.to_string()],
             objects: BTreeMap::new(),
             replacements: Vec::new(),
+            security: Security::default(),
         }
     }
 
@@ -406,6 +411,7 @@ impl Catalog {
         let new = object.id;
         self.objects.remove(&old);
         self.objects.insert(new, object);
+        self.security.relation_replaced(old, new);
         for reader in self.objects.values_mut() {
             if reader.depends_on.contains(&old) {
                 let reader = Arc::make_mut(reader);
@@ -420,6 +426,11 @@ impl Catalog {
                 }
             }
         }
+    }
+
+    /// The id that the next object gets: those of all others are less.
+    pub fn next_object(&self) -> ObjectId {
+        ObjectId(self.next_object)
     }
 
     /// A fresh object id.
@@ -448,7 +459,29 @@ impl Catalog {
 
     pub fn remove(&mut self, id: ObjectId) -> Option<Arc<Object>> {
         self.version += 1;
+        self.security.relation_dropped(id);
         self.objects.remove(&id)
+    }
+
+    /// Leaves objects out, for who is not to see them.
+    pub(crate) fn retain(&mut self, is_kept: impl Fn(&Object) -> bool) {
+        self.objects.retain(|_, object| is_kept(object));
+    }
+
+    /// A relation was created by somebody.
+    pub fn now_belongs_to(&mut self, id: ObjectId, creator: &str) {
+        if let Some(object) = self.objects.get(&id)
+            && object.as_index().is_none()
+        {
+            self.security
+                .relation_created(id, &object.name.schema, creator);
+        }
+    }
+
+    /// Goes on with other roles, owners and grants.
+    pub fn secure(&mut self, security: Security) {
+        self.version += 1;
+        self.security = security;
     }
 
     pub fn add_schema(&mut self, name: &str) {
@@ -459,5 +492,6 @@ impl Catalog {
     pub fn remove_schema(&mut self, name: &str) {
         self.version += 1;
         self.schemas.retain(|s| s != name);
+        self.security.schema_dropped(name);
     }
 }

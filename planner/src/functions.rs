@@ -13,12 +13,14 @@ mod half_even;
 mod json_access;
 mod json_change;
 mod json_form;
+mod literal_arguments;
 mod math;
 mod named_cast;
 mod now_test;
 mod or_empty;
 mod ordered_set;
 mod places;
+mod positive_zero;
 mod regex;
 mod self_ordered;
 mod sessions;
@@ -30,6 +32,7 @@ mod text_form;
 mod time_aggregates;
 mod timezone;
 mod value;
+mod whole;
 mod windows;
 
 use std::sync::{Arc, OnceLock};
@@ -49,6 +52,7 @@ pub use named_cast::NamedCast;
 pub use now_test::NowTest;
 pub use or_empty::OrEmpty;
 pub use places::{rank, row_number, window_functions};
+pub use positive_zero::PositiveZero;
 pub use sessions::{is_one_session, session_bound, session_functions};
 pub use single::Single;
 pub use timezone::TimeZone;
@@ -71,6 +75,7 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             Arc::new(ScalarUDF::from(WithTies::default())),
             Arc::new(ScalarUDF::from(NamedCast::default())),
             Arc::new(ScalarUDF::from(OrEmpty::default())),
+            Arc::new(ScalarUDF::from(PositiveZero::default())),
         ]);
         for family in [
             arrays::functions,
@@ -79,11 +84,13 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
             format::functions,
             json_access::functions,
             json_change::functions,
+            literal_arguments::functions,
             math::functions,
             ordered_set::functions,
             regex::functions,
             strings::functions,
             time_aggregates::functions,
+            whole::functions,
         ] {
             all.extend(family());
         }

@@ -2,6 +2,7 @@
 //!
 //! This crate does no I/O and knows nothing of Kafka, RocksDB or the wire protocol.
 
+pub mod access;
 pub mod alter;
 pub mod bind;
 pub mod bind_error;
@@ -31,6 +32,7 @@ pub mod properties;
 pub mod relations;
 pub mod retention;
 pub mod rewrite;
+pub mod security;
 pub mod session;
 pub mod statement;
 mod type_names;

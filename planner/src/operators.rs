@@ -75,18 +75,18 @@ impl ExprPlanner for PostgresOperators {
 }
 
 /// The type of an expression; `None` where it is not known, as of a parameter.
-fn field(expr: &Expr, schema: &DFSchema) -> Option<FieldRef> {
+pub(crate) fn field(expr: &Expr, schema: &DFSchema) -> Option<FieldRef> {
     if matches!(expr, Expr::Placeholder(p) if p.field.is_none()) {
         return None;
     }
     expr.to_field(schema).ok().map(|(_, field)| field)
 }
 
-fn is_untyped(expr: &Expr) -> bool {
+pub(crate) fn is_untyped(expr: &Expr) -> bool {
     matches!(expr, Expr::Literal(ScalarValue::Utf8(Some(_)), _))
 }
 
-fn cast_to(expr: Expr, target: &SqlType) -> Expr {
+pub(crate) fn cast_to(expr: Expr, target: &SqlType) -> Expr {
     Expr::Cast(Cast::new_from_field(
         Box::new(expr),
         Arc::new(target.field("", true)),
@@ -151,7 +151,7 @@ fn literals_typed(
 }
 
 /// A numeric literal has its own number of digits, which must not cut the other side's.
-fn numeric_of(sql_type: SqlType) -> SqlType {
+pub(crate) fn numeric_of(sql_type: SqlType) -> SqlType {
     match sql_type {
         SqlType::Numeric { .. } => SqlType::PLAIN_NUMERIC,
         other => other,

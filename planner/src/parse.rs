@@ -31,6 +31,7 @@ mod options;
 mod prepared;
 mod refused;
 mod rewrite;
+mod role;
 mod session;
 mod shape;
 mod show;
@@ -187,6 +188,9 @@ fn statement(input: &mut Input) -> Result<Statement> {
         "RELEASE" => session::release,
         "SUBSCRIBE" => return Ok(Statement::Subscribe(follow::subscribe(input)?)),
         "LISTEN" => follow::listen,
+        "GRANT" => role::grant,
+        "REVOKE" => role::revoke,
+        "REASSIGN" => role::reassign,
         "UNLISTEN" => follow::unlisten,
         "NOTIFY" => follow::notify,
         _ => return Err(refused::statement(input)),

@@ -3,9 +3,9 @@
 //! On the AST, before binding: [`qualify`] (names, stars, views, windows), [`output_names`], [`expressions`]
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
 //! [`value_lists`], [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
-//! [`pg_types`] ([`over_keys`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
+//! [`pg_types`] ([`over_keys`], [`untyped_literals`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
 //! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`join_order`], [`marks`],
-//! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`null_frames`].
+//! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`float_keys`], [`null_frames`].
 
 mod aggregate_calls;
 mod aliases;
@@ -21,6 +21,7 @@ pub mod decorrelate;
 pub mod expressions;
 pub mod first_rows;
 pub mod fixed_zone;
+pub mod float_keys;
 mod function_names;
 mod gap_values;
 pub mod grouping_columns;
@@ -51,5 +52,6 @@ mod syntax;
 mod table_functions;
 pub mod temporal;
 mod time_aggregates;
+mod untyped_literals;
 mod value_lists;
 pub mod volatile;

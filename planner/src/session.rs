@@ -16,6 +16,7 @@ use crate::rewrite::cast_names::UnnameCasts;
 use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::checked::CheckedEvaluation;
 use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
+use crate::rewrite::float_keys::FloatKeys;
 use crate::rewrite::grouping_columns::GroupingColumns;
 use crate::rewrite::guard::{GuardFallible, GuardedPushDownFilter};
 use crate::rewrite::join_keys::JoinKeys;
@@ -113,20 +114,22 @@ fn analyzer_rules() -> Vec<Arc<dyn AnalyzerRule + Send + Sync>> {
 
 /// DataFusion's rules, some of them replaced by ones of ours that are right where those are not.
 fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-    Optimizer::new()
-        .rules
-        .into_iter()
-        .flat_map(|rule| -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
-            match rule.name() {
-                "push_down_filter" => vec![Arc::new(GuardedPushDownFilter::default())],
-                "simplify_expressions" => vec![Arc::new(Simplify)],
-                "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
-                "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
-                "single_distinct_aggregation_to_group_by" => {
-                    vec![Arc::new(SingleDistinct { rule })]
+    let own: Vec<Arc<dyn OptimizerRule + Send + Sync>> = vec![Arc::new(FloatKeys)];
+    let of_datafusion = Optimizer::new().rules.into_iter();
+    own.into_iter()
+        .chain(
+            of_datafusion.flat_map(|rule| -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
+                match rule.name() {
+                    "push_down_filter" => vec![Arc::new(GuardedPushDownFilter::default())],
+                    "simplify_expressions" => vec![Arc::new(Simplify)],
+                    "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
+                    "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],
+                    "single_distinct_aggregation_to_group_by" => {
+                        vec![Arc::new(SingleDistinct { rule })]
+                    }
+                    _ => vec![rule],
                 }
-                _ => vec![rule],
-            }
-        })
+            }),
+        )
         .collect()
 }

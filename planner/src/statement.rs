@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use sqlparser::ast;
 
 use crate::catalog::{ColumnDef, QualifiedName, SourceDef, TableDef};
+use crate::security::{Grantee, Privilege};
 
 /// A parsed statement with the text it came from.
 #[derive(Debug, Clone)]
@@ -158,6 +159,28 @@ pub enum Statement {
     Savepoint {
         name: String,
     },
+    CreateRole {
+        name: String,
+        options: RoleOptions,
+    },
+    AlterRole {
+        name: String,
+        options: RoleOptions,
+    },
+    DropRole {
+        names: Vec<String>,
+        if_exists: bool,
+    },
+    /// GRANT, REVOKE and ALTER DEFAULT PRIVILEGES.
+    Grant(GrantStatement),
+    AlterSchemaOwner {
+        name: String,
+        owner: String,
+    },
+    Reassign {
+        from: Vec<String>,
+        to: String,
+    },
     Release {
         name: String,
     },
@@ -196,6 +219,50 @@ pub enum Statement {
     },
     /// `DISCARD ALL` and its kin.
     Discard,
+}
+
+/// What CREATE or ALTER ROLE says of a role; `None`: nothing.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct RoleOptions {
+    pub is_superuser: Option<bool>,
+    pub can_login: Option<bool>,
+    /// `Some(None)`: none.
+    pub password: Option<Option<String>>,
+    /// `Some(None)`: no limit.
+    pub connection_limit: Option<Option<u32>>,
+    /// A time as text.
+    pub valid_until: Option<String>,
+}
+
+/// Passwords are never printed.
+impl std::fmt::Debug for RoleOptions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RoleOptions").finish_non_exhaustive()
+    }
+}
+
+/// What is granted or revoked, on what, and to or from whom.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GrantStatement {
+    /// `None`: all.
+    pub privileges: Option<Vec<Privilege>>,
+    pub on: GrantOn,
+    pub grantees: Vec<Grantee>,
+    pub is_revoke: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GrantOn {
+    Relations(Vec<ObjectName>),
+    /// All relations that are in these schemas now.
+    AllIn(Vec<String>),
+    Schemas(Vec<String>),
+    Databases(Vec<String>),
+    /// All relations that these roles will create (none named: the current one) in these schemas (none named: in any).
+    Future {
+        creators: Vec<String>,
+        schemas: Vec<String>,
+    },
 }
 
 /// `SUBSCRIBE [TO] relation [WITH (...)]`.
@@ -239,6 +306,9 @@ pub enum AlterAction {
     },
     SetSchema {
         schema: String,
+    },
+    SetOwner {
+        owner: String,
     },
     AddColumn {
         column: ColumnDef,

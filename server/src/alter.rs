@@ -45,6 +45,7 @@ impl Session {
                 AlterAction::Rename { .. }
                     | AlterAction::RenameColumn { .. }
                     | AlterAction::SetSchema { .. }
+                    | AlterAction::SetOwner { .. }
             );
             let target = self.alter_target(&catalog, kind, name, if_exists, is_naming)?;
             let Some(object) = target else {
@@ -99,6 +100,7 @@ impl Session {
             );
             return Err(PgError::new(SqlState::WrongObjectType, message).with_hint(hint));
         }
+        self.require_owner(catalog, object)?;
         Ok(Some(object.as_ref().clone()))
     }
 
@@ -129,6 +131,15 @@ impl Session {
                     name: object.name.name.clone(),
                 };
                 rename(&mut after, id, to)?;
+                self.require_creator(catalog, schema)?;
+            }
+            AlterAction::SetOwner { owner } => {
+                self.require_superuser("permission denied to change owners")?;
+                let owner = self.meant_role(catalog, owner)?.name;
+                after.security.give_relation(id, &owner);
+                return Ok(Some(CatalogChange::Secure {
+                    security: Box::new(after.security),
+                }));
             }
             AlterAction::RenameColumn { column, to } => {
                 alter::rename_column(&mut after, id, column, to)?;

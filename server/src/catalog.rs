@@ -78,9 +78,16 @@ impl Namespace {
             "pg_catalog" if !pg_catalog::has(name) => Ok(None),
             "pg_catalog" => pg_catalog::table(name, &self.pg_scope()),
             "information_schema" => {
+                let catalog = match self.is_superuser() {
+                    true => self.snapshot.catalog.clone(),
+                    false => {
+                        let role = self.session.role(&self.snapshot.catalog);
+                        Arc::new(self.snapshot.catalog.seen_by(&role))
+                    }
+                };
                 let rows = information_schema::table(
                     name,
-                    &self.snapshot.catalog,
+                    &catalog,
                     pg_catalog::system_relations(),
                     &self.session.user,
                 );
@@ -101,7 +108,7 @@ impl Namespace {
             catalog: self.snapshot.catalog.clone(),
             settings,
             user: self.session.user.clone(),
-            sessions: self.server.sessions.rows(),
+            sessions: self.sessions(),
         }
     }
 

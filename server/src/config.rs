@@ -74,6 +74,18 @@ pub struct ServeArgs {
     /// Bytes of dead letters kept; the oldest go first [default: 64MB]
     #[arg(long, env = "RIVERMARK_DEAD_LETTER_LIMIT", value_name = "SIZE")]
     pub dead_letter_limit: Option<String>,
+    /// How clients prove who they are: trust or scram [default: trust on a loopback address, else scram]
+    #[arg(long, env = "RIVERMARK_AUTH", value_name = "METHOD")]
+    pub auth: Option<String>,
+    /// PEM file with the server's certificate; clients that ask for it are encrypted
+    #[arg(long, env = "RIVERMARK_TLS_CERT", value_name = "FILE")]
+    pub tls_cert: Option<String>,
+    /// PEM file with the certificate's key
+    #[arg(long, env = "RIVERMARK_TLS_KEY", value_name = "FILE")]
+    pub tls_key: Option<String>,
+    /// Clients at a time [default: 1000]
+    #[arg(long, env = "RIVERMARK_MAX_CONNECTIONS", value_name = "N")]
+    pub max_connections: Option<String>,
     /// Allows listening beyond this machine although clients are not authenticated
     #[arg(long, env = "RIVERMARK_INSECURE", num_args = 0..=1, default_missing_value = "true", value_name = "BOOL")]
     pub insecure: Option<String>,
@@ -92,6 +104,10 @@ impl ServeArgs {
             ("max_epoch_rows", self.max_epoch_rows),
             ("ingest_threshold", self.ingest_threshold),
             ("dead_letter_limit", self.dead_letter_limit),
+            ("auth", self.auth),
+            ("tls_cert", self.tls_cert),
+            ("tls_key", self.tls_key),
+            ("max_connections", self.max_connections),
             ("insecure", self.insecure),
         ];
         options
@@ -112,8 +128,21 @@ const FILE_OPTIONS: &[&str] = &[
     "max_epoch_rows",
     "ingest_threshold",
     "dead_letter_limit",
+    "auth",
+    "tls_cert",
+    "tls_key",
+    "max_connections",
     "insecure",
 ];
+
+/// How clients prove who they are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Auth {
+    /// Not at all.
+    Trust,
+    /// By a password, with SCRAM-SHA-256.
+    Scram,
+}
 
 /// The server's configuration, every option resolved and checked.
 #[derive(Debug, Clone, PartialEq)]
@@ -130,6 +159,10 @@ pub struct ServerConfig {
     pub ingest_threshold: usize,
     /// Bytes.
     pub dead_letter_limit: u64,
+    pub auth: Auth,
+    /// Certificate and key.
+    pub tls: Option<(PathBuf, PathBuf)>,
+    pub max_connections: usize,
     /// Whether unauthenticated clients from other machines are allowed.
     pub is_insecure: bool,
 }
@@ -147,9 +180,11 @@ impl ServerConfig {
             |name: &'static str, default: &str| option(name).unwrap_or_else(|| default.to_string());
         let cores = std::thread::available_parallelism().map_or(1, |n| n.get());
 
+        let listen = parse_address(&or("listen", "127.0.0.1:4566"))?;
+        let is_insecure = parse_bool("insecure", &or("insecure", "false"))?;
         let config = ServerConfig {
             data_dir: PathBuf::from(or("data_dir", "./rivermark-data")),
-            listen: parse_address(&or("listen", "127.0.0.1:4566"))?,
+            listen,
             memory_limit: match option("memory_limit") {
                 Some(text) => parse_size("memory_limit", &text)?,
                 None => machine_memory() / 4,
@@ -167,17 +202,30 @@ impl ServerConfig {
             ingest_threshold: parse_size("ingest_threshold", &or("ingest_threshold", "64MB"))?,
             dead_letter_limit: parse_size("dead_letter_limit", &or("dead_letter_limit", "64MB"))?
                 as u64,
-            is_insecure: parse_bool("insecure", &or("insecure", "false"))?,
+            auth: match option("auth").as_deref() {
+                Some("trust") => Auth::Trust,
+                Some("scram") => Auth::Scram,
+                Some(other) => bail!("auth: \"{other}\" is not trust or scram"),
+                None if listen.ip().is_loopback() || is_insecure => Auth::Trust,
+                None => Auth::Scram,
+            },
+            tls: match (option("tls_cert"), option("tls_key")) {
+                (Some(certificate), Some(key)) => Some((certificate.into(), key.into())),
+                (None, None) => None,
+                _ => bail!("tls_cert and tls_key go together"),
+            },
+            max_connections: parse_count("max_connections", &or("max_connections", "1000"))?,
+            is_insecure,
         };
         config.check()?;
         Ok(config)
     }
 
     fn check(&self) -> Result<()> {
-        if !self.listen.ip().is_loopback() && !self.is_insecure {
+        if !self.listen.ip().is_loopback() && self.auth == Auth::Trust && !self.is_insecure {
             bail!(
-                "refusing to listen on {}: clients are not authenticated yet, so only this machine may connect; \
-                 listen on 127.0.0.1, or add --insecure if the network is trusted",
+                "refusing to listen on {} without authentication: use --auth scram, listen on 127.0.0.1, \
+                 or add --insecure if the network is trusted",
                 self.listen
             );
         }
@@ -414,9 +462,24 @@ mod tests {
             (
                 ServeArgs {
                     listen: Some("0.0.0.0:1".into()),
+                    auth: Some("trust".into()),
                     ..Default::default()
                 },
-                "not authenticated",
+                "without authentication",
+            ),
+            (
+                ServeArgs {
+                    auth: Some("md5".into()),
+                    ..Default::default()
+                },
+                "not trust or scram",
+            ),
+            (
+                ServeArgs {
+                    tls_cert: Some("server.pem".into()),
+                    ..Default::default()
+                },
+                "go together",
             ),
             (
                 ServeArgs {
@@ -451,6 +514,17 @@ mod tests {
             let error = ServerConfig::resolve(args).unwrap_err().to_string();
             assert!(error.contains(expected), "{error}");
         }
+        let listening = |address: &str, insecure: &str| {
+            let args = ServeArgs {
+                listen: Some(address.into()),
+                insecure: Some(insecure.into()),
+                ..Default::default()
+            };
+            ServerConfig::resolve(args).unwrap().auth
+        };
+        assert_eq!(listening("127.0.0.1:1", "false"), Auth::Trust);
+        assert_eq!(listening("0.0.0.0:1", "false"), Auth::Scram);
+        assert_eq!(listening("0.0.0.0:1", "true"), Auth::Trust);
         let allowed = ServeArgs {
             listen: Some("0.0.0.0:1".into()),
             insecure: Some("true".into()),

@@ -17,13 +17,15 @@ use rivermark_planner::parse_query::parse_query;
 use rivermark_planner::plan::PlanNode;
 use rivermark_planner::prefix::Prefix;
 use rivermark_planner::retention::RowRetention;
+use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::{ObjectName, Statement};
 use tokio::sync::OwnedMutexGuard;
 
 use crate::assignment::arrow_zone;
-use crate::catalog::{SYSTEM_SCHEMAS, creation_name, undefined_relation};
+use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, creation_name, undefined_relation};
 use crate::half_built::HalfBuilt;
 use crate::pg_error::{Notice, PgError};
+use crate::privileges::denied;
 use crate::session::Session;
 use crate::sqlstate::SqlState;
 
@@ -89,9 +91,10 @@ impl Session {
         turn: &Turn,
         change: CatalogChange,
     ) -> Result<Option<ObjectId>, ExecutorError> {
+        let role = self.shared.role(&turn.catalog);
         self.server
             .engine
-            .change_catalog(turn.catalog.version, change)
+            .change_catalog_as(&role, turn.catalog.version, change)
             .await
     }
 
@@ -106,6 +109,7 @@ impl Session {
             let message = format!("schema \"{}\" does not exist", name.schema);
             return Err(PgError::new(SqlState::InvalidSchemaName, message));
         }
+        self.require_creator(catalog, &name.schema)?;
         if catalog.find(name).is_none() {
             return Ok(true);
         }
@@ -136,6 +140,8 @@ impl Session {
         def: &SourceDef,
         sql: &str,
     ) -> Result<(), PgError> {
+        // The server reaches more brokers than whoever asks for one.
+        self.require_superuser("permission denied to create source")?;
         let name = creation_name(name, &self.shared)?;
         self.check_generated(def)?;
         self.change_catalog(|session, catalog| {
@@ -216,12 +222,13 @@ impl Session {
                     let message = format!("\"{}\" is not a view", name.name);
                     return Err(PgError::new(SqlState::WrongObjectType, message));
                 }
-                Some(_) if or_replace => {}
+                Some(old) if or_replace => session.require_owner(catalog, old)?,
                 _ => {
                     session.may_create(catalog, &name, false)?;
                 }
             }
             let view = bind_view(catalog, session.view_query(&query, columns, &zone, sql))?;
+            session.require_readable(catalog, &view.depends_on)?;
             if let Some(old) = &old {
                 check_replacement(old, &view, catalog)?;
             }
@@ -281,6 +288,7 @@ impl Session {
                 ..self.view_query(&query, columns, &zone, sql)
             };
             let PlannedView { view, plan } = plan_view(&turn.catalog, view)?;
+            self.require_readable(&turn.catalog, &view.depends_on)?;
             let notices = plan.notices.clone();
             let retention = RowRetention::of(options, &plan.root)?;
             let change = CatalogChange::CreateMaterializedView(Box::new(NewMaterializedView {
@@ -294,7 +302,7 @@ impl Session {
                 retention,
                 plan,
             }));
-            let mut half_built = HalfBuilt::submit(&self.server, turn, change);
+            let mut half_built = HalfBuilt::submit(self, turn, change);
             match half_built.registered().await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => continue,
                 other => other?,
@@ -342,6 +350,7 @@ impl Session {
             emit_on_window_close: *emit_on_window_close,
         };
         let planned = plan_view(&names.snapshot.catalog, view)?;
+        self.require_readable(&names.snapshot.catalog, &planned.view.depends_on)?;
         let views_with = |prefix: &Prefix| names.server.engine.views_with(prefix);
         let mut lines = explain_shared(&planned.plan, &views_with);
         lines.extend(
@@ -362,6 +371,7 @@ impl Session {
             let message = format!("\"{}\" is not a materialized view", object.name);
             return Err(PgError::new(SqlState::WrongObjectType, message));
         };
+        names.authorize(&object, Privilege::Select)?;
         let query = parse_query(&def.query)?;
         let view = ViewQuery {
             emit_on_window_close: def.emit_on_window_close,
@@ -392,6 +402,10 @@ impl Session {
             );
         }
         self.change_catalog(|session, catalog| {
+            let role = session.shared.role(catalog);
+            if !catalog.may_in_database(&role, Privilege::Create) {
+                return Err(denied("database", DATABASE_NAME));
+            }
             if !catalog.schemas().iter().any(|s| s == name) {
                 let name = name.to_string();
                 return Ok(Some(CatalogChange::CreateSchema { name }));
@@ -412,11 +426,12 @@ impl Session {
         column: Option<&str>,
         comment: Option<&str>,
     ) -> Result<(), PgError> {
-        self.change_catalog(|session, _| {
+        self.change_catalog(|session, catalog| {
             let object = session
                 .namespace()
                 .object(name)
                 .ok_or_else(|| crate::catalog::undefined_relation(name))?;
+            session.require_owner(catalog, &object)?;
             if let Some(column) = column
                 && object.schema().index_of(column).is_err()
             {

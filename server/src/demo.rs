@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, anyhow};
 use rivermark_connectors::kafka::embedded::EmbeddedBroker;
 use rivermark_connectors::kafka::producer::Producer;
+use rivermark_planner::security::BOOTSTRAP;
 use tokio_util::sync::CancellationToken;
 
 use crate::catalog::DATABASE_NAME;
@@ -150,7 +151,8 @@ fn own_session(state: Arc<ServerState>) -> Session {
     let catalog = state.engine.snapshot().catalog.clone();
     let shared = SessionShared::new(
         0,
-        DATABASE_NAME.to_string(),
+        BOOTSTRAP.to_string(),
+        true,
         None,
         Settings::default(),
         catalog,

@@ -1,7 +1,7 @@
 //! From a statement to what runs it: the one place that knows every kind of statement.
 
 use datafusion::scalar::ScalarValue;
-use rivermark_planner::statement::{SetValue, Statement};
+use rivermark_planner::statement::{GrantOn, SetValue, Statement};
 
 use crate::pg_error::{Notice, PgError};
 use crate::session::{Session, SessionStatement};
@@ -86,6 +86,12 @@ impl Session {
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
             | Statement::Alter { .. }
+            | Statement::CreateRole { .. }
+            | Statement::AlterRole { .. }
+            | Statement::DropRole { .. }
+            | Statement::Grant(_)
+            | Statement::AlterSchemaOwner { .. }
+            | Statement::Reassign { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -166,6 +172,31 @@ impl Session {
     /// Runs a statement that changes the catalog; its tag.
     async fn define(&mut self, statement: &Statement, text: &str) -> Result<&'static str, PgError> {
         match statement {
+            Statement::CreateRole { name, options } => self
+                .create_role(name, options)
+                .await
+                .map(|()| "CREATE ROLE"),
+            Statement::AlterRole { name, options } => {
+                self.alter_role(name, options).await.map(|()| "ALTER ROLE")
+            }
+            Statement::DropRole { names, if_exists } => self
+                .drop_roles(names, *if_exists)
+                .await
+                .map(|()| "DROP ROLE"),
+            Statement::AlterSchemaOwner { name, owner } => {
+                self.give_schema(name, owner).await.map(|()| "ALTER SCHEMA")
+            }
+            Statement::Reassign { from, to } => {
+                self.reassign(from, to).await.map(|()| "REASSIGN OWNED")
+            }
+            Statement::Grant(grant) => {
+                self.grant(grant).await?;
+                Ok(match (&grant.on, grant.is_revoke) {
+                    (GrantOn::Future { .. }, _) => "ALTER DEFAULT PRIVILEGES",
+                    (_, true) => "REVOKE",
+                    (_, false) => "GRANT",
+                })
+            }
             Statement::CreateSource {
                 name,
                 if_not_exists,
@@ -304,6 +335,12 @@ impl Session {
             | Statement::Drop { .. }
             | Statement::DropSchema { .. }
             | Statement::Alter { .. }
+            | Statement::CreateRole { .. }
+            | Statement::AlterRole { .. }
+            | Statement::DropRole { .. }
+            | Statement::Grant(_)
+            | Statement::AlterSchemaOwner { .. }
+            | Statement::Reassign { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Vacuum
@@ -340,6 +377,9 @@ impl Session {
             SetValue::Default => None,
             SetValue::Value(values) => Some(values.join(", ")),
         };
+        if name.eq_ignore_ascii_case("role") {
+            self.check_role(value.as_deref().unwrap_or("none"))?;
+        }
         self.shared
             .settings
             .lock()

@@ -5,6 +5,7 @@ use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
 use rivermark_executor::api::TableWrite;
 use rivermark_planner::ObjectId;
+use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::Statement;
 use rivermark_planner::types::SqlType;
 
@@ -244,6 +245,7 @@ impl Session {
                 let rows = insert::insert_query(change, &target)?;
                 let mut change_of = RowChange::new(target, Verb::Insert, rows);
                 if let Some(ast::OnInsert::OnConflict(clause)) = &body.on {
+                    self.authorize_conflict(clause, &change_of.target)?;
                     let (target, planner) = (&change_of.target, self.planner(""));
                     let conflict = OnConflict::of(clause, &change.with, target, &planner)?;
                     change_of.on_conflict = Some(conflict);
@@ -285,6 +287,23 @@ impl Session {
         }
     }
 
+    /// Finding what is in conflict reads it, and DO UPDATE changes it.
+    fn authorize_conflict(
+        &mut self,
+        clause: &ast::OnConflict,
+        target: &Target,
+    ) -> Result<(), PgError> {
+        let names = self.namespace();
+        let is_update = matches!(clause.action, ast::OnConflictAction::DoUpdate(_));
+        if is_update {
+            names.authorize(&target.object, Privilege::Update)?;
+        }
+        match is_update || clause.conflict_target.is_some() {
+            true => names.authorize(&target.object, Privilege::Select),
+            false => Ok(()),
+        }
+    }
+
     /// The change with its RETURNING clause; `from` is what it reads besides its table.
     fn returning(
         &mut self,
@@ -296,6 +315,7 @@ impl Session {
         if let Some(items) = items {
             let (target, joined) = (&change.target, &change.rows.joined);
             let planner = self.planner("");
+            planner.names.authorize(&target.object, Privilege::Select)?;
             let returning = Returning::of(items, with, target, from, joined, &planner)?;
             change.returning = Some(returning);
         }

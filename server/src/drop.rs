@@ -66,6 +66,7 @@ impl Session {
             );
             return Err(error.with_hint(hint));
         }
+        self.require_dropper(catalog, object)?;
         Ok(Some(object.id))
     }
 
@@ -152,6 +153,7 @@ impl Session {
                 self.notify(Notice::new(format!("{message}, skipping")));
                 return Ok(());
             }
+            self.require_schema_owner(&turn.catalog, name)?;
             let inside: BTreeSet<ObjectId> = turn
                 .catalog
                 .objects()

@@ -14,7 +14,7 @@ use tokio::sync::Mutex;
 use tokio::task::JoinHandle;
 
 use crate::ddl::{ATTEMPTS, Turn};
-use crate::serve::ServerState;
+use crate::session::Session;
 
 type Registered = Result<Option<ObjectId>, ExecutorError>;
 
@@ -33,13 +33,18 @@ pub struct HalfBuilt {
 
 impl HalfBuilt {
     /// Gives the change to the engine; the statement's turn ends with it.
-    pub fn submit(server: &ServerState, turn: Turn, change: CatalogChange) -> HalfBuilt {
+    pub fn submit(session: &Session, turn: Turn, change: CatalogChange) -> HalfBuilt {
         let runtime = Handle::current();
+        let server = &session.server;
         let engine = server.engine.clone();
+        let role = session.shared.role(&turn.catalog);
         let is_replacement = matches!(change, CatalogChange::Replace { .. });
         let change = runtime.spawn({
             let engine = engine.clone();
-            async move { engine.change_catalog(turn.catalog.version, change).await }
+            async move {
+                let version = turn.catalog.version;
+                engine.change_catalog_as(&role, version, change).await
+            }
         });
         HalfBuilt {
             change: Some(change),

@@ -33,6 +33,7 @@ impl Session {
             let names = self.namespace();
             let object = names.object(&create.relation);
             let object = object.ok_or_else(|| undefined_relation(&create.relation))?;
+            self.require_owner(&turn.catalog, &object)?;
             let def = definition(create, &object)?;
             let name = QualifiedName {
                 schema: object.name.schema.clone(),
@@ -50,7 +51,7 @@ impl Session {
             }
             let sql = sql.to_string();
             let change = CatalogChange::CreateIndex { name, sql, def };
-            let mut half_built = HalfBuilt::submit(&self.server, turn, change);
+            let mut half_built = HalfBuilt::submit(self, turn, change);
             match half_built.registered().await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => continue,
                 other => other?,

@@ -4,7 +4,7 @@ use rivermark_planner::catalog::{Catalog, ObjectKind};
 use rivermark_planner::types::SqlType;
 
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS};
-use crate::pg_catalog::{oids, relations};
+use crate::pg_catalog::{oids, relations, roles};
 use crate::rows::ColumnType::{Int4, Text};
 use crate::rows::{Cell, Column, Rows};
 
@@ -51,7 +51,8 @@ fn schemata(catalog: &Catalog, user: &str) -> Rows {
     let own = catalog.schemas().iter().map(String::as_str);
     for name in SYSTEM_SCHEMAS.iter().copied().chain(own) {
         let unknown = [Cell::Null, Cell::Null, Cell::Null, Cell::Null];
-        let known = [DATABASE_NAME.into(), name.into(), user.into()];
+        let owner = roles::schema_owner(name, catalog, user);
+        let known = [DATABASE_NAME.into(), name.into(), owner.into()];
         rows.push(known.into_iter().chain(unknown).collect());
     }
     rows

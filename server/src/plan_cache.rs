@@ -45,6 +45,9 @@ pub struct QueryKey {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Circumstances {
     pub catalog_version: u64,
+    /// Of the newest catalog: what was granted may have been revoked since the statement's.
+    pub newest_version: u64,
+    pub role: String,
     pub time_zone: String,
     pub search_path: Vec<String>,
 }
@@ -324,6 +327,8 @@ mod tests {
     fn under(catalog_version: u64) -> Circumstances {
         Circumstances {
             catalog_version,
+            newest_version: catalog_version,
+            role: "rivermark".to_string(),
             time_zone: "UTC".to_string(),
             search_path: vec!["public".to_string()],
         }

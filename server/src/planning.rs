@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use rivermark_executor::ordered_scan::OrderedScans;
 use rivermark_planner::bind::Binder;
 use rivermark_planner::relations::{Relation, RelationBody, Relations};
+use rivermark_planner::security::Privilege;
 use rivermark_planner::session::{session_config, session_state_builder};
 use rivermark_planner::statement::ObjectName;
 use rivermark_planner::types::SqlType;
@@ -114,6 +115,7 @@ impl StatementPlanner {
         types: &[Option<SqlType>],
     ) -> Result<Bound, PgError> {
         let query = self.plain(query);
+        self.authorize(&query)?;
         let relations = self.relations();
         let bound = Binder::new(&relations, &self.state)
             .with_text(&self.text)
@@ -136,6 +138,31 @@ impl StatementPlanner {
             true => Cow::Owned(rewrite::in_plain_words(query)),
             false => Cow::Borrowed(query),
         }
+    }
+
+    /// An error unless the session may read what the query names itself.
+    fn authorize(&self, query: &ast::Query) -> Result<(), PgError> {
+        if self.names.may_read_all() {
+            return Ok(());
+        }
+        let relations = self.relations();
+        let qualified = Binder::new(&relations, &self.state)
+            .with_text(&self.text)
+            .qualify(query);
+        if let Some(failure) = relations.failure.into_inner() {
+            return Err(failure);
+        }
+        for relation in qualified?.relations.values() {
+            let name = &relation.name;
+            match relation
+                .id
+                .and_then(|id| self.names.snapshot.catalog.get(id))
+            {
+                Some(object) => self.names.authorize(object, Privilege::Select)?,
+                None => self.names.authorize_system(&name.schema, &name.name)?,
+            }
+        }
+        Ok(())
     }
 
     fn relations(&self) -> StatementRelations<'_> {

@@ -87,9 +87,13 @@ impl Session {
     }
 
     fn circumstances(&self, names: &Namespace) -> Circumstances {
+        let newest = self.server.engine.snapshot().catalog.clone();
+        let role = self.shared.role(&newest);
         let settings = self.shared.settings.lock();
         Circumstances {
             catalog_version: names.snapshot.catalog.version,
+            newest_version: newest.version,
+            role,
             time_zone: settings.time_zone().name().to_string(),
             search_path: settings.search_path(),
         }

@@ -49,8 +49,12 @@ impl Session {
             zone: self.zone(),
             sql,
         };
-        self.build_beside(Retention::NotAsked, &new, |_, catalog| {
-            existing(catalog, &name)
+        self.build_beside(Retention::NotAsked, &new, |session, catalog| {
+            let old = existing(catalog, &name)?;
+            if let Some(object) = old.and_then(|id| catalog.get(id)) {
+                session.require_owner(catalog, object)?;
+            }
+            Ok(old)
         })
         .await
     }
@@ -125,9 +129,10 @@ impl Session {
             };
             let definition = new_definition(&turn.catalog, id, new)?;
             let notices = definition.planned.plan.notices.clone();
+            self.require_readable(&turn.catalog, &definition.planned.view.depends_on)?;
             let members = plan_replacement(&turn.catalog, id, definition)?;
             let change = CatalogChange::Replace { members, retention };
-            let mut half_built = HalfBuilt::submit(&self.server, turn, change);
+            let mut half_built = HalfBuilt::submit(self, turn, change);
             match half_built.registered().await {
                 Err(ExecutorError::CatalogChanged) if attempt < ATTEMPTS => continue,
                 other => other?,

@@ -5,18 +5,21 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
+use pgwire::api::auth::sasl::scram::ScramSecret;
 use rivermark_connectors::Registry;
 use rivermark_executor::engine::Engine;
 use tokio::runtime::{Builder, Runtime};
 use tokio_util::sync::CancellationToken;
 
 use crate::channels::{Channels, pass_changes_on};
-use crate::config::{MemoryPlan, ServerConfig};
+use crate::config::{Auth, MemoryPlan, ServerConfig};
+use crate::passwords;
 use crate::query_runtime::QueryRuntime;
 use crate::session::Connector;
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, now_us};
 use crate::table_turns::TableTurns;
-use crate::wire::{AuthMethod, Listener, ListenerConfig};
+use crate::tls;
+use crate::wire::{AuthMethod, Listener, ListenerConfig, ScramCredentials};
 
 /// What every session uses.
 pub struct ServerState {
@@ -27,7 +30,13 @@ pub struct ServerState {
     /// Statements that take rows away take turns when they meet too often.
     pub turns: TableTurns,
     pub queries: QueryRuntime,
+    /// When the server started, in microseconds since 1970.
+    pub started_at_us: i64,
+    /// `--memory-limit`, in bytes.
+    pub memory_limit: usize,
     pub channels: Channels,
+    /// Clients are not authenticated.
+    pub is_trusting: bool,
 }
 
 /// A server that has started; [`Server::run`] serves until it is told to stop.
@@ -65,15 +74,18 @@ impl Server {
             .build()
             .context("cannot start the query threads")?;
         // Bound first: a port in use is found out before recovery, which may take long.
+        let tls = match &config.tls {
+            Some((certificate, key)) => Some(tls::acceptor(certificate, key)?),
+            None => None,
+        };
         let listener_config = ListenerConfig {
-            auth: if config.is_insecure {
-                AuthMethod::Trust
-            } else {
-                AuthMethod::TrustLoopback
-            },
+            // until the catalog with its roles has been read; nobody is served before
+            auth: AuthMethod::TrustLoopback,
+            tls,
+            max_connections: config.max_connections,
             ..ListenerConfig::default()
         };
-        let listener = connections
+        let mut listener = connections
             .block_on(Listener::bind(config.listen, listener_config))
             .map_err(|error| anyhow!("cannot listen on {}: {error}", config.listen))?;
         let address = listener
@@ -85,6 +97,14 @@ impl Server {
             let _guard = connections.enter();
             Engine::open(config.engine(), Arc::new(Registry)).map_err(|error| anyhow!("{error}"))?
         };
+        listener.authenticate_with(match config.auth {
+            Auth::Scram => {
+                check_passwords(&engine)?;
+                AuthMethod::Scram(Arc::new(Passwords(engine.clone())))
+            }
+            Auth::Trust if config.is_insecure => AuthMethod::Trust,
+            Auth::Trust => AuthMethod::TrustLoopback,
+        });
         let memory = MemoryPlan::split(config.memory_limit);
         let state = Arc::new(ServerState {
             engine,
@@ -93,7 +113,10 @@ impl Server {
             turns: TableTurns::default(),
             queries: QueryRuntime::new(queries.handle().clone(), memory.queries)
                 .map_err(|error| anyhow!("cannot set up the query memory: {error}"))?,
+            started_at_us: now_us(),
+            memory_limit: config.memory_limit,
             channels: Channels::default(),
+            is_trusting: config.auth == Auth::Trust,
         });
         Ok(Server {
             address,
@@ -129,6 +152,42 @@ impl Server {
         });
         queries.shutdown_background();
         connections.shutdown_background();
+    }
+}
+
+/// The passwords of roles, as the newest epoch has them.
+struct Passwords(Engine);
+
+impl ScramCredentials for Passwords {
+    fn secret(&self, user: &str) -> Option<ScramSecret> {
+        let role = self.0.snapshot().catalog.security.role(user)?;
+        if role.valid_until_us.is_some_and(|until| until <= now_us()) {
+            return None;
+        }
+        passwords::secret(&role.verifier?)
+    }
+
+    fn salt_of_nobody(&self, user: &str) -> Vec<u8> {
+        // a secret that lasts, and that whoever asks does not know
+        let roles = self.0.snapshot().catalog.security.roles();
+        let mut superusers = roles.into_iter().filter(|role| role.is_superuser);
+        let key = superusers.find_map(|role| role.verifier);
+        passwords::salt_of_nobody(&key.unwrap_or_default(), user)
+    }
+}
+
+/// Without a superuser who can log in, nobody could ever make one.
+fn check_passwords(engine: &Engine) -> Result<()> {
+    let roles = engine.snapshot().catalog.security.roles();
+    let is_usable = roles
+        .iter()
+        .any(|role| role.is_superuser && role.can_login && role.verifier.is_some());
+    match is_usable {
+        true => Ok(()),
+        false => Err(anyhow!(
+            "nobody could log in: no superuser has a password. Start once with --auth trust on a loopback address, \
+             connect, and run: ALTER ROLE rivermark PASSWORD '...'"
+        )),
     }
 }
 

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
+use rivermark_planner::Catalog;
+use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::{ParsedStatement, Statement};
 
 use crate::catalog::{DATABASE_NAME, Namespace};
@@ -64,7 +66,6 @@ impl Session {
         shared: Arc<SessionShared>,
         outlet: Option<Outlet>,
     ) -> Session {
-        server.sessions.add(&shared);
         let told = shared.settings.lock().reported();
         Session {
             server,
@@ -134,6 +135,15 @@ impl Drop for Session {
     }
 }
 
+/// The statement as others may see it: never with a password.
+fn shown_text(statement: &ParsedStatement) -> &str {
+    match &statement.statement {
+        Statement::CreateRole { .. } => "CREATE ROLE",
+        Statement::AlterRole { .. } => "ALTER ROLE",
+        _ => &statement.text,
+    }
+}
+
 /// Whether a failed transaction block accepts the statement.
 fn ends_block(statement: &Statement) -> bool {
     matches!(
@@ -172,7 +182,7 @@ impl SqlSession for Session {
         if matches!(self.transaction, Transaction::Failed(_)) && !ends_block(&statement.statement) {
             return Err(in_failed_transaction());
         }
-        self.shared.statement_begins(&statement.text);
+        self.shared.statement_begins(shown_text(statement));
         let timeout = self.shared.settings.lock().statement_timeout();
         let result = match timeout {
             Some(timeout) => {
@@ -286,6 +296,25 @@ impl SqlSession for Session {
     }
 }
 
+/// How many sessions the user may have; an error if it may have none.
+fn login_limit(catalog: &Catalog, user: &str) -> Result<Option<u32>, PgError> {
+    let Some(role) = catalog.security.role(user) else {
+        // only where users are taken at their word
+        return Ok(None);
+    };
+    if !role.can_login {
+        let message = format!("role \"{user}\" is not permitted to log in");
+        let state = SqlState::InvalidAuthorizationSpecification;
+        return Err(PgError::fatal(state, message));
+    }
+    if !catalog.may_in_database(user, Privilege::Connect) {
+        let message = format!("permission denied for database \"{DATABASE_NAME}\"");
+        let error = PgError::fatal(SqlState::InsufficientPrivilege, message);
+        return Err(error.with_detail("User does not have CONNECT privilege."));
+    }
+    Ok(role.connection_limit.filter(|_| !role.is_superuser))
+}
+
 /// Opens sessions on one server.
 pub struct Connector(pub Arc<ServerState>);
 
@@ -310,11 +339,23 @@ impl SessionFactory for Connector {
                 ..PgError::from(error)
             })?;
         let catalog = self.0.engine.snapshot().catalog.clone();
-        let shared = SessionShared::new(start.pid, start.user, start.peer, settings, catalog);
-        Ok(Session::new(
-            self.0.clone(),
-            Arc::new(shared),
-            Some(start.outlet),
-        ))
+        let limit = login_limit(&catalog, &start.user)?;
+        let shared = Arc::new(SessionShared::new(
+            start.pid,
+            start.user,
+            self.0.is_trusting,
+            start.peer,
+            settings,
+            catalog,
+        ));
+        let catalog = shared.catalog.read().clone();
+        let role = shared.role(&catalog);
+        let is_superuser = catalog.security.is_superuser(&role);
+        shared.settings.lock().tell_superuser(is_superuser);
+        if !self.0.sessions.add(&shared, limit) {
+            let message = format!("too many connections for role \"{}\"", shared.user);
+            return Err(PgError::fatal(SqlState::TooManyConnections, message));
+        }
+        Ok(Session::new(self.0.clone(), shared, Some(start.outlet)))
     }
 }

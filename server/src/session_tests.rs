@@ -41,7 +41,10 @@ impl Bed {
             ddl: Arc::default(),
             turns: TableTurns::default(),
             queries: QueryRuntime::new(handle, 32 << 20).unwrap(),
+            started_at_us: 0,
+            memory_limit: 256 << 20,
             channels: Channels::default(),
+            is_trusting: true,
         });
         let session = Bed::connect(&state);
         Bed {
@@ -54,7 +57,7 @@ impl Bed {
     fn connect(state: &Arc<ServerState>) -> Session {
         let catalog = state.engine.snapshot().catalog.clone();
         let user = DATABASE_NAME.to_string();
-        let shared = SessionShared::new(1, user, None, Settings::default(), catalog);
+        let shared = SessionShared::new(1, user, true, None, Settings::default(), catalog);
         Session::new(state.clone(), Arc::new(shared), None)
     }
 

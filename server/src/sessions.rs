@@ -7,6 +7,7 @@ use std::sync::{Arc, Weak};
 use chrono::Utc;
 use parking_lot::{Mutex, RwLock};
 use rivermark_planner::Catalog;
+use rivermark_planner::security::BOOTSTRAP;
 
 use crate::settings::Settings;
 
@@ -14,7 +15,10 @@ use crate::settings::Settings;
 #[derive(Debug)]
 pub struct SessionShared {
     pub pid: i32,
+    /// Who logged in.
     pub user: String,
+    /// Users are taken at their word: whoever is no role acts as the first superuser.
+    pub is_trusted: bool,
     pub peer: Option<SocketAddr>,
     /// Microseconds since 1970.
     pub connected_at_us: i64,
@@ -60,6 +64,7 @@ impl SessionShared {
     pub fn new(
         pid: i32,
         user: String,
+        is_trusted: bool,
         peer: Option<SocketAddr>,
         settings: Settings,
         catalog: Arc<Catalog>,
@@ -67,11 +72,38 @@ impl SessionShared {
         SessionShared {
             pid,
             user,
+            is_trusted,
             peer,
             connected_at_us: now_us(),
             settings: Mutex::new(settings),
             catalog: RwLock::new(catalog),
             activity: Mutex::default(),
+        }
+    }
+
+    /// The role in whose name statements run: who logged in, or for a superuser what `SET ROLE` says.
+    pub fn role(&self, catalog: &Catalog) -> String {
+        let login = self.login_role(catalog);
+        match self.settings.lock().role() {
+            Some(role) if catalog.security.is_superuser(&login) => role,
+            _ => login,
+        }
+    }
+
+    /// The role of who logged in.
+    pub fn login_role(&self, catalog: &Catalog) -> String {
+        match catalog.security.role(&self.user) {
+            None if self.is_trusted => BOOTSTRAP.to_string(),
+            _ => self.user.clone(),
+        }
+    }
+
+    /// As [`Self::role`], by the name that the session knows it by.
+    pub fn shown_role(&self) -> String {
+        let catalog = self.catalog.read().clone();
+        match self.role(&catalog) {
+            role if role == BOOTSTRAP && self.settings.lock().role().is_none() => self.user.clone(),
+            role => role,
         }
     }
 
@@ -130,10 +162,19 @@ pub struct Sessions {
 }
 
 impl Sessions {
-    pub fn add(&self, session: &Arc<SessionShared>) {
+    /// Adds a session, unless its user has as many as the limit.
+    pub fn add(&self, session: &Arc<SessionShared>, limit: Option<u32>) -> bool {
         let mut by_pid = self.by_pid.lock();
         by_pid.retain(|_, s| s.strong_count() > 0);
+        if let Some(limit) = limit {
+            let sessions = by_pid.values().filter_map(Weak::upgrade);
+            let of_user = sessions.filter(|other| other.user == session.user).count();
+            if of_user >= limit as usize {
+                return false;
+            }
+        }
         by_pid.insert(session.pid, Arc::downgrade(session));
+        true
     }
 
     pub fn remove(&self, pid: i32) {

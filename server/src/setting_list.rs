@@ -202,6 +202,12 @@ pub const PARAMETERS: &[Parameter] = &[
         "How passwords are kept",
     ),
     parameter(
+        "role",
+        "none",
+        Domain::Text,
+        "The role in whose name a superuser's statements run",
+    ),
+    parameter(
         "row_security",
         "on",
         Domain::Bool,
@@ -234,7 +240,7 @@ pub const PARAMETERS: &[Parameter] = &[
     reported(
         "session_authorization",
         "rivermark",
-        Domain::Text,
+        Domain::ReadOnly,
         "The session's user",
     ),
     reported(

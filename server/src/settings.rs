@@ -204,6 +204,20 @@ impl Settings {
         SessionTimeZone::parse(self.value("TimeZone")).unwrap_or(SessionTimeZone::UTC)
     }
 
+    /// What `SET ROLE` says.
+    pub fn role(&self) -> Option<String> {
+        let role = self.value("role");
+        (role != "none").then(|| role.to_string())
+    }
+
+    /// Whether the user may do everything, as clients are told.
+    pub fn tell_superuser(&mut self, is_superuser: bool) {
+        let shown = if is_superuser { "on" } else { "off" };
+        for values in [&mut self.values, &mut self.startup] {
+            values.insert("is_superuser".to_string(), shown.to_string());
+        }
+    }
+
     pub fn application_name(&self) -> &str {
         self.value("application_name")
     }

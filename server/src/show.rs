@@ -146,7 +146,7 @@ impl Session {
 
     fn processes(&self) -> Rows {
         let mut rows = Rows::new(PROCESSES);
-        for session in self.server.sessions.rows() {
+        for session in self.newest_names().sessions() {
             rows.push(vec![
                 session.pid.into(),
                 session.user.into(),

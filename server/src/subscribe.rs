@@ -18,6 +18,7 @@ use futures::StreamExt;
 use rivermark_executor::Delta;
 use rivermark_executor::changes::{EpochChange, Event, Subscription};
 use rivermark_planner::catalog::{Object, ObjectKind};
+use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::{CopyOptions, Subscribe};
 use tokio::sync::{mpsc, watch};
 
@@ -132,7 +133,10 @@ impl Session {
             return Err(undefined_relation(name));
         };
         match &object.kind {
-            ObjectKind::Table(_) | ObjectKind::MaterializedView(_) => Ok(object.clone()),
+            ObjectKind::Table(_) | ObjectKind::MaterializedView(_) => {
+                self.newest_names().authorize(object, Privilege::Select)?;
+                Ok(object.clone())
+            }
             ObjectKind::View(_) => refuse(
                 "view",
                 "A plain view has no rows of its own: CREATE MATERIALIZED VIEW over it and SUBSCRIBE to that.",

@@ -84,6 +84,20 @@ const EPOCHS: &[Column] = &[
     ("is_durable", Bool),
 ];
 
+const SERVER: &[Column] = &[
+    ("version", Text),
+    ("started_at", Timestamptz),
+    ("epoch", Int8),
+    ("durable_epoch", Int8),
+    ("memory_limit", Int8),
+    ("resident_bytes", Int8),
+    ("store_memory_bytes", Int8),
+    ("memtable_bytes", Int8),
+    ("disk_bytes", Int8),
+    ("sessions", Int8),
+    ("storage_error", Text),
+];
+
 const SETTINGS: &[Column] = &[("name", Text), ("setting", Text), ("description", Text)];
 
 const SESSIONS: &[Column] = &[
@@ -104,6 +118,7 @@ pub const VIEWS: &[(&str, &[Column])] = &[
     ("late_rows", LATE_ROWS),
     ("materialized_views", MATERIALIZED_VIEWS),
     ("operators", OPERATORS),
+    ("server", SERVER),
     ("sessions", SESSIONS),
     ("settings", SETTINGS),
     ("sources", SOURCES),
@@ -118,6 +133,7 @@ pub fn rows(name: &str, names: &Namespace) -> Result<Option<Rows>, PgError> {
         "dead_letters" => dead_letters(names)?,
         "late_rows" => late_rows(names)?,
         "epochs" => epochs(names),
+        "server" => server(names)?,
         "settings" => settings(names),
         "sessions" => sessions(names),
         _ => return Ok(None),
@@ -286,6 +302,35 @@ fn epochs(names: &Namespace) -> Rows {
     rows
 }
 
+/// One row about the process.
+fn server(names: &Namespace) -> Result<Rows, PgError> {
+    let server = &names.server;
+    let usage = server.engine.store_usage()?;
+    let mut rows = Rows::new(SERVER);
+    rows.push(vec![
+        env!("CARGO_PKG_VERSION").into(),
+        server.started_at_us.into(),
+        names.snapshot.epoch.into(),
+        server.engine.durable_epoch().into(),
+        (server.memory_limit as u64).into(),
+        resident_bytes().into(),
+        (usage.memory_bytes as u64).into(),
+        (usage.memtable_bytes as u64).into(),
+        usage.disk_bytes.into(),
+        (server.sessions.rows().len() as u64).into(),
+        server.engine.storage_error().into(),
+    ]);
+    Ok(rows)
+}
+
+/// Bytes of memory that the process occupies, where the system says so.
+fn resident_bytes() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|l| l.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+    Some(kibibytes << 10)
+}
+
 fn settings(names: &Namespace) -> Rows {
     let mut rows = Rows::new(SETTINGS);
     for (name, value, description) in names.session.settings.lock().all() {
@@ -296,7 +341,7 @@ fn settings(names: &Namespace) -> Rows {
 
 fn sessions(names: &Namespace) -> Rows {
     let mut rows = Rows::new(SESSIONS);
-    for session in names.server.sessions.rows() {
+    for session in names.sessions() {
         rows.push(vec![
             session.pid.into(),
             session.user.into(),

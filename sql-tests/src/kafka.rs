@@ -30,6 +30,8 @@ pub struct Message {
     pub key: Option<Vec<u8>>,
     /// The payload; `None` is a tombstone.
     pub payload: Option<Vec<u8>>,
+    /// The message's timestamp; `None` is now.
+    pub timestamp_ms: Option<i64>,
 }
 
 impl Message {
@@ -44,6 +46,12 @@ impl Message {
     /// Puts the message into a partition.
     pub fn to_partition(mut self, partition: i32) -> Message {
         self.partition = Some(partition);
+        self
+    }
+
+    /// Gives the message a timestamp. The broker deletes what is older than its retention, a week.
+    pub fn sent_at(mut self, timestamp_ms: i64) -> Message {
+        self.timestamp_ms = Some(timestamp_ms);
         self
     }
 }
@@ -262,6 +270,7 @@ pub fn send(producer: &BaseProducer, topic: &str, message: &Message) -> Result<(
     record.key = message.key.as_deref();
     record.payload = message.payload.as_deref();
     record.partition = message.partition;
+    record.timestamp = message.timestamp_ms;
     loop {
         match producer.send(record) {
             Ok(()) => return Ok(()),

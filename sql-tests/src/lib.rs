@@ -1,6 +1,7 @@
 //! The test harness: starts what a test needs (the `rivermark` binary, Apache Kafka, PostgreSQL), talks to it over
 //! the wire as a user would, and takes it down again. The tests are in `tests/`, the SQL files in `slt/`.
 
+pub mod certificate;
 pub mod compat;
 pub mod equivalence;
 pub mod kafka;
@@ -13,6 +14,7 @@ pub mod script;
 pub mod server;
 pub mod session;
 pub mod targets;
+pub mod terminal;
 pub mod tpch;
 pub mod values;
 pub mod wire;
@@ -28,6 +30,26 @@ pub fn repository() -> PathBuf {
 /// True in continuous integration, where a missing broker or database is a failure and not a skip.
 pub fn in_ci() -> bool {
     matches!(std::env::var("CI").as_deref(), Ok("true" | "1"))
+}
+
+/// The directory of the real sensor data, beside the checkout or below `RIVERMARK_SHARED`; `None`, after a line that says
+/// so, where there is none.
+///
+/// # Panics
+/// If there is none in continuous integration.
+pub fn sensor_data() -> Option<PathBuf> {
+    let shared = std::env::var("RIVERMARK_SHARED")
+        .map_or_else(|_| repository().join("../shared"), PathBuf::from);
+    let data = shared.join("data");
+    if data.is_dir() {
+        return Some(data);
+    }
+    println!(
+        "skipped: no sensor data at {} (set RIVERMARK_SHARED)",
+        data.display()
+    );
+    assert!(!in_ci(), "in CI the sensor data must be there");
+    None
 }
 
 /// True under `./dev test --full`.

@@ -1,9 +1,10 @@
 //! The real `psql`, the client that everybody has: runs a command and returns what it prints.
 
 use std::io::Write;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 
 /// Runs one SQL statement or backslash command of psql against a server; values unaligned, separated by `,`.
 pub fn psql(connection_string: &str, command: &str) -> Result<String> {
@@ -31,6 +32,22 @@ pub fn psql(connection_string: &str, command: &str) -> Result<String> {
         bail!("psql failed: {err}\nin: {command}");
     }
     Ok(out.into_owned())
+}
+
+/// Runs a backslash command such as `\copy` as if psql had been started in `directory`.
+pub fn psql_in(connection_string: &str, directory: &Path, command: &str) -> Result<()> {
+    let mut psql = Command::new("psql");
+    psql.args(["-X", "-d", connection_string, "-v", "ON_ERROR_STOP=1"]);
+    psql.args(["-c", command]).current_dir(directory);
+    let output = psql
+        .output()
+        .context("psql cannot be started (apt-get install postgresql-client)")?;
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    ensure!(
+        output.status.success() && !complaint.contains("ERROR:"),
+        "psql failed: {complaint}\nin: {command}"
+    );
+    Ok(())
 }
 
 /// Title and column names of what a backslash command of psql lists.

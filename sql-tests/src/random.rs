@@ -2,12 +2,17 @@
 //! the same. Values come from small domains, so that duplicates, NULLs and empty groups are common; nothing
 //! generated can fail (no division by zero, no overflow) and no answer depends on an order that is not total.
 
+mod aggregate;
+pub mod change;
 pub mod expression;
 pub mod features;
 mod first_rows;
+mod functions;
 mod join;
+mod join_tree;
 mod over;
 pub mod query;
+mod subquery;
 pub mod table;
 
 use std::collections::BTreeSet;
@@ -31,8 +36,72 @@ pub enum Type {
     Bool,
     /// TIMESTAMP
     Time,
+    /// REAL whose values are multiples of 1/4.
+    Real,
+    /// DATE
+    Date,
+    /// TIMESTAMPTZ
+    Zoned,
+    /// INTERVAL of less than a day, so that equal ones look alike.
+    Span,
+    /// UUID
+    Uuid,
+    /// BYTEA
+    Bytes,
+    /// INT[]
+    Ints,
+    /// JSONB
+    Json,
     /// Something that may only be passed on: a float with rounding errors, an array.
     Opaque,
+}
+
+impl Type {
+    /// Those that have an order, and are equal only if they look alike.
+    pub const ORDERED: [Type; 12] = [
+        Type::Int,
+        Type::Big,
+        Type::Float,
+        Type::Numeric,
+        Type::Text,
+        Type::Time,
+        Type::Real,
+        Type::Date,
+        Type::Zoned,
+        Type::Span,
+        Type::Uuid,
+        Type::Bytes,
+    ];
+    /// Those of which there are minima and maxima in PostgreSQL 15.
+    pub const WITH_EXTREMES: [Type; 10] = [
+        Type::Int,
+        Type::Big,
+        Type::Float,
+        Type::Numeric,
+        Type::Text,
+        Type::Time,
+        Type::Real,
+        Type::Date,
+        Type::Zoned,
+        Type::Span,
+    ];
+    /// Those that can be summed without an error that depends on the order.
+    pub const NUMBERS: [Type; 4] = [Type::Int, Type::Big, Type::Float, Type::Numeric];
+    /// Whole numbers.
+    pub const INTEGERS: [Type; 2] = [Type::Int, Type::Big];
+
+    /// Whether it has an order.
+    pub fn is_ordered(self) -> bool {
+        Type::ORDERED.contains(&self)
+    }
+
+    /// Types of columns that a column of this type can be compared with.
+    pub fn comparable(self) -> Vec<Type> {
+        match self {
+            Type::Int | Type::Big => Type::INTEGERS.to_vec(),
+            other => vec![other],
+        }
+    }
 }
 
 /// A column that a query can use.
@@ -42,6 +111,16 @@ pub struct Column {
     pub name: String,
     /// Its type.
     pub ty: Type,
+}
+
+impl Column {
+    /// A column.
+    pub fn new(name: impl Into<String>, ty: Type) -> Column {
+        Column {
+            name: name.into(),
+            ty,
+        }
+    }
 }
 
 /// Parts of SQL that a query exercises; the rows of the coverage table.

@@ -99,6 +99,7 @@ impl Directive {
                     partition: *partition,
                     key: key.as_ref().map(|k| k.clone().into_bytes()),
                     payload: payload.clone(),
+                    timestamp_ms: None,
                 });
                 kafka.produce(topic, messages)
             }

@@ -95,9 +95,24 @@ fn decimal(text: &str) -> Option<(i128, usize)> {
 
 fn values_equal(a: Option<&str>, b: Option<&str>) -> bool {
     match (a, b) {
-        (Some(a), Some(b)) => a == b || numbers_equal(a, b),
+        (Some(a), Some(b)) => a == b || numbers_equal(a, b) || arrays_equal(a, b),
         (a, b) => a == b,
     }
+}
+
+/// Arrays of numbers, element by element.
+fn arrays_equal(a: &str, b: &str) -> bool {
+    let elements = |array: &str| -> Option<Vec<String>> {
+        let inside = array.strip_prefix('{')?.strip_suffix('}')?;
+        let elements: Vec<String> = inside.split(',').map(str::to_string).collect();
+        let is_plain = |element: &String| element == "NULL" || element.parse::<f64>().is_ok();
+        elements.iter().all(is_plain).then_some(elements)
+    };
+    let (Some(a), Some(b)) = (elements(a), elements(b)) else {
+        return false;
+    };
+    let mut pairs = a.iter().zip(&b);
+    a.len() == b.len() && pairs.all(|(a, b)| a == b || numbers_equal(a, b))
 }
 
 fn numbers_equal(a: &str, b: &str) -> bool {
@@ -191,6 +206,10 @@ mod tests {
             ("1.5", "1.6", false),
             ("a", "b", false),
             ("NULL", "", false),
+            ("{-0,NULL,1.5}", "{0,NULL,1.50}", true),
+            ("{1.5,2}", "{2,1.5}", false),
+            ("{1.5,NULL}", "{1.5}", false),
+            ("{a}", "{b}", false),
         ];
         for (a, b, equal) in cases {
             assert_eq!(

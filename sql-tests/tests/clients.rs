@@ -1,6 +1,6 @@
 //! Real clients, each in its own language: psycopg, asyncpg and SQLAlchemy, node-postgres, pgx and lib/pq, pgjdbc. Each sends
 //! and reads values of every type in text and in binary, looks at the catalog in its own way, cancels a query, and
-//! opens fifty connections.
+//! opens fifty connections: as a superuser without a password, and as an ordinary role with one, in the clear and over TLS.
 //!
 //! The clients are fetched into a cache outside of the checkout; where that cannot be done (no interpreter, no network) a
 //! line says so, and with `CI=true` the test fails.
@@ -11,8 +11,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use rivermark_sql_tests::certificate::Certificate;
 use rivermark_sql_tests::server::Server;
 use rivermark_sql_tests::{in_ci, repository};
+use tempfile::TempDir;
 
 /// Fetching is slow the first time.
 const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
@@ -26,19 +28,61 @@ const PYTHON: [&str; 3] = [
 const NODE: &str = "pg@8";
 const JDBC: &str = "org.postgresql:postgresql:42.7.4";
 
+/// How a client connects.
+enum Access<'a> {
+    Trust,
+    Scram,
+    /// With a password too; the server's certificate.
+    Tls(&'a Path),
+}
+
+/// What a client is told: where the server is, and how to connect.
+struct Target<'a> {
+    port: u16,
+    access: Access<'a>,
+}
+
+impl Target<'_> {
+    fn credentials(&self) -> &'static str {
+        match self.access {
+            Access::Trust => "rivermark",
+            Access::Scram | Access::Tls(_) => "app:to%20be%20told",
+        }
+    }
+
+    /// `sslmode` and `sslrootcert`, as libpq and those who follow it name them.
+    fn encryption(&self) -> String {
+        match self.access {
+            Access::Trust | Access::Scram => "sslmode=disable".to_string(),
+            Access::Tls(certificate) => {
+                format!("sslmode=verify-full&sslrootcert={}", certificate.display())
+            }
+        }
+    }
+
+    fn url(&self) -> String {
+        let (credentials, port, encryption) = (self.credentials(), self.port, self.encryption());
+        format!("postgresql://{credentials}@localhost:{port}/rivermark?{encryption}")
+    }
+
+    fn jdbc_url(&self) -> String {
+        let (port, encryption) = (self.port, self.encryption());
+        let user = match self.access {
+            Access::Trust => "user=rivermark",
+            Access::Scram | Access::Tls(_) => "user=app&password=to%20be%20told",
+        };
+        format!("jdbc:postgresql://localhost:{port}/rivermark?{user}&{encryption}")
+    }
+}
+
 #[test]
 fn python_clients() {
     let client = sources("python/client.py");
-    with_clients("Python", python, |python, server| {
+    with_clients("Python", python, |directory, target| {
         for driver in ["psycopg", "asyncpg", "sqlalchemy"] {
-            let url = url(server);
-            run(
-                Command::new(python.join("bin/python"))
-                    .arg(&client)
-                    .args([driver, &url]),
-                RUN_TIMEOUT,
-            )
-            .with_context(|| driver.to_string())?;
+            let mut command = Command::new(directory.join("bin/python"));
+            command.arg(&client).args([driver, &target.url()]);
+            run(&mut command, RUN_TIMEOUT).with_context(|| driver.to_string())?;
         }
         Ok(())
     });
@@ -47,9 +91,9 @@ fn python_clients() {
 #[test]
 fn node_client() {
     let client = sources("node/client.js");
-    with_clients("Node", node, |directory, server| {
+    with_clients("Node", node, |directory, target| {
         let mut command = Command::new("node");
-        command.arg(&client).arg(url(server));
+        command.arg(&client).arg(target.url());
         command.env("NODE_PATH", directory.join("node_modules"));
         run(&mut command, RUN_TIMEOUT)
     });
@@ -57,34 +101,28 @@ fn node_client() {
 
 #[test]
 fn go_clients() {
-    with_clients("Go", go, |directory, server| {
-        let url = format!("{}?sslmode=disable", url(server));
-        run(
-            Command::new(directory.join("clients")).arg(url),
-            RUN_TIMEOUT,
-        )
+    with_clients("Go", go, |directory, target| {
+        let mut command = Command::new(directory.join("clients"));
+        run(command.arg(target.url()), RUN_TIMEOUT)
     });
 }
 
 #[test]
 fn java_client() {
     let client = sources("java/Client.java");
-    with_clients("Java", java, |directory, server| {
-        let url = format!(
-            "jdbc:postgresql://127.0.0.1:{}/rivermark?user=rivermark",
-            server.port()
-        );
+    with_clients("Java", java, |directory, target| {
         let mut command = Command::new("java");
         command.arg("-cp").arg(directory.join("postgresql.jar"));
-        run(command.arg(&client).arg(url), RUN_TIMEOUT)
+        run(command.arg(&client).arg(target.jdbc_url()), RUN_TIMEOUT)
     });
 }
 
-/// Fetches clients and runs them against a server of their own.
+/// Fetches clients and runs them against a server of their own: first as it is when it is new, then with passwords and
+/// a certificate.
 fn with_clients(
     language: &str,
     fetch: impl FnOnce(&Path) -> Result<()>,
-    test: impl FnOnce(&Path, &Server) -> Result<()>,
+    test: impl Fn(&Path, &Target) -> Result<()>,
 ) {
     let directory = cache(language);
     let ready = directory.join(".ready");
@@ -102,11 +140,56 @@ fn with_clients(
         }
         std::fs::write(&ready, "").expect("the cache can be written");
     }
-    let mut server = Server::options().start().expect("the server starts");
-    if let Err(error) = test(&directory, &server) {
-        panic!("{error:#}\n{}", server.log_tail());
+    let data = TempDir::new().expect("a directory");
+    let certificate = Certificate::make(data.path()).expect("openssl makes a certificate");
+    let options = || Server::options().data_dir(data.path().join("data"));
+
+    let mut server = options().start().expect("the server starts");
+    connected(&server, Access::Trust, &directory, &test);
+    for sql in [
+        "ALTER ROLE rivermark PASSWORD 'nobody uses it'",
+        "CREATE USER app PASSWORD 'to be told'",
+        "GRANT CREATE ON SCHEMA public TO app",
+        "GRANT CREATE ON DATABASE rivermark TO app",
+    ] {
+        server.connect().must(sql);
     }
+    drop_all(&server);
     server.stop().expect("the server stops cleanly");
+
+    let mut server = certificate
+        .serve(options().env("RIVERMARK_AUTH", "scram"))
+        .start()
+        .expect("the server starts");
+    connected(&server, Access::Scram, &directory, &test);
+    connected(&server, Access::Tls(&certificate.file), &directory, &test);
+    server.stop().expect("the server stops cleanly");
+}
+
+/// What the superuser has made, an ordinary role could not drop.
+fn drop_all(server: &Server) {
+    let session = server.connect();
+    let mine = "SELECT table_name FROM information_schema.tables
+                WHERE table_schema = 'public' AND table_type = 'BASE TABLE'";
+    for row in session.rows(mine) {
+        let name = row[0].clone().unwrap_or_default();
+        session.must(&format!("DROP TABLE IF EXISTS {name} CASCADE"));
+    }
+}
+
+fn connected(
+    server: &Server,
+    access: Access<'_>,
+    directory: &Path,
+    test: &impl Fn(&Path, &Target) -> Result<()>,
+) {
+    let target = Target {
+        port: server.port(),
+        access,
+    };
+    if let Err(error) = test(directory, &target) {
+        panic!("{}: {error:#}\n{}", target.url(), server.log_tail());
+    }
 }
 
 fn sources(file: &str) -> PathBuf {
@@ -126,13 +209,6 @@ fn cache(language: &str) -> PathBuf {
     });
     home.join("rivermark/clients")
         .join(format!("{}-{version:08x}", language.to_lowercase()))
-}
-
-fn url(server: &Server) -> String {
-    format!(
-        "postgresql://rivermark@127.0.0.1:{}/rivermark",
-        server.port()
-    )
 }
 
 fn python(directory: &Path) -> Result<()> {

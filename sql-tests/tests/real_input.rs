@@ -2,11 +2,10 @@
 //! neither client was written here. What psql prints must equal a plain computation over the files.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use rivermark_sql_tests::kafka::Kafka;
+use rivermark_sql_tests::sensor_data;
 use rivermark_sql_tests::server::Server;
-use rivermark_sql_tests::{in_ci, repository};
 
 const FILES: [(&str, &str); 3] = [
     ("machine", "machine_temperature_system_failure.csv"),
@@ -45,22 +44,6 @@ fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year_of_era = year - era * 400;
     let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
     era * 146_097 + year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year - 719_468
-}
-
-/// The directory of the data, or `None` after a line that says what is skipped.
-fn data_dir() -> Option<PathBuf> {
-    let shared = std::env::var("RIVERMARK_SHARED")
-        .map_or_else(|_| repository().join("../shared"), PathBuf::from);
-    let data = shared.join("data");
-    if data.is_dir() {
-        return Some(data);
-    }
-    println!(
-        "skipped: no sensor data at {} (set RIVERMARK_SHARED)",
-        data.display()
-    );
-    assert!(!in_ci(), "in CI the sensor data must be there");
-    None
 }
 
 fn read(data: &std::path::Path, sensor: &'static str, file: &str) -> Vec<Reading> {
@@ -174,7 +157,7 @@ const READ_STATS: &str = "SELECT sensor, extract(epoch FROM window_start)::bigin
 
 #[test]
 fn machine_temperature_per_hour() {
-    let Some(data) = data_dir() else { return };
+    let Some(data) = sensor_data() else { return };
     let readings = read(&data, FILES[0].0, FILES[0].1);
     let kafka = Kafka::shared();
     let topic = kafka.new_topic("machine", 1).expect("a topic");
@@ -217,7 +200,7 @@ fn machine_temperature_per_hour() {
 fn three_sensors_in_four_partitions_with_hopping_windows() {
     const SLIDE: i64 = 1800;
     const SIZE: i64 = 7200;
-    let Some(data) = data_dir() else { return };
+    let Some(data) = sensor_data() else { return };
     let kafka = Kafka::shared();
     let topic = kafka.new_topic("sensors", 4).expect("a topic");
     let mut server = Server::options().start().expect("the server starts");

@@ -1,13 +1,14 @@
 //! Runs the SQL of every page below `docs/tutorials` as a reader would: block by block, in a fresh server. A block of kind
 //! `text` is what the block of SQL before it answers in psql. It may take some seconds to become true, as time is what
-//! many tutorials are about.
+//! many tutorials are about. Backslash commands (`\copy`) are psql's, started where the sensor data are.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rivermark_sql_tests::repository;
+use rivermark_sql_tests::psql::psql_in;
 use rivermark_sql_tests::server::Server;
 use rivermark_sql_tests::session::{Row, Session};
+use rivermark_sql_tests::{repository, sensor_data};
 
 /// How long an answer may take to become the one that the page shows.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -46,12 +47,24 @@ fn blocks(page: &str) -> Vec<Block> {
     blocks
 }
 
-/// The statements of a block. No text or comment of a tutorial has a semicolon at a line's end.
+/// The statements of a block; a backslash command is a line. No text or comment of a tutorial has a semicolon at a line's
+/// end.
 fn statements(sql: &str) -> Vec<String> {
-    sql.split(";\n")
-        .map(str::trim)
+    let mut statements = vec![String::new()];
+    for line in sql.lines() {
+        let is_command = line.starts_with('\\');
+        if let Some(last) = statements.last_mut() {
+            *last += line.strip_suffix(';').unwrap_or(line);
+            last.push('\n');
+        }
+        if is_command || line.ends_with(';') {
+            statements.push(String::new());
+        }
+    }
+    statements
+        .iter()
+        .map(|statement| statement.trim().to_string())
         .filter(|statement| !statement.is_empty())
-        .map(str::to_string)
         .collect()
 }
 
@@ -81,6 +94,13 @@ fn shown(rows: &[Row]) -> Vec<Vec<String>> {
 
 fn run_page(path: &Path) {
     let page = std::fs::read_to_string(path).expect("a readable page");
+    let data = match page.contains("\n\\copy ") {
+        true => match sensor_data() {
+            Some(data) => data,
+            None => return,
+        },
+        false => repository(),
+    };
     let server = Server::options().start().expect("a server");
     let session: Session = server.connect();
     let mut last = String::new();
@@ -90,7 +110,10 @@ fn run_page(path: &Path) {
         match block.kind.as_str() {
             "sql" => {
                 for statement in statements(&block.text) {
-                    if let Err(error) = session.run(&statement) {
+                    if statement.starts_with('\\') {
+                        psql_in(&server.connection_string(), &data, &statement)
+                            .unwrap_or_else(|error| panic!("{place}: {error:#}"));
+                    } else if let Err(error) = session.run(&statement) {
                         panic!("{place}: {statement}: {error}");
                     }
                     last = statement;

@@ -23,6 +23,7 @@ use crate::describe::{describe, list};
 use crate::error::{PlanError, Result};
 use crate::plan::{BoundExpr, FrameAggregate, PlanOp, Reach, WindowCall};
 use crate::properties::{self, Lineage, unaliased};
+use crate::rewrite::float_keys::with_equal_zeros;
 use crate::rewrite::guard::is_fallible;
 
 /// Functions with the same partitions and order, each with its place among all.
@@ -189,6 +190,7 @@ fn call(
     let anew = frame_aggregate(&function, from)?;
     let reach = reach(&function);
     let display = display(&function, from, names)?;
+    with_equal_zeros(&mut function.params.order_by, from).map_err(internal)?;
     let physical = create_window_expr_with_name(
         &Expr::from(function),
         display.clone(),

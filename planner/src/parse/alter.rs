@@ -5,16 +5,20 @@ use sqlparser::tokenizer::Token;
 use super::columns::{Owner, one_column};
 use super::drop::relation_kind;
 use super::input::Input;
+use super::role;
 use crate::error::{PlanError, Result};
 use crate::statement::{AlterAction, RelationKind, Statement};
 
 /// What stands behind ALTER.
 pub(super) fn alter(input: &mut Input) -> Result<Statement> {
-    if input.is_at(&["SCHEMA"]) {
-        return Err(PlanError::unsupported(
-            "ALTER SCHEMA",
-            "create another schema and move relations with ALTER ... SET SCHEMA",
-        ));
+    if input.accept(&["SCHEMA"]) {
+        return alter_schema(input);
+    }
+    if input.accept(&["ROLE"]) || input.accept(&["USER"]) {
+        return role::alter_role(input);
+    }
+    if input.accept(&["DEFAULT", "PRIVILEGES"]) {
+        return role::default_privileges(input);
     }
     let kind = match relation_kind(input) {
         Some(RelationKind::Sink | RelationKind::Index) | None => {
@@ -40,6 +44,18 @@ pub(super) fn alter(input: &mut Input) -> Result<Statement> {
     })
 }
 
+fn alter_schema(input: &mut Input) -> Result<Statement> {
+    let name = input.name("a schema name")?;
+    if input.accept(&["OWNER", "TO"]) {
+        let owner = role::role(input)?;
+        return Ok(Statement::AlterSchemaOwner { name, owner });
+    }
+    Err(PlanError::unsupported(
+        "ALTER SCHEMA ... RENAME",
+        "create another schema and move relations with ALTER ... SET SCHEMA",
+    ))
+}
+
 fn action(input: &mut Input, kind: RelationKind) -> Result<AlterAction> {
     if input.accept(&["RENAME", "TO"]) {
         let to = input.name("a new name")?;
@@ -61,6 +77,10 @@ fn action(input: &mut Input, kind: RelationKind) -> Result<AlterAction> {
     if input.accept(&["SET", "SCHEMA"]) {
         let schema = input.name("a schema name")?;
         return Ok(AlterAction::SetSchema { schema });
+    }
+    if input.accept(&["OWNER", "TO"]) {
+        let owner = role::role(input)?;
+        return Ok(AlterAction::SetOwner { owner });
     }
     match kind {
         RelationKind::Source | RelationKind::Table => column_action(input, kind),

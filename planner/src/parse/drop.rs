@@ -1,7 +1,7 @@
 //! DROP and COMMENT ON.
 
 use super::input::Input;
-use super::refused;
+use super::{refused, role};
 use crate::error::{PlanError, Result};
 use crate::statement::{CommentTarget, ObjectName, RelationKind, Statement};
 
@@ -16,6 +16,12 @@ pub(super) fn drop(input: &mut Input) -> Result<Statement> {
             if_exists,
             cascade,
         });
+    }
+    if ["ROLE", "USER", "GROUP"]
+        .iter()
+        .any(|word| input.accept(&[word]))
+    {
+        return role::drop_role(input);
     }
     let Some(kind) = relation_kind(input) else {
         return Err(refused::drop(input));

@@ -15,11 +15,7 @@ pub(super) fn statement(input: &Input) -> PlanError {
     };
     match word.value.to_uppercase().as_str() {
         "MERGE" => refused("MERGE", "use INSERT, UPDATE and DELETE in one transaction"),
-        "GRANT" | "REVOKE" => refused(
-            "GRANT and REVOKE",
-            "every user may read and write everything",
-        ),
-        "REASSIGN" | "SECURITY" => refused("this statement about roles", "leave it out"),
+        "SECURITY" => refused("SECURITY LABEL", "leave it out"),
         "ANALYZE" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
             &word.value.to_uppercase(),
             "nothing needs such maintenance; leave it out",
@@ -57,9 +53,7 @@ pub(super) fn create(input: &Input) -> PlanError {
             "CREATE SINK",
             "read the view over the wire; sinks come in a later version",
         ),
-        "ROLE" | "USER" | "GROUP" | "POLICY" => {
-            refused("CREATE ROLE", "every user may read and write everything")
-        }
+        "POLICY" => refused("CREATE POLICY", "grant SELECT on a view with these rows"),
         "DATABASE" => refused(
             "CREATE DATABASE",
             "there is one database; use CREATE SCHEMA",
@@ -89,8 +83,6 @@ pub(super) fn create(input: &Input) -> PlanError {
 /// Something that DROP does not take.
 pub(super) fn drop(input: &Input) -> PlanError {
     let kinds = [
-        "ROLE",
-        "USER",
         "DATABASE",
         "SEQUENCE",
         "TYPE",

@@ -21,15 +21,29 @@ pub(super) fn set(input: &mut Input) -> Result<Statement> {
         let (setting, value) = only_mode(input)?;
         return Ok(assignment(setting, SetValue::Value(vec![value]), true));
     }
-    if input.is_at_one_of(&["ROLE", "CONSTRAINTS"]) || input.is_at(&["SESSION", "AUTHORIZATION"]) {
+    if input.is_at(&["SESSION", "AUTHORIZATION"]) {
         return Err(PlanError::unsupported(
-            "SET ROLE, SESSION AUTHORIZATION and CONSTRAINTS",
-            "leave it out",
+            "SET SESSION AUTHORIZATION",
+            "use SET ROLE, or log in as the other role",
         ));
+    }
+    if input.is_at(&["CONSTRAINTS"]) {
+        return Err(PlanError::unsupported("SET CONSTRAINTS", "leave it out"));
     }
     let local = input.accept(&["LOCAL"]);
     if !local {
         input.accept(&["SESSION"]);
+    }
+    if input.is_at(&["ROLE"])
+        && !matches!(input.token(1), Token::Eq)
+        && !input.is_at(&["ROLE", "TO"])
+    {
+        input.skip(1);
+        return Ok(assignment(
+            "role",
+            SetValue::Value(vec![value(input)?]),
+            local,
+        ));
     }
     if input.accept(&["TIME", "ZONE"]) {
         let value = time_zone(input)?;
@@ -119,10 +133,10 @@ pub(super) fn reset(input: &mut Input) -> Result<Statement> {
             name: Some("transaction_isolation".to_string()),
         });
     }
-    if input.is_at(&["SESSION", "AUTHORIZATION"]) || input.is_at(&["ROLE"]) {
+    if input.is_at(&["SESSION", "AUTHORIZATION"]) {
         return Err(PlanError::unsupported(
-            "RESET of role or session authorization",
-            "leave it out",
+            "RESET SESSION AUTHORIZATION",
+            "it is never changed",
         ));
     }
     Ok(Statement::Reset {

@@ -4,6 +4,7 @@ mod clients;
 mod definitions;
 mod errors;
 mod hostile;
+mod roles;
 mod statements;
 
 use super::parse;

@@ -293,6 +293,7 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "rm_now_gt",
     "rm_now_le",
     "rm_now_lt",
+    "rm_positive_zero",
     "rm_round_half_even",
     "rm_text",
     "rm_timestamp_difference",

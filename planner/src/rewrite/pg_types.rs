@@ -7,7 +7,10 @@
 //! - A regular expression's `.` matches a line break too.
 //! - The order within an aggregate that gives the same in any order is dropped.
 //! - The keys by which a window is ordered are what DataFusion can compare ([`over_keys`](super::over_keys)).
+//! - A text literal beside values of another type is of that type ([`untyped_literals`](super::untyped_literals)).
 //! - The difference of two timestamps is an interval, and all timestamps are in microseconds.
+
+use std::sync::Arc;
 
 use arrow::datatypes::{DataType, IntervalUnit, TimeUnit};
 use datafusion::common::config::ConfigOptions;
@@ -16,11 +19,14 @@ use datafusion::common::{DFSchema, Result, ScalarValue};
 use datafusion::logical_expr::expr_rewriter::NamePreserver;
 use datafusion::logical_expr::utils::merge_schema;
 use datafusion::logical_expr::{
-    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, WindowFunctionDefinition, cast, lit,
+    BinaryExpr, Expr, ExprSchemable, LogicalPlan, Operator, Union, WindowFunctionDefinition, cast,
+    lit,
 };
 use datafusion::optimizer::AnalyzerRule;
+use datafusion::optimizer::analyzer::type_coercion::coerce_union_schema;
 
 use super::over_keys::{has_distances, with_comparable_keys};
+use super::untyped_literals::{in_union, of_one_type};
 
 /// Digits after the point that the dividend of a numeric division is given; the quotient has four more.
 const DIVIDEND_SCALE: i8 = 12;
@@ -42,11 +48,22 @@ impl AnalyzerRule for PostgresTyping {
 }
 
 fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
+    if let LogicalPlan::Union(union) = plan {
+        return in_union(union).map(Transformed::yes);
+    }
     if matches!(
         plan,
         LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Unnest(_)
     ) {
         return Ok(Transformed::no(plan));
+    }
+    if let LogicalPlan::Union(union) = plan {
+        // its own types are those that the sides had when they were bound
+        let schema = Arc::new(coerce_union_schema(&union.inputs)?);
+        let changed = schema != union.schema;
+        let inputs = union.inputs;
+        let union = LogicalPlan::Union(Union { inputs, schema });
+        return Ok(Transformed::new_transformed(union, changed));
     }
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));
@@ -96,6 +113,8 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 let is_float = is_float(&between.expr, schema);
                 between.low = Box::new(float_if(is_float, *between.low, schema));
                 between.high = Box::new(float_if(is_float, *between.high, schema));
+                let sides = [&mut between.expr, &mut between.low, &mut between.high];
+                of_one_type(sides.map(Box::as_mut), schema);
                 Expr::Between(between)
             }
             Expr::InList(mut list) => {
@@ -105,6 +124,10 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     .into_iter()
                     .map(|e| float_if(is_float, e, schema))
                     .collect();
+                of_one_type(
+                    [list.expr.as_mut()].into_iter().chain(&mut list.list),
+                    schema,
+                );
                 Expr::InList(list)
             }
             Expr::Case(mut case) => {
@@ -123,6 +146,14 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                     .map(|(when, then)| (when, unify(then)))
                     .collect();
                 case.else_expr = case.else_expr.map(unify);
+                let results = case.when_then_expr.iter_mut().map(|(_, then)| then);
+                let results = results.chain(&mut case.else_expr);
+                of_one_type(results.map(Box::as_mut), schema);
+                if let Some(subject) = &mut case.expr {
+                    let values = case.when_then_expr.iter_mut().map(|(when, _)| when);
+                    let compared = [subject].into_iter().chain(values);
+                    of_one_type(compared.map(Box::as_mut), schema);
+                }
                 Expr::Case(case)
             }
             Expr::ScalarFunction(mut function) => {
@@ -136,6 +167,7 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                         .into_iter()
                         .map(|arg| float_if(is_float, narrow_literal(arg), schema))
                         .collect();
+                    of_one_type(&mut function.args, schema);
                 }
                 microseconds(Expr::ScalarFunction(function), schema)
             }
@@ -150,6 +182,10 @@ pub fn type_expr(expr: Expr, schema: &DFSchema) -> Result<Transformed<Expr>> {
                 if let WindowFunctionDefinition::AggregateUDF(function) = &window.fun {
                     let name = function.name().to_string();
                     type_aggregate_arguments(&name, &mut window.params.args, schema);
+                }
+                // the default of lag and lead
+                if let [value, _, default] = window.params.args.as_mut_slice() {
+                    of_one_type([value, default], schema);
                 }
                 Expr::WindowFunction(window)
             }
@@ -187,6 +223,9 @@ fn type_binary(binary: BinaryExpr, schema: &DFSchema) -> Expr {
         op,
         Operator::Plus | Operator::Minus | Operator::Multiply | Operator::Divide | Operator::Modulo
     );
+    if is_comparison(op) {
+        of_one_type([&mut left, &mut right], schema);
+    }
     if is_arithmetic || is_comparison(op) {
         let is_float = is_float(&left, schema) || is_float(&right, schema);
         left = float_if(is_float, left, schema);

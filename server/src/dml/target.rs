@@ -6,6 +6,7 @@ use datafusion::sql::sqlparser::ast::{self, Ident, TableFactor, TableWithJoins};
 use rivermark_executor::stored_rows::StoredRows;
 use rivermark_planner::catalog::{Object, ObjectKind, TableDef};
 use rivermark_planner::names::{fold, ident};
+use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::ObjectName;
 
 use crate::catalog::{no_rows_of_index, undefined_relation};
@@ -80,6 +81,16 @@ impl Verb {
         }
     }
 
+    /// What it takes; whoever changes rows reads them.
+    fn privileges(self) -> &'static [Privilege] {
+        match self {
+            Verb::Insert | Verb::Copy => &[Privilege::Insert],
+            Verb::Update => &[Privilege::Update, Privilege::Select],
+            Verb::Delete => &[Privilege::Delete, Privilege::Select],
+            Verb::Truncate => &[Privilege::Truncate],
+        }
+    }
+
     fn only_adds(self) -> bool {
         match self {
             Verb::Insert | Verb::Copy => true,
@@ -98,6 +109,9 @@ impl Session {
     ) -> Result<Target, PgError> {
         let names = self.namespace();
         let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
+        for privilege in verb.privileges() {
+            names.authorize(&object, *privilege)?;
+        }
         let hint = match &object.kind {
             ObjectKind::Table(table) if table.append_only && !verb.only_adds() => {
                 let message = format!(

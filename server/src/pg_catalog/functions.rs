@@ -16,7 +16,7 @@ use rivermark_planner::types::SqlType;
 
 use super::function_registry::{Arguments, Registry, text_array};
 use super::indexes::{find_index, index};
-use super::{array_functions, definitions, oids, reg};
+use super::{array_functions, definitions, oids, reg, roles};
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, VERSION_TEXT};
 use crate::pg_error::PgError;
 use crate::rows::Cell;
@@ -68,6 +68,7 @@ pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
     name_functions(&mut registry, session);
     reg_functions(&mut registry, session);
     presence_functions(&mut registry);
+    roles::privilege_functions(&mut registry, session);
     registry.functions.extend(array_functions::functions());
     let type_of = TypeOf {
         signature: Signature::any(1, Volatility::Stable),
@@ -77,10 +78,12 @@ pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
 }
 
 fn session_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
-    for name in ["current_user", "session_user", "user", "current_role"] {
-        let user = session.user.clone();
-        registry.text(name, &[0], move |_| Some(user.clone()));
+    for name in ["current_user", "user", "current_role"] {
+        let shared = session.clone();
+        registry.text(name, &[0], move |_| Some(shared.shown_role()));
     }
+    let user = session.user.clone();
+    registry.text("session_user", &[0], move |_| Some(user.clone()));
     for name in ["current_database", "current_catalog"] {
         registry.text(name, &[0], |_| Some(DATABASE_NAME.to_string()));
     }
@@ -113,17 +116,11 @@ fn session_functions(registry: &mut Registry, session: &Arc<SessionShared>) {
         DataType::Int32,
         Cell::Null,
     );
-    registry.text("pg_get_userbyid", &[1], {
-        let user = session.user.clone();
-        move |a| {
-            a.int(0).map(|oid| {
-                if oid == oids::OWNER {
-                    user.clone()
-                } else {
-                    format!("unknown (OID={oid})")
-                }
-            })
-        }
+    let shared = session.clone();
+    registry.text("pg_get_userbyid", &[1], move |a| {
+        let oid = a.int(0)?;
+        let name = roles::name(oid, &shared.catalog.read(), &shared.user);
+        Some(name.unwrap_or_else(|| format!("unknown (OID={oid})")))
     });
 }
 
@@ -312,21 +309,14 @@ const ALWAYS_VISIBLE: &[&str] = &[
     "pg_relation_is_updatable",
 ];
 
-/// There are no privileges yet: everyone may do everything.
+/// Privileges that everyone has here.
 const PRIVILEGES: &[&str] = &[
-    "has_table_privilege",
-    "has_schema_privilege",
-    "has_database_privilege",
-    "has_column_privilege",
-    "has_any_column_privilege",
     "has_function_privilege",
-    "has_sequence_privilege",
     "has_server_privilege",
     "has_type_privilege",
     "has_tablespace_privilege",
     "has_foreign_data_wrapper_privilege",
     "has_language_privilege",
-    "pg_has_role",
 ];
 
 /// What these describe does not exist here.

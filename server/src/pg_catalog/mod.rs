@@ -11,6 +11,7 @@ pub mod oids;
 mod reg;
 pub mod relations;
 pub mod rewrite;
+pub mod roles;
 mod static_tables;
 mod time_zones;
 mod views;
@@ -103,6 +104,7 @@ const LIVE_TABLES: &[&str] = &[
     "pg_collation",
     "pg_constraint",
     "pg_database",
+    "pg_default_acl",
     "pg_description",
     "pg_foreign_data_wrapper",
     "pg_foreign_server",
@@ -114,6 +116,7 @@ const LIVE_TABLES: &[&str] = &[
     "pg_rewrite",
     "pg_roles",
     "pg_settings",
+    "pg_shadow",
     "pg_stat_activity",
     "pg_tables",
     "pg_timezone_abbrevs",
@@ -127,10 +130,11 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
     Some(match name {
         "pg_attrdef" => details::pg_attrdef(catalog),
         "pg_attribute" => relations::pg_attribute(catalog, system),
-        "pg_class" => relations::pg_class(catalog, system),
+        "pg_class" => relations::pg_class(catalog, system, &scope.user),
         "pg_collation" => views::pg_collation(),
         "pg_constraint" => details::pg_constraint(catalog),
-        "pg_database" => views::pg_database(),
+        "pg_database" => views::pg_database(catalog, &scope.user),
+        "pg_default_acl" => roles::pg_default_acl(catalog, &scope.user),
         "pg_description" => details::pg_description(catalog),
         "pg_foreign_data_wrapper" => views::pg_foreign_data_wrapper(),
         "pg_foreign_server" => views::pg_foreign_server(),
@@ -138,15 +142,15 @@ fn live_table(name: &str, scope: &Scope, system: &[SystemRelation]) -> Option<Ro
         "pg_index" => details::pg_index(catalog),
         "pg_indexes" => views::pg_indexes(catalog),
         "pg_matviews" => views::pg_matviews(catalog, &scope.user),
-        "pg_namespace" => views::pg_namespace(catalog),
+        "pg_namespace" => views::pg_namespace(catalog, &scope.user),
         "pg_rewrite" => details::pg_rewrite(catalog),
-        "pg_roles" | "pg_authid" => views::pg_roles(&scope.user),
+        "pg_roles" | "pg_authid" => roles::pg_roles(catalog, &scope.user),
         "pg_settings" => views::pg_settings(&scope.settings),
         "pg_stat_activity" => views::pg_stat_activity(&scope.sessions),
         "pg_tables" => views::pg_tables(catalog, system, &scope.user),
         "pg_timezone_abbrevs" => Rows::new(time_zones::ABBREVIATIONS),
         "pg_timezone_names" => time_zones::names(),
-        "pg_user" => views::pg_user(&scope.user),
+        "pg_user" | "pg_shadow" => roles::pg_user(catalog, &scope.user),
         "pg_views" => views::pg_views(catalog, &scope.user),
         _ => {
             let (_, columns) = EMPTY_TABLES.iter().find(|(n, _)| *n == name)?;

@@ -58,7 +58,7 @@ pub fn oid_of(kind: &str, text: &str, catalog: &Catalog, user: &str) -> Option<i
                 || catalog.schemas().contains(&name);
             is_known.then(|| oids::schema(&name))
         }
-        "regrole" => (unquoted(text) == user).then_some(oids::OWNER),
+        "regrole" => super::roles::oid(&unquoted(text), catalog, user),
         "regcollation" => match unqualified(text).as_str() {
             "default" => Some(100),
             "C" | "c" => Some(950),
@@ -84,7 +84,9 @@ pub fn name_of(kind: &str, oid: i64, catalog: &Catalog, user: &str) -> String {
             all.find(|name| oids::schema(name) == oid)
                 .map(|name| quote_ident(name).into_owned())
         }
-        "regrole" => (oid == oids::OWNER).then(|| quote_ident(user).into_owned()),
+        "regrole" => {
+            super::roles::name(oid, catalog, user).map(|name| quote_ident(&name).into_owned())
+        }
         "regcollation" => match oid {
             100 => Some("\"default\"".to_string()),
             950 => Some("\"C\"".to_string()),

@@ -1,10 +1,12 @@
 //! The live tables of pg_catalog: `pg_class` and those that describe its rows.
 
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, OutputColumn, TableDef};
+use rivermark_planner::security::GrantTarget;
 use rivermark_planner::types::SqlType;
 
 use super::indexes::{has_index, indexes};
 use super::oids::{self, TypeFacts};
+use super::roles;
 use crate::rows::ColumnType::{Bool, Float8, Int2, Int4, Oid, Text, TextArray};
 use crate::rows::{Cell, Column, Rows};
 
@@ -154,10 +156,12 @@ fn storage_facts(object: &Object) -> (usize, Vec<String>) {
     )
 }
 
-pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
+pub fn pg_class(catalog: &Catalog, system: &[SystemRelation], user: &str) -> Rows {
     let mut rows = Rows::new(CLASS);
     let mut push = |oid: i64, name: &str, schema: i64, kind: &str, more: &[(&str, Cell)]| {
-        let mut cells: Vec<(&str, Cell)> = vec![
+        let mut cells: Vec<(&str, Cell)> = more.to_vec();
+        // what is given twice counts as it was given first
+        cells.extend([
             ("oid", oid.into()),
             ("relname", name.into()),
             ("relnamespace", schema.into()),
@@ -171,8 +175,7 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             ),
             ("reltuples", Cell::Float(-1.0)),
             ("relpartbound", Cell::Null),
-        ];
-        cells.extend_from_slice(more);
+        ]);
         rows.push_named(&cells);
     };
     for (position, relation) in system.iter().enumerate() {
@@ -204,6 +207,16 @@ pub fn pg_class(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
             ("relchecks", Cell::Int(checks as i64)),
             ("relhasindex", has_index(catalog, object).into()),
             ("relhasrules", matches!(kind, "v" | "m").into()),
+            ("relowner", roles::owner_oid(object, catalog).into()),
+            (
+                "relacl",
+                roles::acl(
+                    catalog,
+                    &GrantTarget::Relation(object.id),
+                    catalog.owner(object),
+                    user,
+                ),
+            ),
             (
                 "reloptions",
                 if options.is_empty() {

@@ -1,10 +1,12 @@
 //! Live relations of pg_catalog that are about the whole server, or that PostgreSQL makes views over `pg_class`.
 
 use rivermark_planner::catalog::{Catalog, ObjectKind};
+use rivermark_planner::security::{BOOTSTRAP, GrantTarget};
 
 use super::indexes::{has_index, indexes};
 use super::oids;
 use super::relations::{self, SystemRelation};
+use super::roles;
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS};
 use crate::rows::ColumnType::{Bool, Int4, Int8, Oid, Text, TextArray, Timestamptz};
 use crate::rows::{Cell, Column, Rows};
@@ -18,15 +20,20 @@ const NAMESPACE: &[Column] = &[
     ("nspacl", TextArray),
 ];
 
-pub fn pg_namespace(catalog: &Catalog) -> Rows {
+pub fn pg_namespace(catalog: &Catalog, user: &str) -> Rows {
     let mut rows = Rows::new(NAMESPACE);
-    let user = catalog.schemas().iter().map(String::as_str);
-    for name in SYSTEM_SCHEMAS.iter().copied().chain(user) {
+    let own = catalog.schemas().iter().map(String::as_str);
+    for name in SYSTEM_SCHEMAS.iter().copied().chain(own) {
         rows.push(vec![
             oids::schema(name).into(),
             name.into(),
-            oids::OWNER.into(),
-            Cell::Null,
+            roles::schema_owner_oid(name, catalog).into(),
+            roles::acl(
+                catalog,
+                &GrantTarget::Schema(name.to_string()),
+                catalog.security.schema_owner(name),
+                user,
+            ),
         ]);
     }
     rows
@@ -51,7 +58,7 @@ const DATABASE: &[Column] = &[
     ("datacl", TextArray),
 ];
 
-pub fn pg_database() -> Rows {
+pub fn pg_database(catalog: &Catalog, user: &str) -> Rows {
     const UTF8: i64 = 6;
     /// PostgreSQL's oid of the tablespace `pg_default`.
     const PG_DEFAULT: i64 = 1663;
@@ -69,6 +76,10 @@ pub fn pg_database() -> Rows {
         ("datctype", "C".into()),
         ("daticulocale", Cell::Null),
         ("datcollversion", Cell::Null),
+        (
+            "datacl",
+            roles::acl(catalog, &GrantTarget::Database, BOOTSTRAP, user),
+        ),
     ]);
     rows
 }
@@ -109,65 +120,6 @@ pub fn pg_collation() -> Rows {
     rows
 }
 
-const ROLES: &[Column] = &[
-    ("rolname", Text),
-    ("rolsuper", Bool),
-    ("rolinherit", Bool),
-    ("rolcreaterole", Bool),
-    ("rolcreatedb", Bool),
-    ("rolcanlogin", Bool),
-    ("rolreplication", Bool),
-    ("rolconnlimit", Int4),
-    ("rolpassword", Text),
-    ("rolvaliduntil", Timestamptz),
-    ("rolbypassrls", Bool),
-    ("rolconfig", TextArray),
-    ("oid", Oid),
-];
-
-/// `pg_roles` and `pg_authid`: the session's user, who owns everything.
-pub fn pg_roles(user: &str) -> Rows {
-    let mut rows = Rows::new(ROLES);
-    rows.push_named(&[
-        ("rolname", user.into()),
-        ("rolsuper", true.into()),
-        ("rolinherit", true.into()),
-        ("rolcreaterole", true.into()),
-        ("rolcreatedb", true.into()),
-        ("rolcanlogin", true.into()),
-        ("rolconnlimit", Cell::Int(-1)),
-        ("rolpassword", Cell::Null),
-        ("rolbypassrls", true.into()),
-        ("oid", oids::OWNER.into()),
-    ]);
-    rows
-}
-
-const USER: &[Column] = &[
-    ("usename", Text),
-    ("usesysid", Oid),
-    ("usecreatedb", Bool),
-    ("usesuper", Bool),
-    ("userepl", Bool),
-    ("usebypassrls", Bool),
-    ("passwd", Text),
-    ("valuntil", Timestamptz),
-    ("useconfig", TextArray),
-];
-
-pub fn pg_user(user: &str) -> Rows {
-    let mut rows = Rows::new(USER);
-    rows.push_named(&[
-        ("usename", user.into()),
-        ("usesysid", oids::OWNER.into()),
-        ("usecreatedb", true.into()),
-        ("usesuper", true.into()),
-        ("usebypassrls", true.into()),
-        ("passwd", "********".into()),
-    ]);
-    rows
-}
-
 const TABLES: &[Column] = &[
     ("schemaname", Text),
     ("tablename", Text),
@@ -181,22 +133,24 @@ const TABLES: &[Column] = &[
 
 pub fn pg_tables(catalog: &Catalog, system: &[SystemRelation], user: &str) -> Rows {
     let mut rows = Rows::new(TABLES);
-    let mut push = |schema: &str, name: &str, has_key: bool| {
+    let mut push = |schema: &str, name: &str, owner: String, has_key: bool| {
         rows.push_named(&[
             ("schemaname", schema.into()),
             ("tablename", name.into()),
-            ("tableowner", user.into()),
+            ("tableowner", owner.into()),
             ("tablespace", Cell::Null),
             ("hasindexes", has_key.into()),
         ]);
     };
     for relation in system.iter().filter(|r| r.schema == "pg_catalog") {
-        push(relation.schema, &relation.name, false);
+        let owner = roles::schema_owner(relation.schema, catalog, user);
+        push(relation.schema, &relation.name, owner, false);
     }
     for object in catalog.objects().filter(|o| relations::relkind(o) == "r") {
         push(
             &object.name.schema,
             &object.name.name,
+            roles::owner(object, catalog, user),
             has_index(catalog, object),
         );
     }
@@ -220,7 +174,7 @@ pub fn pg_views(catalog: &Catalog, user: &str) -> Rows {
         rows.push(vec![
             name.schema.as_str().into(),
             name.name.as_str().into(),
-            user.into(),
+            roles::owner(object, catalog, user).into(),
             view.query.as_str().into(),
         ]);
     }
@@ -246,7 +200,7 @@ pub fn pg_matviews(catalog: &Catalog, user: &str) -> Rows {
         rows.push(vec![
             object.name.schema.as_str().into(),
             object.name.name.as_str().into(),
-            user.into(),
+            roles::owner(object, catalog, user).into(),
             Cell::Null,
             has_index(catalog, object).into(),
             true.into(),

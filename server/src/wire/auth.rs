@@ -4,11 +4,13 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::{Buf, Bytes};
 use pgwire::api::auth::sasl::SCRAM_SHA_256_METHOD;
-use pgwire::api::auth::sasl::scram::{ScramSecret, ScramServerAuth};
+use pgwire::api::auth::sasl::scram::{SCRAM_ITERATIONS, ScramSecret, ScramServerAuth};
 use pgwire::messages::startup::Authentication;
+use tokio::time::sleep;
 
 use super::link::{Fault, Link};
 use crate::pg_error::PgError;
@@ -18,6 +20,9 @@ use crate::sqlstate::SqlState;
 pub trait ScramCredentials: Send + Sync {
     /// The user's SCRAM-SHA-256 secret; `None` for a user without a password or that does not exist.
     fn secret(&self, user: &str) -> Option<ScramSecret>;
+
+    /// The salt that such a user is told, always the same one.
+    fn salt_of_nobody(&self, user: &str) -> Vec<u8>;
 }
 
 /// How clients prove who they are.
@@ -28,15 +33,11 @@ pub enum AuthMethod {
     /// No proof, from anywhere: only by the operator's explicit wish.
     Trust,
     /// A password, by SCRAM-SHA-256.
-    #[cfg_attr(
-        not(test),
-        expect(
-            dead_code,
-            reason = "the exchange is done and tested; roles with passwords are not there yet"
-        )
-    )]
     Scram(Arc<dyn ScramCredentials>),
 }
+
+/// How long a client waits that did not prove who it is.
+const FAILED_LOGIN_DELAY: Duration = Duration::from_millis(500);
 
 fn denied(user: &str) -> PgError {
     PgError::fatal(
@@ -63,7 +64,16 @@ pub async fn authenticate(
             }
         }
         AuthMethod::Trust => {}
-        AuthMethod::Scram(credentials) => scram(credentials.as_ref(), link, user).await?,
+        AuthMethod::Scram(credentials) => {
+            if let Err(fault) = scram(credentials.as_ref(), link, user).await {
+                // Guessing takes time, however many passwords are at hand.
+                if matches!(fault, Fault::Error(_)) {
+                    tracing::warn!(user, ?peer, "a client failed to authenticate");
+                    sleep(FAILED_LOGIN_DELAY).await;
+                }
+                return Err(fault);
+            }
+        }
     }
     link.put(&Authentication::Ok);
     Ok(())
@@ -92,9 +102,11 @@ async fn scram(
     // An unknown user goes through the same steps with a secret that no password has.
     let known = credentials.secret(user);
     let is_known = known.is_some();
-    let secret = known.unwrap_or_else(|| ScramSecret::SaltedPassword {
-        salt: rand::random::<[u8; 16]>().to_vec(),
-        salted_password: rand::random::<[u8; 32]>().to_vec(),
+    let secret = known.unwrap_or_else(|| ScramSecret::Verifier {
+        salt: credentials.salt_of_nobody(user),
+        iterations: SCRAM_ITERATIONS,
+        stored_key: rand::random::<[u8; 32]>().to_vec(),
+        server_key: rand::random::<[u8; 32]>().to_vec(),
     });
     let (answer, waiting) = ScramServerAuth::new()
         .on_client_first_message_with_secret(&first, secret)

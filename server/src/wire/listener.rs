@@ -62,6 +62,11 @@ impl Listener {
         })
     }
 
+    /// Before anyone is served.
+    pub fn authenticate_with(&mut self, auth: AuthMethod) {
+        self.config.auth = auth;
+    }
+
     /// The address with the port that was chosen.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.socket.local_addr()

@@ -24,9 +24,7 @@ mod startup;
 use rivermark_planner::pg_text::output as encode_text;
 pub use rivermark_planner::pg_text::time_zone;
 
-pub use auth::AuthMethod;
-#[cfg(test)]
-pub use auth::ScramCredentials;
+pub use auth::{AuthMethod, ScramCredentials};
 pub use listener::{Listener, ListenerConfig};
 
 #[cfg(test)]

@@ -108,6 +108,9 @@ impl Shared<'_> {
                     .coverage
                     .add(&script.cases[*case].query.features, outcome.met);
             }
+            for kind in &outcome.changes {
+                report.coverage.add_change(kind);
+            }
             for reason in outcome.refused {
                 *report.coverage.refused.entry(reason).or_default() += 1;
             }

@@ -3,14 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use crate::random::{Features, features};
+use crate::random::{Features, change, features};
 
 /// Runs of fewer cases need not have tried everything.
 const LEAST_CASES: usize = 1500;
 /// Each feature must have been met so often under each condition.
 const FEATURE_FLOOR: usize = 5;
 /// Each kind of operator must have stood over or under each kind of join so often, under each condition.
-const PAIR_FLOOR: usize = 1;
+const PAIR_FLOOR: usize = 2;
 
 /// What the changes of a script have brought along.
 #[derive(Debug, Default, Clone, Copy)]
@@ -44,6 +44,7 @@ pub struct Coverage {
     /// Refused views, by message.
     pub refused: BTreeMap<String, usize>,
     counts: BTreeMap<&'static str, [usize; 4]>,
+    changes: BTreeMap<&'static str, usize>,
     pairs: BTreeMap<(&'static str, &'static str), [usize; 3]>,
 }
 
@@ -63,7 +64,12 @@ impl Coverage {
         }
     }
 
-    /// Prints both tables.
+    /// Counts a statement that changed something.
+    pub fn add_change(&mut self, kind: &'static str) {
+        *self.changes.entry(kind).or_default() += 1;
+    }
+
+    /// Prints the tables.
     pub fn print(&self) {
         println!(
             "{:<24}{:>8}{:>8}{:>12}{:>11}",
@@ -87,6 +93,10 @@ impl Coverage {
             }
             println!();
         }
+        println!("\nchanges");
+        for kind in change::KINDS {
+            println!("{kind:<24}{:>8}", self.of_changes(kind));
+        }
         for (reason, count) in &self.refused {
             println!("refused {count} times: {reason}");
         }
@@ -94,6 +104,10 @@ impl Coverage {
 
     fn of(&self, feature: &str) -> [usize; 4] {
         self.counts.get(feature).copied().unwrap_or_default()
+    }
+
+    fn of_changes(&self, kind: &str) -> usize {
+        self.changes.get(kind).copied().unwrap_or_default()
     }
 
     fn pair(&self, operator: &'static str, join: &'static str) -> [usize; 3] {
@@ -114,6 +128,13 @@ impl Coverage {
             .filter(|feature| low(&self.of(feature), FEATURE_FLOOR))
             .map(|feature| feature.to_string())
             .collect();
+        let rare = |kind: &&&str| self.of_changes(kind) < FEATURE_FLOOR;
+        missing.extend(
+            change::KINDS
+                .iter()
+                .filter(rare)
+                .map(|kind| kind.to_string()),
+        );
         for (operator, _) in features::OPERATORS {
             for (join, _) in features::JOINS {
                 if low(&self.pair(operator, join), PAIR_FLOOR) {

@@ -4,17 +4,16 @@
 use rand::seq::IndexedRandom;
 use rand::{Rng, SeedableRng};
 
+use crate::random::change::{Change, Tables};
 use crate::random::query::{Relation, query};
-use crate::random::table::{Change, Table};
+use crate::random::table::Table;
 use crate::random::{Features, Query, Random};
 
 /// Views of one script.
 pub const CASES: usize = 12;
-const CHANGES: usize = 8;
+const CHANGES: usize = 9;
 /// Of the views made before, so many can be below the next one.
 const VIEWS_TO_STAND_ON: usize = 2;
-/// Before this change there is nothing to take away.
-const FIRST_RETRACTION: usize = 2;
 const TABLES: [&str; 3] = ["x", "y", "z"];
 
 /// A view under test.
@@ -79,14 +78,17 @@ impl Script {
                 steps.push(Step::Restart);
             }
             // Each table has rows before anything else happens to it.
-            let table = match number < TABLES.len() {
-                true => number,
-                false => random.random_range(0..tables.len()),
+            let is_first = number < TABLES.len();
+            let at = if is_first {
+                number
+            } else {
+                random.random_range(0..tables.len())
             };
-            let only_inserts = number < FIRST_RETRACTION;
-            let other = tables[(table + 1) % tables.len()].clone();
-            let change = tables[table].change(&other, only_inserts, &mut random);
-            steps.push(Step::Change(change));
+            let mut changing = Tables {
+                all: &mut tables,
+                at,
+            };
+            steps.push(Step::Change(changing.change(is_first, &mut random)));
         }
         Script {
             seed,

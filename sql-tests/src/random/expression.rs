@@ -3,17 +3,9 @@
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
+use super::functions::call;
 use super::table::known_literal;
 use super::{Column, Features, Random, Type};
-
-const ORDERED: [Type; 6] = [
-    Type::Int,
-    Type::Big,
-    Type::Float,
-    Type::Numeric,
-    Type::Text,
-    Type::Time,
-];
 
 /// A column of one of these types, if there is one.
 pub fn column<'a>(
@@ -84,39 +76,15 @@ fn typed(
     features: &mut Features,
     random: &mut Random,
 ) -> String {
-    match ty {
-        Type::Int | Type::Big | Type::Float | Type::Numeric => {
-            if random.random_bool(0.3) {
-                return cast(ty, columns, features, random);
-            }
-            features.insert("arithmetic");
-            arithmetic(ty, columns, depth, features, random)
-        }
-        Type::Text => {
-            features.insert("text functions");
-            let x = leaf(Type::Text, columns, random);
-            match random.random_range(0..5) {
-                0 => format!("upper({x})"),
-                1 => format!("({x} || '-' || {})", leaf(Type::Text, columns, random)),
-                2 => format!("substring({x} FROM 1 FOR 2)"),
-                3 => format!("replace({x}, 'a', 'xy')"),
-                _ => format!("CAST({} AS TEXT)", leaf(Type::Int, columns, random)),
-            }
-        }
-        Type::Bool => predicate(columns, depth, random),
-        Type::Time => {
-            features.insert("time functions");
-            let x = leaf(Type::Time, columns, random);
-            match random.random_range(0..3) {
-                0 => format!("date_trunc('minute', {x})"),
-                1 => format!("({x} + INTERVAL '90 seconds')"),
-                _ => {
-                    format!("date_bin(INTERVAL '20 seconds', {x}, TIMESTAMP '1970-01-01 00:00:00')")
-                }
-            }
-        }
-        Type::Opaque => leaf(ty, columns, random),
+    let is_number = Type::NUMBERS.contains(&ty);
+    if is_number && random.random_bool(0.6) {
+        features.insert("arithmetic");
+        return arithmetic(ty, columns, depth, features, random);
     }
+    if ty == Type::Bool && random.random_bool(0.6) {
+        return predicate(columns, depth, random);
+    }
+    call(ty, columns, features, random, leaf).unwrap_or_else(|| leaf(ty, columns, random))
 }
 
 fn arithmetic(
@@ -128,7 +96,7 @@ fn arithmetic(
 ) -> String {
     let x = expression(ty, columns, depth - 1, features, random);
     let y = leaf(ty, columns, random);
-    let is_integer = matches!(ty, Type::Int | Type::Big);
+    let is_integer = Type::INTEGERS.contains(&ty);
     match random.random_range(0..6) {
         0 => format!("({x} + {y})"),
         1 => format!("({x} - {y})"),
@@ -137,17 +105,6 @@ fn arithmetic(
         4 if is_integer => format!("({x} % 4)"),
         3 | 4 => format!("({x} - 1)"),
         _ => format!("(- {x})"),
-    }
-}
-
-fn cast(ty: Type, columns: &[Column], features: &mut Features, random: &mut Random) -> String {
-    features.insert("cast");
-    let x = leaf(Type::Int, columns, random);
-    match ty {
-        Type::Int => format!("length({})", leaf(Type::Text, columns, random)),
-        Type::Big => format!("CAST({x} AS BIGINT)"),
-        Type::Float => format!("CAST({x} AS DOUBLE PRECISION)"),
-        _ => format!("CAST({x} AS NUMERIC(10,2))"),
     }
 }
 
@@ -169,9 +126,12 @@ pub fn predicate(columns: &[Column], depth: usize, random: &mut Random) -> Strin
 
 /// A condition on one column, or two.
 fn comparison(columns: &[Column], random: &mut Random) -> String {
-    let Some(found) = column(columns, &ORDERED, random) else {
+    let Some(found) = columns.choose(random).filter(|c| c.ty != Type::Opaque) else {
         return "true".into();
     };
+    if !found.ty.is_ordered() {
+        return of_unordered(found, random);
+    }
     let (name, ty) = (&found.name, found.ty);
     let (value, other) = (known_literal(ty, random), known_literal(ty, random));
     match random.random_range(0..16) {
@@ -190,11 +150,30 @@ fn comparison(columns: &[Column], random: &mut Random) -> String {
             "{name} ~ '{}'",
             ["a", ".*", "^b"][random.random_range(0..3)]
         ),
-        10 if matches!(ty, Type::Int | Type::Big) => format!("{name} = ANY (ARRAY[{value}, NULL])"),
+        10 if Type::INTEGERS.contains(&ty) => format!("{name} = ANY (ARRAY[{value}, NULL])"),
         11 => format!("({name} > {value}) IS NOT TRUE"),
         12 => format!("{name} = {}", leaf(ty, columns, random)),
         13 => format!("{value} < {name}"),
         10 | 14 => format!("{name} > {value}"),
         _ => format!("{name} <= {value}"),
+    }
+}
+
+/// A condition on a column whose type has no order.
+fn of_unordered(Column { name, ty }: &Column, random: &mut Random) -> String {
+    let value = known_literal(*ty, random);
+    match (ty, random.random_range(0..6)) {
+        (Type::Bool, 0 | 1) => name.clone(),
+        (Type::Bool, 2) => format!("NOT {name}"),
+        (Type::Bool, 3) => format!("{name} IS NOT TRUE"),
+        (Type::Bool, 4) => format!("{name} IS UNKNOWN"),
+        (Type::Ints, 0) => format!("1 = ANY ({name})"),
+        (Type::Ints, 1) => format!("2 <> ALL ({name})"),
+        (Type::Ints, 2) => format!("{name} @> ARRAY[1]"),
+        (Type::Json, 0) => format!("{name} ? 'a'"),
+        (Type::Json, 1) => format!("{name} ->> 'a' = '1'"),
+        (_, 2 | 3) => format!("{name} IS NOT NULL"),
+        (_, 4) => format!("{name} = {value}"),
+        _ => format!("{name} IS DISTINCT FROM {value}"),
     }
 }

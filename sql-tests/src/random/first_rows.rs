@@ -12,7 +12,7 @@ pub(super) fn comparable(mut relation: Relation, random: &mut Random) -> Relatio
     let mut columns: Vec<Column> = relation
         .columns
         .iter()
-        .filter(|c| c.ty != Type::Opaque)
+        .filter(|c| c.ty.is_ordered() || c.ty == Type::Bool)
         .cloned()
         .collect();
     while columns.len() > 4 {

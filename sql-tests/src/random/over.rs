@@ -4,7 +4,7 @@
 use rand::Rng;
 use rand::seq::IndexedRandom;
 
-use super::expression::column;
+use super::expression::{column, predicate};
 use super::first_rows::{comparable, free_name, names, partition, total_order};
 use super::query::Relation;
 use super::{Column, Query, Random, Type};
@@ -51,7 +51,8 @@ fn window_function(
         1 => {
             relation.features.insert("over neighbour");
             let offset = random.random_range(1..4);
-            let call = match random.random_range(0..5) {
+            let call = match random.random_range(0..6) {
+                5 => format!("lag({0}, {offset}, {0})", any.name),
                 0 => format!("lag({}, {offset})", any.name),
                 1 => format!("lead({}, {offset})", any.name),
                 2 => format!("first_value({})", any.name),
@@ -71,7 +72,10 @@ fn window_function(
             typed(format!("{call} OVER ({by}{order})"), ty)
         }
         _ => {
-            let (call, ty) = aggregate(&columns, random);
+            let (mut call, ty) = aggregate(&columns, random);
+            if random.random_bool(0.15) {
+                call = format!("{call} FILTER (WHERE {})", predicate(&columns, 1, random));
+            }
             let frame = frame(relation, &any.name, total, random);
             typed(format!("{call} OVER ({by}{frame})"), ty)
         }
@@ -110,7 +114,7 @@ fn aggregate(columns: &[Column], random: &mut Random) -> (String, Type) {
             (format!("sum({})", n.name), ty)
         }
         (2, Some(n)) => (format!("avg({})", n.name), Type::Opaque),
-        (3, _) if !matches!(any.ty, Type::Bool) => {
+        (3, _) if Type::WITH_EXTREMES.contains(&any.ty) => {
             let name = if random.random_bool(0.5) {
                 "min"
             } else {
@@ -132,27 +136,53 @@ fn typed(call: String, ty: Type) -> (String, Type) {
 }
 
 fn frame(relation: &mut Relation, key: &str, total: &str, random: &mut Random) -> String {
-    let (from, to) = (random.random_range(0..3), random.random_range(0..3));
-    let bounds = match random.random_range(0..5) {
-        0 => format!("BETWEEN {from} PRECEDING AND {to} FOLLOWING"),
-        1 => format!("BETWEEN {from} PRECEDING AND CURRENT ROW"),
-        2 => format!("BETWEEN UNBOUNDED PRECEDING AND {to} FOLLOWING"),
-        3 => format!("BETWEEN {} PRECEDING AND {from} PRECEDING", from + to),
-        _ => "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING".to_string(),
-    };
-    let number = column(&relation.columns, &[Type::Int, Type::Big], random).cloned();
-    match (random.random_range(0..3), number) {
-        (0, Some(number)) => {
+    const DISTANCES: [Type; 8] = [
+        Type::Int,
+        Type::Big,
+        Type::Float,
+        Type::Numeric,
+        Type::Time,
+        Type::Zoned,
+        Type::Date,
+        Type::Span,
+    ];
+    let ranged = column(&relation.columns, &DISTANCES, random).cloned();
+    match (random.random_range(0..3), ranged) {
+        (0, Some(ranged)) => {
             relation.features.insert("over RANGE");
-            format!("ORDER BY {} RANGE {bounds}", number.name)
+            let is_time = matches!(
+                ranged.ty,
+                Type::Time | Type::Zoned | Type::Date | Type::Span
+            );
+            let direction = if random.random_bool(0.3) { " DESC" } else { "" };
+            let bounds = bounds(is_time, random);
+            format!("ORDER BY {}{direction} RANGE {bounds}", ranged.name)
         }
         (1, _) => {
             relation.features.insert("over GROUPS");
-            format!("ORDER BY {key} GROUPS {bounds}")
+            format!("ORDER BY {key} GROUPS {}", bounds(false, random))
         }
         _ => {
             relation.features.insert("over ROWS");
-            format!("ORDER BY {total} ROWS {bounds}")
+            format!("ORDER BY {total} ROWS {}", bounds(false, random))
         }
+    }
+}
+
+fn bounds(is_time: bool, random: &mut Random) -> String {
+    let (from, to) = (random.random_range(0..3), random.random_range(0..3));
+    let distance = |n: i32| match is_time {
+        true => format!("INTERVAL '{} seconds'", n * 20),
+        false => n.to_string(),
+    };
+    let (sum, from_end) = (distance(from + to), distance(from));
+    let (from, to) = (distance(from), distance(to));
+    match random.random_range(0..6) {
+        0 => format!("BETWEEN {from} PRECEDING AND {to} FOLLOWING"),
+        1 => format!("BETWEEN {from} PRECEDING AND CURRENT ROW"),
+        2 => format!("BETWEEN UNBOUNDED PRECEDING AND {to} FOLLOWING"),
+        3 => format!("BETWEEN {sum} PRECEDING AND {from_end} PRECEDING"),
+        4 => format!("BETWEEN {from_end} FOLLOWING AND {sum} FOLLOWING"),
+        _ => "BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING".to_string(),
     }
 }

@@ -9,7 +9,8 @@ use datafusion::logical_expr::{BinaryExpr, Cast, Expr, ExprSchemable, Operator};
 use super::logic::is_null;
 use crate::rewrite::guard::is_total_cast;
 
-/// `5 < x` is `x > 5`, `x::bigint > 5` is `x > 5`, and a comparison with NULL is NULL.
+/// `5 < x` is `x > 5`, `x::bigint > 5` is `x > 5`, and a comparison with NULL is NULL. `x = x` of
+/// the query around is `x IS NOT NULL OR NULL`.
 pub fn comparison(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<Expr>> {
     let BinaryExpr { left, op, right } = binary;
     if let (Expr::Literal(..), Some(swapped)) = (left.as_ref(), op.swap()) {
@@ -31,6 +32,11 @@ pub fn comparison(binary: BinaryExpr, schema: &DFSchema) -> Result<Transformed<E
         let narrow = Expr::Literal(narrow, metadata.clone());
         let uncast = BinaryExpr::new(expr.clone(), op, Box::new(narrow));
         return Ok(Transformed::yes(Expr::BinaryExpr(uncast)));
+    }
+    if op == Operator::Eq && left == right && left.contains_outer() && !left.is_volatile() {
+        // as a condition of a subquery DataFusion drops it, whether x is NULL or not
+        let null = Expr::Literal(ScalarValue::Boolean(None), None);
+        return Ok(Transformed::yes(left.is_not_null().or(null)));
     }
     let same = BinaryExpr::new(left, op, right);
     Ok(Transformed::no(Expr::BinaryExpr(same)))
