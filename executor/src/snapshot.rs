@@ -14,7 +14,7 @@ use crate::index::IndexFormat;
 use crate::late_rows::{FLOORS_TABLE, LATE_ROWS_TABLE, read_floor, read_late_row};
 use crate::lateness::{EventTime, Floor};
 use crate::own_writes::OwnWrites;
-use crate::rows::RowFormat;
+use crate::rows::{RowFormat, RowLayout};
 use crate::source::Source;
 use crate::source_scan::SourceScan;
 use crate::state::{Family, KeyRange, StoreSnapshot};
@@ -93,8 +93,20 @@ impl Snapshot {
         }
     }
 
-    /// Single rows of a table, for a transaction that has written `own`.
+    /// The columns of the key that a relation's rows are stored under; `None` if there is no key.
+    pub fn key_of(&self, object: ObjectId) -> Option<&[usize]> {
+        match &self.row_format(object).ok()?.0.layout {
+            RowLayout::Keyed(columns) => Some(columns),
+            RowLayout::Bag | RowLayout::Log => None,
+        }
+    }
+
+    /// Single rows of a table or materialized view, for a transaction that has written `own`. Errors: as of
+    /// [`Self::table_provider`].
     pub fn stored_rows(&self, table: ObjectId, own: Option<Arc<OwnWrites>>) -> Result<StoredRows> {
+        if let Some(Readable::Rows { name, state, .. }) = self.relations.get(&table) {
+            check_readable(name, state)?;
+        }
         let (format, name) = self.row_format(table)?;
         Ok(StoredRows {
             format: format.clone(),

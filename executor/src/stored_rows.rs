@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{ArrayRef, RecordBatch};
 
 use crate::error::{ExecutorError, Result};
 use crate::own_writes::OwnWrites;
@@ -59,6 +59,12 @@ impl StoredRows {
         }
         let rows = self.format.decode(entries.into_iter())?;
         Ok(Found { rows, places })
+    }
+
+    /// The row of a primary key, whose columns are in the order in which rows are stored; no row if there is none.
+    pub fn find_by_key(&self, key: &[ArrayRef]) -> Result<RecordBatch> {
+        let keys = self.format.key_codec().encode(key)?;
+        Ok(self.find(&keys)?.rows)
     }
 
     /// How often each row is there, of a table without a primary key.

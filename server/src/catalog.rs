@@ -5,7 +5,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use datafusion::catalog::{MemTable, TableProvider};
 use rivermark_executor::snapshot::Snapshot;
-use rivermark_planner::catalog::{Object, QualifiedName};
+use rivermark_executor::stored_rows::StoredRows;
+use rivermark_planner::catalog::{Object, ObjectId, QualifiedName};
 use rivermark_planner::statement::ObjectName;
 
 use crate::pg_error::PgError;
@@ -65,6 +66,12 @@ impl Namespace {
             Some(own) => self.snapshot.table_provider_with(object.id, own.clone())?,
             None => self.snapshot.table_provider(object.id)?,
         })
+    }
+
+    /// Single rows of a table or materialized view.
+    pub fn stored_rows(&self, relation: ObjectId) -> Result<StoredRows, PgError> {
+        let own = self.written.get(&relation).cloned();
+        Ok(self.snapshot.stored_rows(relation, own)?)
     }
 
     /// The rows of a relation that the server itself provides; `None` if it is none.

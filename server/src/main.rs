@@ -27,6 +27,7 @@ mod pg_error;
 mod plan_cache;
 mod plan_fences;
 mod planning;
+mod point_lookup;
 mod prepared;
 mod privileges;
 mod query;

@@ -9,7 +9,6 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::datatypes::SchemaRef;
-use datafusion::catalog::TableProvider;
 use datafusion::common::tree_node::{Transformed, TreeNode, TreeNodeRecursion};
 use datafusion::datasource::provider_as_source;
 use datafusion::error::Result as DfResult;
@@ -17,7 +16,7 @@ use datafusion::execution::SessionState;
 use datafusion::logical_expr::{Expr, LogicalPlan, TableScan, Volatility};
 use datafusion::physical_plan::ExecutionPlan;
 use datafusion::scalar::ScalarValue;
-use rivermark_planner::catalog::{ObjectKind, QualifiedName};
+use rivermark_planner::catalog::{Object, ObjectKind, QualifiedName};
 use rivermark_planner::relations::SchemaSource;
 use rivermark_planner::rewrite::guard::is_fallible;
 use rivermark_planner::types::SqlType;
@@ -27,6 +26,7 @@ use crate::parameters;
 use crate::pg_catalog::rewrite;
 use crate::pg_error::PgError;
 use crate::planning::{Bound, renamed};
+use crate::point_lookup::PointLookup;
 use crate::session_api::StatementShape;
 
 /// Queries that a session remembers.
@@ -55,6 +55,8 @@ pub struct Circumstances {
 /// A plan with its parameters open and its rows left out.
 pub struct Template {
     plan: LogicalPlan,
+    /// What can be run without a query engine.
+    pub lookup: Option<PointLookup>,
     /// Names of the result's columns.
     columns: Vec<String>,
 }
@@ -163,9 +165,15 @@ pub fn template(bound: Bound, names: &Namespace, text: &str) -> DfResult<Option<
         return Ok(None);
     }
     let mut is_stored = true;
-    let hollow = plan.transform_up(|node| match node {
+    let mut lookup = None;
+    let hollow = plan.clone().transform_up(|node| match node {
         LogicalPlan::TableScan(mut scan) => {
-            is_stored &= stored_object(&scan, names).is_some();
+            match stored_object(&scan, names) {
+                Some(object) => {
+                    lookup = PointLookup::of(&plan, object.id, names, &bound.columns);
+                }
+                None => is_stored = false,
+            }
             let schema = scan.source.schema();
             scan.source = Arc::new(SchemaSource::new(schema));
             Ok(Transformed::yes(LogicalPlan::TableScan(scan)))
@@ -174,6 +182,7 @@ pub fn template(bound: Bound, names: &Namespace, text: &str) -> DfResult<Option<
     })?;
     Ok(is_stored.then_some(Template {
         plan: hollow.data,
+        lookup,
         columns: bound.columns,
     }))
 }
@@ -259,8 +268,8 @@ fn has_subquery(node: &LogicalPlan) -> DfResult<bool> {
     Ok(found)
 }
 
-/// The rows of a table or materialized view that a scan reads.
-fn stored_object(scan: &TableScan, names: &Namespace) -> Option<StoredObject> {
+/// The table or materialized view that a scan reads.
+fn stored_object<'a>(scan: &TableScan, names: &'a Namespace) -> Option<&'a Object> {
     let schema = scan.table_name.schema()?;
     if SYSTEM_SCHEMAS.contains(&schema) {
         return None;
@@ -271,12 +280,10 @@ fn stored_object(scan: &TableScan, names: &Namespace) -> Option<StoredObject> {
     };
     let object = names.snapshot.catalog.find(&name)?;
     match &object.kind {
-        ObjectKind::Table(_) | ObjectKind::MaterializedView(_) => Some(names.object_table(object)),
+        ObjectKind::Table(_) | ObjectKind::MaterializedView(_) => Some(object.as_ref()),
         ObjectKind::Source(_) | ObjectKind::View(_) | ObjectKind::Index(_) => None,
     }
 }
-
-type StoredObject = Result<Arc<dyn TableProvider>, PgError>;
 
 impl Template {
     /// The plan with values and rows in place.
@@ -290,7 +297,7 @@ impl Template {
         let mut failure = None;
         let plan = plan.transform_up(|node| match node {
             LogicalPlan::TableScan(mut scan) => {
-                match stored_object(&scan, names) {
+                match stored_object(&scan, names).map(|object| names.object_table(object)) {
                     Some(Ok(table)) => scan.source = provider_as_source(table),
                     Some(Err(error)) => failure = Some(error),
                     // The catalog is the one that the template was made for.

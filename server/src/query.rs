@@ -132,6 +132,11 @@ impl Session {
                 }
             }
         };
+        if let Some(lookup) = &template.lookup
+            && let Some(row) = lookup.run(&names, values)?
+        {
+            return Ok(Some(row));
+        }
         let Shared { state, context } = self.states.shared(&self.shared, &queries);
         let values = values.to_vec();
         let planned = queries.run(async move {

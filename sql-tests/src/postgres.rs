@@ -95,6 +95,11 @@ impl Postgres {
         }
     }
 
+    /// Where it listens.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
     /// A libpq connection string.
     pub fn connection_string(&self) -> String {
         format!(
@@ -115,6 +120,11 @@ impl Drop for Postgres {
         let _ = signal(self.child.id(), "QUIT");
         let _ = self.child.wait();
     }
+}
+
+/// A program of PostgreSQL's.
+pub fn program(name: &str) -> Result<PathBuf> {
+    Ok(bin_dir()?.join(name))
 }
 
 /// The newest of Debian's `/usr/lib/postgresql/N/bin`.

@@ -48,22 +48,21 @@ impl AnalyzerRule for PostgresTyping {
 }
 
 fn type_node(plan: LogicalPlan) -> Result<Transformed<LogicalPlan>> {
-    if let LogicalPlan::Union(union) = plan {
-        return in_union(union).map(Transformed::yes);
-    }
     if matches!(
         plan,
         LogicalPlan::Limit(_) | LogicalPlan::Values(_) | LogicalPlan::Unnest(_)
     ) {
         return Ok(Transformed::no(plan));
     }
-    if let LogicalPlan::Union(union) = plan {
+    if let LogicalPlan::Union(mut union) = plan {
+        in_union(&mut union)?;
         // its own types are those that the sides had when they were bound
         let schema = Arc::new(coerce_union_schema(&union.inputs)?);
-        let changed = schema != union.schema;
         let inputs = union.inputs;
-        let union = LogicalPlan::Union(Union { inputs, schema });
-        return Ok(Transformed::new_transformed(union, changed));
+        return Ok(Transformed::yes(LogicalPlan::Union(Union {
+            inputs,
+            schema,
+        })));
     }
     let schema = input_schema(&plan)?;
     let narrows_literals = matches!(plan, LogicalPlan::Projection(_));

@@ -62,8 +62,8 @@ fn type_of_literal(other: SqlType) -> Option<SqlType> {
     }
 }
 
-/// The same for the columns of a UNION's sides.
-pub fn in_union(mut union: Union) -> Result<LogicalPlan> {
+/// The same for the columns of a UNION's sides. The union's own schema stays as it was.
+pub fn in_union(union: &mut Union) -> Result<()> {
     for column in 0..union.schema.fields().len() {
         let is_literal = |input: &Arc<LogicalPlan>| match input.as_ref() {
             LogicalPlan::Projection(projection) => {
@@ -90,5 +90,5 @@ pub fn in_union(mut union: Union) -> Result<LogicalPlan> {
             }
         }
     }
-    LogicalPlan::Union(union).recompute_schema()
+    Ok(())
 }
