@@ -11,7 +11,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
 
 use crate::describe::describe;
-use crate::plan::{AggregateCall, BoundExpr, PlanNode, PlanOp};
+use crate::plan::{AggregateCall, BoundExpr, JoinKey, PlanNode, PlanOp};
 use crate::types::SqlType;
 
 /// Version of the canonical text; part of every fingerprint.
@@ -75,13 +75,7 @@ fn state_text(node: &PlanNode, text: &mut String) {
             residual,
             window,
         } => {
-            let keys: Vec<String> = keys
-                .iter()
-                .map(|key| {
-                    let (left, right) = (expr_text(&key.left), expr_text(&key.right));
-                    format!("{left} = {right} nulls {}", key.matches_null)
-                })
-                .collect();
+            let keys: Vec<String> = keys.iter().map(join_key_text).collect();
             let residual = residual.as_ref().map(expr_text).unwrap_or_default();
             let _ = writeln!(
                 text,
@@ -103,8 +97,7 @@ fn state_text(node: &PlanNode, text: &mut String) {
             ..
         } => {
             let rows = rows_text(node, partition_by, order_by);
-            let windowed = if window.is_some() { " windowed" } else { "" };
-            let _ = writeln!(text, "over {rows}{windowed}");
+            let _ = writeln!(text, "over {rows}{}", windowed(*window));
         }
         PlanOp::Session {
             partition_by,
@@ -139,12 +132,12 @@ fn state_text(node: &PlanNode, text: &mut String) {
             is_numbered,
             window,
         } => {
-            let windowed = if window.is_some() { " windowed" } else { "" };
             let _ = writeln!(
                 text,
-                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}{windowed}",
+                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}{}",
                 rows_text(node, partition_by, order_by),
                 is_append_only(node),
+                windowed(*window),
             );
         }
         PlanOp::WindowClose { column } => {
@@ -169,6 +162,18 @@ fn state_text(node: &PlanNode, text: &mut String) {
         | PlanOp::Unnest { .. }
         | PlanOp::GroupingSets { .. }
         | PlanOp::UnionAll => {}
+    }
+}
+
+fn join_key_text(key: &JoinKey) -> String {
+    let (left, right) = (expr_text(&key.left), expr_text(&key.right));
+    format!("{left} = {right} nulls {}", key.matches_null)
+}
+
+fn windowed(window: Option<usize>) -> &'static str {
+    match window {
+        Some(_) => " windowed",
+        None => "",
     }
 }
 

@@ -132,36 +132,7 @@ pub fn build_operator(
             schema,
             tables,
         )?),
-        PlanOp::Session {
-            partition_by,
-            time,
-            gap_us,
-            bounds,
-            is_final: true,
-        } => Box::new(session_close::SessionClose::new(
-            operator_id,
-            (partition_by, time),
-            *gap_us,
-            bounds,
-            &input_of(node)?.schema,
-            schema,
-            tables,
-        )?),
-        PlanOp::Session {
-            partition_by,
-            time,
-            gap_us,
-            bounds,
-            is_final: false,
-        } => Box::new(session::Session::new(
-            operator_id,
-            (partition_by, time),
-            *gap_us,
-            bounds,
-            &input_of(node)?.schema,
-            schema,
-            tables,
-        )?),
+        PlanOp::Session { .. } => sessions(operator_id, node, tables)?,
         PlanOp::TopN {
             partition_by,
             order_by,
@@ -180,6 +151,46 @@ pub fn build_operator(
             let groups = (partition_by.as_slice(), *window);
             first_rows(operator_id, node, groups, order_by, shown, tables)?
         }
+    })
+}
+
+/// Of a node that is known to be one of sessions.
+fn sessions(
+    operator_id: u32,
+    node: &PlanNode,
+    tables: Vec<StateTable>,
+) -> Result<Box<dyn Operator>> {
+    let PlanOp::Session {
+        partition_by,
+        time,
+        gap_us,
+        bounds,
+        is_final,
+    } = &node.op
+    else {
+        return Err(ExecutorError::Internal("no sessions".to_string()));
+    };
+    let (keys, input) = ((partition_by.as_slice(), time), &input_of(node)?.schema);
+    let schema = node.schema.clone();
+    Ok(match is_final {
+        true => Box::new(session_close::SessionClose::new(
+            operator_id,
+            keys,
+            *gap_us,
+            bounds,
+            input,
+            schema,
+            tables,
+        )?),
+        false => Box::new(session::Session::new(
+            operator_id,
+            keys,
+            *gap_us,
+            bounds,
+            input,
+            schema,
+            tables,
+        )?),
     })
 }
 
