@@ -115,7 +115,7 @@ const QUERIES: &[(&str, &str)] = &[
     ),
     (
         "SELECT round(2.567, 2), round(2.5::float8), power(2, 0.5), abs(-5), floor(1.5)",
-        "round|round|power|abs|floor\n2.57|2.0|1.4142135623730950|5|1.0",
+        "round|round|power|abs|floor\n2.57|2.0|1.4142135623730950|5|1",
     ),
     (
         "SELECT x FROM log WHERE x BETWEEN 1.4 AND 1.6 AND x IN (1.5, 7)",

@@ -4,7 +4,7 @@
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
 //! [`value_lists`], [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`] ([`over_keys`], [`untyped_literals`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
-//! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`join_order`], [`marks`],
+//! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`cross_joins`], [`join_order`], [`marks`],
 //! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`float_keys`], [`null_frames`].
 
 mod aggregate_calls;
@@ -17,6 +17,7 @@ mod build;
 pub mod cast_names;
 pub mod casts;
 pub mod checked;
+pub mod cross_joins;
 pub mod decorrelate;
 pub mod expressions;
 pub mod first_rows;

@@ -15,6 +15,7 @@ use crate::operators::PostgresOperators;
 use crate::rewrite::cast_names::UnnameCasts;
 use crate::rewrite::casts::PostgresCasts;
 use crate::rewrite::checked::CheckedEvaluation;
+use crate::rewrite::cross_joins::ConnectedJoins;
 use crate::rewrite::first_rows::{DistinctOnAsPlace, LimitWithTies};
 use crate::rewrite::float_keys::FloatKeys;
 use crate::rewrite::grouping_columns::GroupingColumns;
@@ -40,6 +41,8 @@ pub fn session_config(time_zone: &str) -> SessionConfig {
     options.execution.time_zone = Some(time_zone.to_string());
     // Rewrites make a column's nullability more exact than the plan they started from; that is no error.
     options.execution.skip_physical_aggregate_schema_check = true;
+    // DataFusion would interleave the sides of a union that are divided alike, and then divide one of them anew.
+    options.optimizer.prefer_existing_union = true;
     options.catalog.create_default_catalog_and_schema = false;
     config
 }
@@ -121,6 +124,7 @@ fn batch_optimizer_rules() -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
             of_datafusion.flat_map(|rule| -> Vec<Arc<dyn OptimizerRule + Send + Sync>> {
                 match rule.name() {
                     "push_down_filter" => vec![Arc::new(GuardedPushDownFilter::default())],
+                    "eliminate_cross_join" => vec![Arc::new(ConnectedJoins::default())],
                     "simplify_expressions" => vec![Arc::new(Simplify)],
                     "extract_equijoin_predicate" => vec![Arc::new(JoinKeys::default())],
                     "decorrelate_predicate_subquery" => vec![Arc::new(MarkSubqueries), rule],

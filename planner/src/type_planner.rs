@@ -21,7 +21,8 @@ pub struct PostgresTypes;
 impl TypePlanner for PostgresTypes {
     fn plan_type_field(&self, data_type: &SqlDataType) -> Result<Option<FieldRef>> {
         match sql_type(data_type)? {
-            Some(sql_type) => Ok(Some(Arc::new(sql_type.field("", true)))),
+            // The target of a cast that has no name inherits what the source is, so that a uuid's text would be a uuid.
+            Some(sql_type) => Ok(Some(Arc::new(sql_type.field("cast", true)))),
             None => Ok(None),
         }
     }

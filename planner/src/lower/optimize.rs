@@ -13,7 +13,6 @@ use datafusion::common::tree_node::{TreeNode, TreeNodeRecursion};
 use datafusion::execution::SessionState;
 use datafusion::logical_expr::LogicalPlan;
 use datafusion::optimizer::decorrelate_predicate_subquery::DecorrelatePredicateSubquery;
-use datafusion::optimizer::eliminate_cross_join::EliminateCrossJoin;
 use datafusion::optimizer::eliminate_duplicated_expr::EliminateDuplicatedExpr;
 use datafusion::optimizer::eliminate_filter::EliminateFilter;
 use datafusion::optimizer::eliminate_outer_join::EliminateOuterJoin;
@@ -24,6 +23,7 @@ use datafusion::optimizer::scalar_subquery_to_join::ScalarSubqueryToJoin;
 use datafusion::optimizer::{Optimizer, OptimizerContext, OptimizerRule};
 
 use crate::catalog::Catalog;
+use crate::rewrite::cross_joins::ConnectedJoins;
 use crate::rewrite::first_rows::without_served_orders;
 use crate::rewrite::guard::GuardedPushDownFilter;
 use crate::rewrite::join_keys::JoinKeys;
@@ -95,7 +95,7 @@ fn rules(connects_joins: bool, prunes_columns: bool) -> Rules {
         Arc::new(EliminateFilter::new()),
     ];
     if connects_joins {
-        rules.push(Arc::new(EliminateCrossJoin::new()));
+        rules.push(Arc::new(ConnectedJoins::default()));
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
     rules.push(Arc::new(GuardedPushDownFilter::default()));

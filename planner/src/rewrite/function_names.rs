@@ -11,6 +11,8 @@ use crate::rewrite::expressions::call;
 
 /// PostgreSQL's names for functions that DataFusion or we have under another one.
 const RENAMED: &[(&str, &str)] = &[
+    ("array_remove", "array_remove_all"),
+    ("array_replace", "array_replace_all"),
     ("ceiling", "ceil"),
     ("every", "bool_and"),
     ("gen_random_uuid", "uuid"),

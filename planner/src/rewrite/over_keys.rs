@@ -1,4 +1,4 @@
-//! The keys by which a window is ordered, as something that DataFusion can compare and go a distance from.
+//! The keys by which a window is divided and ordered, as something that DataFusion can compare and go a distance from.
 //!
 //! It knows no frames of `RANGE`, which is what every `ORDER BY` without a frame has, over intervals, times and bytes.
 //! - An interval is ordered by its length, and a distance from it is one of lengths: PostgreSQL compares intervals so.
@@ -6,11 +6,11 @@
 //! - What lies at a distance from a date is a timestamp.
 //! - For anything else a frame that only ends at the current row's peers is one of `GROUPS`.
 
-use arrow::datatypes::{DataType, IntervalMonthDayNano, TimeUnit};
+use arrow::datatypes::{DataType, IntervalMonthDayNano};
 use datafusion::common::{DFSchema, Result, ScalarValue, exec_datafusion_err, exec_err};
 use datafusion::logical_expr::expr::{ScalarFunction, WindowFunctionParams};
 use datafusion::logical_expr::{
-    Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, cast,
+    Expr, ExprSchemable, LogicalPlan, WindowFrame, WindowFrameBound, WindowFrameUnits, lit,
 };
 
 use crate::functions::{self, span_us};
@@ -43,20 +43,10 @@ pub fn with_comparable_keys(
         .unwrap_or(DataType::Null);
     let frame = &mut params.window_frame;
     let has_distance = has_distance(frame);
-    for sort in &mut params.order_by {
-        let key = std::mem::take(&mut sort.expr);
-        sort.expr = match key.get_type(schema)? {
-            DataType::Interval(_) => {
-                let span =
-                    ScalarFunction::new_udf(functions::named("rm_interval_span")?, vec![key]);
-                Expr::ScalarFunction(span)
-            }
-            DataType::Time64(_) => cast(key, DataType::Int64),
-            DataType::Date32 if is_distant => {
-                cast(key, DataType::Timestamp(TimeUnit::Microsecond, None))
-            }
-            _ => key,
-        };
+    // the same for both: DataFusion takes a key of the partitions for one of the order
+    let order_by = params.order_by.iter_mut().map(|sort| &mut sort.expr);
+    for key in params.partition_by.iter_mut().chain(order_by) {
+        *key = comparable(std::mem::take(key), schema, is_distant)?;
     }
     if frame.units != WindowFrameUnits::Range {
         return Ok(());
@@ -81,6 +71,29 @@ pub fn with_comparable_keys(
         _ => {}
     }
     Ok(())
+}
+
+/// The key as something that DataFusion can compare. By calls and not by casts: a cast is not seen in the name of what it
+/// is part of, and when DataFusion computes a key once for several functions it tells by names whether it is the same.
+fn comparable(key: Expr, schema: &DFSchema, is_distant: bool) -> Result<Expr> {
+    let call = |name: &str, args: Vec<Expr>| -> Result<Expr> {
+        let function = functions::named(name)?;
+        Ok(Expr::ScalarFunction(ScalarFunction::new_udf(
+            function, args,
+        )))
+    };
+    match key.get_type(schema)? {
+        DataType::Interval(_) => call("rm_interval_span", vec![key]),
+        DataType::Time64(_) => {
+            let span = call("rm_time_interval", vec![key])?;
+            call("rm_interval_span", vec![span])
+        }
+        DataType::Date32 if is_distant => {
+            let midnight = lit(ScalarValue::Time64Microsecond(Some(0)));
+            call("rm_date_time", vec![key, midnight])
+        }
+        _ => Ok(key),
+    }
 }
 
 /// A bound at a distance, which is the text of an interval still, as a number of microseconds.

@@ -14,7 +14,7 @@
 //!   counted.
 //! Cost: per epoch and touched partition, reading and evaluating it once as it was and once as it is; if all functions
 //!   look at so many rows before and after only (lag, lead, frames in ROWS), then no more rows than that around each
-//!   change (`segment.rs`); if they look back only, rows before the first change are evaluated, but not compared.
+//!   change (`segment.rs`), which are evaluated together; if they look back only, rows before the first change are evaluated, but not compared.
 //!   Aggregates over moving frames that can not subtract (floats, most others) cost rows × frame (`results.rs`).
 
 mod results;
@@ -27,7 +27,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use arrow::array::{Array, ArrayRef, Int64Array, RecordBatch, RecordBatchOptions, UInt32Array};
-use arrow::compute::{SortOptions, concat_batches, take};
+use arrow::compute::{SortOptions, concat_batches, take, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 use rivermark_planner::plan::{BoundExpr, Reach, WindowCall};
@@ -122,7 +122,61 @@ impl Over {
     }
 }
 
+/// A segment and the partition that it is of.
+type OfGroup<'a> = (&'a [u8], Segment);
+
 impl Evaluation {
+    /// What changes in the results of segments.
+    fn differences(&self, segments: &[OfGroup]) -> Result<(Vec<Delta>, Vec<Failure>)> {
+        if segments.len() > 1
+            && let Some(deltas) = self.together(segments)?
+        {
+            return Ok((deltas, Vec::new()));
+        }
+        let (mut deltas, mut failures) = (Vec::new(), Vec::new());
+        for (group, segment) in segments {
+            let (rows, failed) = self.difference(group, segment)?;
+            deltas.extend(rows);
+            failures.extend(failed);
+        }
+        Ok((deltas, failures))
+    }
+
+    /// What changes in segments that show nothing of what lies beyond their ends, so that it does not matter what does:
+    /// they are evaluated one behind the other as if they were one partition. `None` if a function fails.
+    fn together(&self, segments: &[OfGroup]) -> Result<Option<Vec<Delta>>> {
+        let rows = segments.iter().flat_map(|(_, segment)| &segment.rows);
+        let columns = self.order.decode(rows.map(|row| row.row.as_slice()))?;
+        let mut deltas = Vec::new();
+        let sides: [(i64, fn(&SegmentRow) -> i64); 2] =
+            [(-1, |row| row.before), (1, |row| row.after)];
+        for (weight, copies) in sides {
+            let (mut indices, mut shown, mut next) = (Vec::new(), Vec::new(), 0_u32);
+            for (_, segment) in segments {
+                let begin = indices.len();
+                for row in &segment.rows {
+                    let copies = usize::try_from(copies(row)).unwrap_or(0);
+                    indices.extend(std::iter::repeat_n(next, copies));
+                    next += 1;
+                }
+                let end = indices.len() - segment.trail;
+                shown.extend((begin + segment.lead..end).map(|row| row as u32));
+            }
+            if shown.is_empty() {
+                continue;
+            }
+            let input = self.taken(&columns, &indices.into())?;
+            let batch = match self.with_results(&input) {
+                Ok(batch) => take_record_batch(&batch, &UInt32Array::from(shown))?,
+                Err(ExecutorError::Evaluation(_)) => return Ok(None),
+                Err(other) => return Err(other),
+            };
+            let weights = Int64Array::from(vec![weight; batch.num_rows()]);
+            deltas.push(Delta::new(batch, Some(weights)));
+        }
+        Ok(Some(deltas))
+    }
+
     /// What changes in the results of a segment of `group`.
     fn difference(&self, group: &[u8], segment: &Segment) -> Result<(Vec<Delta>, Vec<Failure>)> {
         let bytes = segment.rows.iter().map(|row| row.row.as_slice());
@@ -205,18 +259,9 @@ impl Evaluation {
         if count == 0 {
             return Ok(Side::Rows(RecordBatch::new_empty(self.schema.clone())));
         }
-        let mut columns = columns
-            .iter()
-            .map(|column| take(column, &indices, None))
-            .collect::<Result<Vec<_>, _>>()?;
-        let options = RecordBatchOptions::new().with_row_count(Some(count));
-        let input =
-            RecordBatch::try_new_with_options(self.input.clone(), columns.clone(), &options)?;
-        match results(&self.calls, &input) {
-            Ok(results) => {
-                columns.extend(results);
-                Ok(Side::Rows(conform(&self.schema, columns, count)?))
-            }
+        let input = self.taken(columns, &indices)?;
+        match self.with_results(&input) {
+            Ok(batch) => Ok(Side::Rows(batch)),
             Err(ExecutorError::Evaluation(error)) => match self.reach {
                 Reach::Rows { before, after } => {
                     let shown = segment.lead..count.saturating_sub(segment.trail);
@@ -226,6 +271,27 @@ impl Evaluation {
             },
             Err(other) => Err(other),
         }
+    }
+
+    /// The rows at these places, as input of the functions.
+    fn taken(&self, columns: &[ArrayRef], indices: &UInt32Array) -> Result<RecordBatch> {
+        let columns = columns
+            .iter()
+            .map(|column| take(column, indices, None))
+            .collect::<Result<Vec<_>, _>>()?;
+        let options = RecordBatchOptions::new().with_row_count(Some(indices.len()));
+        Ok(RecordBatch::try_new_with_options(
+            self.input.clone(),
+            columns,
+            &options,
+        )?)
+    }
+
+    /// Rows with the functions' results.
+    fn with_results(&self, input: &RecordBatch) -> Result<RecordBatch> {
+        let mut columns = input.columns().to_vec();
+        columns.extend(results(&self.calls, input)?);
+        conform(&self.schema, columns, input.num_rows())
     }
 
     /// The `shown` rows of a segment of which some fail, each computed of the rows within reach only.
@@ -261,6 +327,27 @@ impl Evaluation {
     }
 }
 
+/// Segments that can be evaluated together, up to so many rows that it does not matter any more, and the others.
+fn pieces(segments: Vec<OfGroup>) -> Vec<Vec<OfGroup>> {
+    let (inner, others): (Vec<OfGroup>, Vec<OfGroup>) = segments
+        .into_iter()
+        .partition(|(_, segment)| segment.is_inner);
+    let mut pieces: Vec<Vec<OfGroup>> = others.into_iter().map(|segment| vec![segment]).collect();
+    let (mut piece, mut rows) = (Vec::new(), 0);
+    for segment in inner {
+        rows += segment.1.rows.len();
+        piece.push(segment);
+        if rows >= parallel_rows() {
+            pieces.push(std::mem::take(&mut piece));
+            rows = 0;
+        }
+    }
+    if !piece.is_empty() {
+        pieces.push(piece);
+    }
+    pieces
+}
+
 impl Operator for Over {
     fn name(&self) -> &'static str {
         "Over"
@@ -283,7 +370,7 @@ impl Operator for Over {
     fn finish(&mut self, context: &mut EpochContext) -> Result<Vec<Delta>> {
         let pushed = std::mem::take(&mut self.pushed);
         let groups = changes(&pushed, &mut self.rows, |_, _, _| true)?;
-        let mut work: Vec<(&[u8], Segment)> = Vec::new();
+        let mut work: Vec<OfGroup> = Vec::new();
         for changes in &groups {
             for change in &changes.rows {
                 write(&mut self.rows, &changes.group, change);
@@ -296,8 +383,9 @@ impl Operator for Over {
             );
         }
         let count: usize = work.iter().map(|(_, segment)| segment.rows.len()).sum();
+        let work = pieces(work);
         let evaluation = &self.evaluation;
-        let evaluate = |(group, segment): &(&[u8], Segment)| evaluation.difference(group, segment);
+        let evaluate = |piece: &Vec<OfGroup>| evaluation.differences(piece);
         let parts: Vec<Result<(Vec<Delta>, Vec<Failure>)>> =
             if context.shards > 1 && count >= parallel_rows() {
                 work.par_iter().map(evaluate).collect()

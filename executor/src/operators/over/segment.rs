@@ -2,7 +2,8 @@
 //!
 //! With a reach of b rows before and a after, a change touches the results of a rows before it and b rows behind it, and
 //! these need b and a more rows around them. So a segment is a run of changed rows with a + b unchanged rows on either
-//! side, and changes that are farther apart make segments of their own. The whole partition is a segment too.
+//! side, and changes that are farther apart make segments of their own (a little farther: [`NEAR`]). The whole partition
+//! is a segment too.
 
 use std::cmp::Ordering;
 
@@ -12,6 +13,9 @@ use crate::error::Result;
 use crate::operators::ordered_rows::{Change, GroupChanges, Stored, scan};
 use crate::state::StateTable;
 
+/// So many rows more than have to are read on to the next change: to go there anew costs more.
+const NEAR: i64 = 8;
+
 /// Rows in order, as they were and as they are.
 #[derive(Debug, Default)]
 pub struct Segment {
@@ -19,6 +23,9 @@ pub struct Segment {
     /// How many rows at the start, and at the end, only help to compute the others. They are unchanged.
     pub lead: usize,
     pub trail: usize,
+    /// Whether all rows within reach of those between lead and trail are here, because the partition goes on at both
+    /// ends. Where it does not, what a function gives depends on that.
+    pub is_inner: bool,
 }
 
 /// One row.
@@ -28,6 +35,27 @@ pub struct SegmentRow {
     pub row: Vec<u8>,
     pub before: i64,
     pub after: i64,
+}
+
+impl Segment {
+    /// Takes so many rows away from the end, all of them unchanged; of a row that is there often, some copies. Says how
+    /// many.
+    fn cut(&mut self, count: i64) -> i64 {
+        let mut rest = count.max(0);
+        while rest > 0
+            && let Some(last) = self.rows.last_mut()
+        {
+            if last.after <= rest {
+                rest -= last.after;
+                self.rows.pop();
+            } else {
+                last.after -= rest;
+                last.before = last.after;
+                rest = 0;
+            }
+        }
+        count.max(0) - rest
+    }
 }
 
 /// The segments of a group, whose changes are written to `table`.
@@ -55,6 +83,7 @@ pub fn segments(changes: &GroupChanges, reach: Reach, table: &StateTable) -> Res
                 rows,
                 lead,
                 trail: 0,
+                is_inner: false,
             }])
         }
         Reach::Partition => {
@@ -91,16 +120,16 @@ fn local(
                 right += merged.row.after;
             }
             segment.rows.push(merged.row);
-            if right >= around && !merge.is_at_change(next) {
+            let most = match next < changes.rows.len() {
+                true => around.saturating_add(NEAR),
+                false => around,
+            };
+            if right >= most && !merge.is_at_change(next) {
                 break;
             }
         }
-        if let Some(last) = segment.rows.last_mut().filter(|_| right > around) {
-            // Of a row that is there often, no more copies than are looked at.
-            last.before -= right - around;
-            last.after = last.before;
-            right = around;
-        }
+        right -= segment.cut(right - around);
+        segment.is_inner = left == around && right == around;
         segment.trail = (right - before as i64).max(0) as usize;
         segments.push(segment);
     }
