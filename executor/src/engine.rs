@@ -255,6 +255,12 @@ impl Engine {
         self.inner.news.subscribe()
     }
 
+    /// Rewrites what is stored, so that what was deleted takes no room on the disk any more. Everything else goes on.
+    pub async fn compact(&self) -> Result<()> {
+        let store = self.inner.store.clone();
+        Ok(blocking(move || store.compact()).await??)
+    }
+
     /// Waits until everything that was in the sources' topics when it was called has been published; the epoch.
     pub async fn flush(&self) -> Result<u64> {
         let snapshot = self.snapshot();

@@ -271,7 +271,9 @@ pub fn log_chunk(
         .and_then(|c| c.try_into().ok())
         .map_or(0, u64::from_be_bytes);
     let read = blocks.read_from(from, limit, None)?;
-    let next = read.last().map_or(from, |block| block.end_ordinal());
+    // Nothing is left where rows were forgotten up to the end.
+    let end = blocks.next_ordinal();
+    let next = read.last().map_or(end, |block| block.end_ordinal());
     let batch = concat_batches(&format.schema, read.iter().map(|b| &b.batch))?;
     let mut locators = Keys::with_capacity(batch.num_rows(), 8 * batch.num_rows());
     for block in &read {
@@ -282,6 +284,6 @@ pub fn log_chunk(
     Ok(IndexChunk {
         columns: batch.columns().to_vec(),
         locators,
-        cursor: (next < blocks.next_ordinal()).then(|| next.to_be_bytes().to_vec()),
+        cursor: (next < end).then(|| next.to_be_bytes().to_vec()),
     })
 }

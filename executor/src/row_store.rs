@@ -3,6 +3,8 @@
 //! Semantics: `rows := rows + delta` (Z-set addition), with every retraction checked against what is stored.
 
 mod forget;
+#[cfg(test)]
+mod forget_tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -430,9 +432,11 @@ impl RowStore {
             .and_then(|c| c.try_into().ok())
             .map_or(0, u64::from_be_bytes);
         let read = blocks.read_from(from, limit, None)?;
-        let next = read.last().map_or(from, |block| block.end_ordinal());
+        // Nothing is left where rows were forgotten up to the end.
+        let end = blocks.next_ordinal();
+        let next = read.last().map_or(end, |block| block.end_ordinal());
         let batch = concat_batches(&self.format.schema, read.iter().map(|b| &b.batch))?;
-        let cursor = (next < blocks.next_ordinal()).then(|| next.to_be_bytes().to_vec());
+        let cursor = (next < end).then(|| next.to_be_bytes().to_vec());
         Ok((Delta::insertions(batch), cursor))
     }
 

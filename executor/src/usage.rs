@@ -11,8 +11,11 @@ use crate::state::{Family, Store};
 pub fn state_bytes(store: &Store, def: &MaterializedViewDef) -> u64 {
     let rows = store.table_bytes(Family::Views, def.rows);
     let first = def.first_state_table.0;
-    let state =
-        (first..first + def.state_tables).map(|id| store.table_bytes(Family::State, TableId(id)));
+    // An operator's tables are in one of the families, and take nothing in the other.
+    let state = (first..first + def.state_tables).flat_map(|id| {
+        let families = [Family::State, Family::Windowed];
+        families.map(|family| store.table_bytes(family, TableId(id)))
+    });
     std::iter::once(rows)
         .chain(state)
         .map(Result::unwrap_or_default)

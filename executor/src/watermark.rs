@@ -7,6 +7,8 @@
 //! scanned. They are not stored: after a restart they follow from the stored ones of sources and tables.
 
 #[cfg(test)]
+mod cleaning_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;
@@ -16,9 +18,10 @@ use arrow::array::{
     TimestampMicrosecondArray, new_null_array,
 };
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimestampMicrosecondType};
-use datafusion::physical_expr::expressions::Column;
+use datafusion::physical_expr::ScalarFunctionExpr;
+use datafusion::physical_expr::expressions::{CaseExpr, Column};
 use datafusion::physical_plan::PhysicalExpr;
-use rivermark_planner::plan::{BoundExpr, JoinKey, PlanNode, PlanOp};
+use rivermark_planner::plan::{BoundExpr, JoinKey, JoinWindow, PlanNode, PlanOp};
 
 use crate::error::{ExecutorError, Result};
 use crate::state::KeyCodec;
@@ -95,8 +98,21 @@ enum Kind {
         input: SchemaRef,
         exprs: Vec<(usize, Arc<dyn PhysicalExpr>)>,
     },
-    /// Of a join: per output column the columns of both sides, of which the lower bound counts.
-    Compared(Vec<(usize, usize, usize)>),
+    /// Of a join, per output column: of which columns of both sides the lower bound counts.
+    Compared(Vec<Compared>),
+    /// Of sessions: what ends by the time of the rows does not change any more.
+    Ended {
+        end: usize,
+        input: SchemaRef,
+        time: Arc<dyn PhysicalExpr>,
+    },
+}
+
+/// The bound of the output column `to` is the lower one of two, each with what is added to it.
+struct Compared {
+    to: usize,
+    left: (usize, i64),
+    right: (usize, i64),
 }
 
 impl MarkRule {
@@ -115,13 +131,20 @@ impl MarkRule {
             PlanOp::Project { exprs } => computed(exprs),
             PlanOp::Aggregate { group_by, .. } => computed(group_by),
             PlanOp::UnionAll | PlanOp::SetOperation { .. } => Kind::Least,
-            PlanOp::Join { keys, .. } => Kind::Compared(compared(node, keys)),
+            PlanOp::Join { keys, window, .. } => Kind::Compared(compared(node, keys, *window)),
+            PlanOp::Session { time, .. } => match columns.first() {
+                Some(end) => Kind::Ended {
+                    end: *end,
+                    input: input.map_or_else(|| Arc::new(Schema::empty()), |i| nullable(&i.schema)),
+                    time: time.physical.clone(),
+                },
+                None => Kind::Same,
+            },
             // Those that change no values, add columns behind the input's, or have no bounds at all.
             PlanOp::Scan { .. }
             | PlanOp::Values { .. }
             | PlanOp::Filter { .. }
             | PlanOp::TemporalFilter { .. }
-            | PlanOp::Session { .. }
             | PlanOp::Unnest { .. }
             | PlanOp::GroupingSets { .. }
             | PlanOp::WindowClose { .. }
@@ -145,12 +168,20 @@ impl MarkRule {
             Kind::Computed { input, exprs } => computed(input, exprs, first),
             Kind::Compared(pairs) => {
                 let mut marks = Watermarks::default();
-                for (to, left, right) in pairs {
-                    let right = inputs.get(1).and_then(|i| i.get(*right));
-                    let bound = first.get(*left).zip(right).map(|(l, r)| l.min(r));
+                let moved = |side: &Watermarks, (column, by): (usize, i64)| {
+                    side.get(column).map(|bound| bound.saturating_add(by))
+                };
+                for Compared { to, left, right } in pairs {
+                    let right = inputs.get(1).and_then(|side| moved(side, *right));
+                    let bound = moved(first, *left).zip(right).map(|(l, r)| l.min(r));
                     marks.set(*to, bound);
                 }
                 marks
+            }
+            Kind::Ended { end, input, time } => {
+                let exprs = [(0, time.clone())];
+                let time = computed(input, &exprs, first).get(0);
+                Watermarks::of_column(*end, time.map(|time| time.saturating_add(1)))
             }
         };
         let mut marks = Watermarks::default();
@@ -216,7 +247,7 @@ fn nullable(schema: &SchemaRef) -> SchemaRef {
 
 /// Which columns of a join's output are compared with which: both sides have the column's values, which come from
 /// whichever side is later.
-fn compared(node: &PlanNode, keys: &[JoinKey]) -> Vec<(usize, usize, usize)> {
+fn compared(node: &PlanNode, keys: &[JoinKey], window: Option<JoinWindow>) -> Vec<Compared> {
     let plain = |expr: &BoundExpr| {
         let column = expr.physical.as_ref() as &dyn std::any::Any;
         column.downcast_ref::<Column>().map(|column| column.index())
@@ -225,9 +256,27 @@ fn compared(node: &PlanNode, keys: &[JoinKey]) -> Vec<(usize, usize, usize)> {
     let mut pairs = Vec::new();
     for key in keys {
         if let (Some(left), Some(right)) = (plain(&key.left), plain(&key.right)) {
-            pairs.push((left, left, right));
-            pairs.push((width + right, left, right));
+            for to in [left, width + right] {
+                pairs.push(Compared {
+                    to,
+                    left: (left, 0),
+                    right: (right, 0),
+                });
+            }
         }
+    }
+    if let Some(interval) = window.and_then(|window| window.interval) {
+        let (left, right) = (interval.left, interval.right);
+        pairs.push(Compared {
+            to: left,
+            left: (left, 0),
+            right: (right, interval.least_us),
+        });
+        pairs.push(Compared {
+            to: width + right,
+            left: (left, interval.most_us.saturating_neg()),
+            right: (right, 0),
+        });
     }
     pairs
 }
@@ -252,9 +301,26 @@ fn computed(
         return marks;
     };
     for (to, expr) in exprs {
-        marks.set(*to, value_of(expr, &row).as_ref().and_then(bound_of));
+        marks.set(*to, bound_in(expr, &row));
     }
     marks
+}
+
+/// The bound of an expression. What takes the first of several values that is not NULL has the least of their bounds.
+fn bound_in(expr: &Arc<dyn PhysicalExpr>, row: &RecordBatch) -> Option<i64> {
+    let any = expr.as_ref() as &dyn std::any::Any;
+    let choices: Vec<&Arc<dyn PhysicalExpr>> = match any.downcast_ref::<CaseExpr>() {
+        Some(case) => {
+            let then = case.when_then_expr().iter().map(|(_, then)| then);
+            then.chain(case.else_expr()).collect()
+        }
+        None => match any.downcast_ref::<ScalarFunctionExpr>() {
+            Some(function) if function.name() == "coalesce" => function.args().iter().collect(),
+            _ => return value_of(expr, row).as_ref().and_then(bound_of),
+        },
+    };
+    let bounds = choices.into_iter().map(|choice| bound_in(choice, row));
+    bounds.collect::<Option<Vec<i64>>>()?.into_iter().min()
 }
 
 /// What an expression is for the bounds; an instant out of range has no bound yet.

@@ -173,6 +173,7 @@ fn details(node: &PlanNode) -> String {
             kind,
             keys,
             residual,
+            ..
         } => joined(*kind, keys, residual.as_ref()),
         PlanOp::GroupingSets { keys, sets } => format!(" {}", sets_text(keys, sets)),
         PlanOp::SetOperation { operation } => match operation {
@@ -198,11 +199,12 @@ fn details(node: &PlanNode) -> String {
             partition_by,
             time,
             gap_us,
+            is_final,
             ..
         } => {
             let mut text = ordering(partition_by, &[]);
             let _ = write!(text, " time={} gap={gap_us} us", describe(&time.logical));
-            text
+            text + if *is_final { " when over" } else { "" }
         }
         PlanOp::TopN {
             partition_by,
@@ -211,6 +213,7 @@ fn details(node: &PlanNode) -> String {
             fetch,
             counting,
             is_numbered,
+            ..
         } => {
             let mut text = ordering(partition_by, order_by);
             if let Some(fetch) = fetch {

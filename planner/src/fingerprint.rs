@@ -11,7 +11,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
 
 use crate::describe::describe;
-use crate::plan::{AggregateCall, BoundExpr, PlanNode, PlanOp};
+use crate::plan::{AggregateCall, BoundExpr, JoinKey, PlanNode, PlanOp};
 use crate::types::SqlType;
 
 /// Version of the canonical text; part of every fingerprint.
@@ -73,14 +73,9 @@ fn state_text(node: &PlanNode, text: &mut String) {
             kind,
             keys,
             residual,
+            window,
         } => {
-            let keys: Vec<String> = keys
-                .iter()
-                .map(|key| {
-                    let (left, right) = (expr_text(&key.left), expr_text(&key.right));
-                    format!("{left} = {right} nulls {}", key.matches_null)
-                })
-                .collect();
+            let keys: Vec<String> = keys.iter().map(join_key_text).collect();
             let residual = residual.as_ref().map(expr_text).unwrap_or_default();
             let _ = writeln!(
                 text,
@@ -88,6 +83,9 @@ fn state_text(node: &PlanNode, text: &mut String) {
                 kind.name(),
                 keys.join(", ")
             );
+            if window.is_some() {
+                let _ = writeln!(text, "  windowed");
+            }
             for input in &node.inputs {
                 let _ = writeln!(text, "  rows ({})", columns_text(input));
             }
@@ -95,21 +93,28 @@ fn state_text(node: &PlanNode, text: &mut String) {
         PlanOp::Over {
             partition_by,
             order_by,
+            window,
             ..
         } => {
             let rows = rows_text(node, partition_by, order_by);
-            let _ = writeln!(text, "over {rows}");
+            let _ = writeln!(text, "over {rows}{}", windowed(*window));
         }
         PlanOp::Session {
             partition_by,
             time,
             gap_us,
+            is_final,
             ..
         } => {
             let keys: Vec<String> = partition_by.iter().map(expr_text).collect();
+            let name = if *is_final {
+                "closed session"
+            } else {
+                "session"
+            };
             let _ = writeln!(
                 text,
-                "session ({}) by ({}) time {} gap {gap_us}",
+                "{name} ({}) by ({}) time {} gap {gap_us}",
                 types_text(node),
                 keys.join(", "),
                 expr_text(time)
@@ -125,12 +130,14 @@ fn state_text(node: &PlanNode, text: &mut String) {
             fetch,
             counting,
             is_numbered,
+            window,
         } => {
             let _ = writeln!(
                 text,
-                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}",
+                "top-n {} skip {skip} fetch {fetch:?} counting {counting:?} numbered {is_numbered} append-only {}{}",
                 rows_text(node, partition_by, order_by),
                 is_append_only(node),
+                windowed(*window),
             );
         }
         PlanOp::WindowClose { column } => {
@@ -155,6 +162,18 @@ fn state_text(node: &PlanNode, text: &mut String) {
         | PlanOp::Unnest { .. }
         | PlanOp::GroupingSets { .. }
         | PlanOp::UnionAll => {}
+    }
+}
+
+fn join_key_text(key: &JoinKey) -> String {
+    let (left, right) = (expr_text(&key.left), expr_text(&key.right));
+    format!("{left} = {right} nulls {}", key.matches_null)
+}
+
+fn windowed(window: Option<usize>) -> &'static str {
+    match window {
+        Some(_) => " windowed",
+        None => "",
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod aggregate;
 mod grouping_sets;
+mod interval_join;
 mod join;
 mod optimize;
 mod over;
@@ -11,7 +12,7 @@ mod set_operation;
 mod temporal;
 mod top_n;
 mod view;
-mod window_close;
+pub(crate) mod window_close;
 
 #[cfg(test)]
 mod join_tests;
@@ -51,6 +52,7 @@ struct Lowered {
 struct Lowering<'a> {
     catalog: &'a Catalog,
     notices: Vec<String>,
+    emits_on_window_close: bool,
 }
 
 impl Lowering<'_> {

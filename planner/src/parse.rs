@@ -164,6 +164,7 @@ fn statement(input: &mut Input) -> Result<Statement> {
         "SHOW" => show::show,
         "DESCRIBE" | "DESC" => show::describe,
         "FLUSH" => |_| Ok(Statement::Flush),
+        "VACUUM" => vacuum,
         "SET" => session::set,
         "RESET" => session::reset,
         "BEGIN" => |input| {
@@ -196,4 +197,17 @@ fn statement(input: &mut Input) -> Result<Statement> {
     };
     input.skip(1);
     parser(input)
+}
+
+/// `VACUUM [FULL] [ANALYZE]`, which is about everything.
+fn vacuum(input: &mut Input) -> Result<Statement> {
+    input.accept(&["FULL"]);
+    input.accept(&["ANALYZE"]);
+    match input.is_at_end() {
+        true => Ok(Statement::Vacuum),
+        false => Err(PlanError::unsupported(
+            "VACUUM with options or of single relations",
+            "write VACUUM, which rewrites all of them",
+        )),
+    }
 }

@@ -234,6 +234,28 @@ pub struct JoinKey {
     pub matches_null: bool,
 }
 
+/// The first key of a [`PlanOp::Join`], if it is a time that both sides have a watermark of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JoinWindow {
+    /// The key's column of the left input.
+    pub left: usize,
+    /// That of the right one.
+    pub right: usize,
+    /// Set if the key is a bucket of what the residual says of two times.
+    pub interval: Option<JoinInterval>,
+}
+
+/// Rows that match have times that lie so far apart: `least ≤ left − right ≤ most`. Both have a watermark.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct JoinInterval {
+    /// The time's column of the left input.
+    pub left: usize,
+    /// That of the right one.
+    pub right: usize,
+    pub least_us: i64,
+    pub most_us: i64,
+}
+
 /// An aggregate to run over the rows of a frame.
 #[derive(Debug, Clone)]
 pub struct FrameAggregate {
@@ -333,6 +355,8 @@ pub enum PlanOp {
         /// Arguments that can fail; a row for which one does is left out.
         checked: Vec<BoundExpr>,
         calls: Vec<WindowCall>,
+        /// The input's column that the first of `partition_by` is, if it has a watermark: what it has passed is forgotten.
+        window: Option<usize>,
     },
     /// Each row with bounds of its session: the rows of a partition that follow one another within less than the gap.
     /// Rows without a time are in none, and not in the output.
@@ -342,6 +366,8 @@ pub enum PlanOp {
         time: BoundExpr,
         gap_us: i64,
         bounds: Vec<SessionBound>,
+        /// Each session is given once, when the watermark of the time has passed it.
+        is_final: bool,
     },
     /// Of each group the rows behind the first `skip` and within the first `skip + fetch` of an order that ends with
     /// the whole row. `is_numbered`: a last column says the place that [`Counting`] gives the row, from 1 on.
@@ -352,6 +378,8 @@ pub enum PlanOp {
         fetch: Option<u64>,
         counting: Counting,
         is_numbered: bool,
+        /// As of [`PlanOp::Over`].
+        window: Option<usize>,
     },
     /// Holds each row back until the watermark of `column` has passed its value there, then gives it once.
     WindowClose {
@@ -364,6 +392,8 @@ pub enum PlanOp {
         keys: Vec<JoinKey>,
         /// What a pair with equal keys must fulfil too; over the columns of both inputs.
         residual: Option<BoundExpr>,
+        /// What is over of it is forgotten.
+        window: Option<JoinWindow>,
     },
 }
 
@@ -401,18 +431,19 @@ impl PlanOp {
             | PlanOp::UnionAll => 0,
             // (time, row) -> weight
             PlanOp::TemporalFilter { .. } => 1,
-            // (partition, order, row) -> weight
-            PlanOp::Over { .. } => 1,
-            // (partition, time, row) -> weight
-            PlanOp::Session { .. } => 1,
+            // (partition, order, row) -> weight; and up to where windows are forgotten
+            PlanOp::Over { window, .. } => 1 + u32::from(window.is_some()),
+            // (partition, time, row) -> weight; if final also which are open, when they are due, and up to where they
+            // were given
+            PlanOp::Session { is_final, .. } => 1 + 3 * u32::from(*is_final),
             // row -> how often left and right
             PlanOp::SetOperation { .. } => 1,
             // group -> states, and (group, call, order key, value) -> weight; and up to where windows are forgotten
             PlanOp::Aggregate { window, .. } => 2 + u32::from(window.is_some()),
-            // rows of the left, rows of the right, and per key how many of each
-            PlanOp::Join { .. } => 3,
-            // (group, order, row) -> weight, and group -> where its cuts lie
-            PlanOp::TopN { .. } => 2,
+            // rows of the left, rows of the right, and per key how many of each; and up to where windows are forgotten
+            PlanOp::Join { window, .. } => 3 + u32::from(window.is_some()),
+            // (group, order, row) -> weight, and group -> where its cuts lie; and up to where windows are forgotten
+            PlanOp::TopN { window, .. } => 2 + u32::from(window.is_some()),
             // (time, row) -> weight, and up to where windows are closed
             PlanOp::WindowClose { .. } => 2,
         }
@@ -422,7 +453,10 @@ impl PlanOp {
     pub fn is_windowed(&self) -> bool {
         match self {
             PlanOp::WindowClose { .. } => true,
-            PlanOp::Aggregate { window, .. } => window.is_some(),
+            PlanOp::Aggregate { window, .. }
+            | PlanOp::Over { window, .. }
+            | PlanOp::TopN { window, .. } => window.is_some(),
+            PlanOp::Join { window, .. } => window.is_some(),
             PlanOp::Scan { .. }
             | PlanOp::Values { .. }
             | PlanOp::Filter { .. }
@@ -432,10 +466,7 @@ impl PlanOp {
             | PlanOp::Unnest { .. }
             | PlanOp::GroupingSets { .. }
             | PlanOp::UnionAll
-            | PlanOp::Over { .. }
-            | PlanOp::SetOperation { .. }
-            | PlanOp::Join { .. }
-            | PlanOp::TopN { .. } => false,
+            | PlanOp::SetOperation { .. } => false,
         }
     }
 }

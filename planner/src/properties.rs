@@ -2,13 +2,15 @@
 //!
 //! One function per kind of node. Nothing here looks at state or at how an operator works, only at what it promises.
 
-use arrow::datatypes::{DataType, TimeUnit};
-use datafusion::common::ScalarValue;
-use datafusion::logical_expr::{Expr, Operator};
+mod monotone;
 
+use datafusion::logical_expr::Expr;
+
+use self::monotone::{is_bounded, is_window};
 use crate::catalog::{ColumnDef, Format, Object, ObjectKind, WatermarkDef};
-use crate::functions::{CumulateEnds, WindowStart, WindowStarts};
-use crate::plan::{JoinKind, Properties, SetOperation, TimeBound};
+use crate::plan::{JoinInterval, JoinKind, Properties, SetOperation, TimeBound};
+
+pub use self::monotone::{follows, is_instant};
 
 /// What lowering knows of a node's output beyond [`Properties`].
 #[derive(Debug, Clone, Default)]
@@ -100,7 +102,7 @@ pub fn of_project(
     });
     let watermark_columns = (0..exprs.len())
         .filter(|i| {
-            follows(&exprs[*i], &|e| {
+            is_bounded(&exprs[*i], &|e| {
                 index(e).is_some_and(|c| input.watermark_columns.contains(&c))
             })
         })
@@ -244,12 +246,24 @@ impl JoinSide<'_> {
         key.is_some_and(|key| key.iter().all(|c| self.keys.contains(&Some(*c))))
     }
 
-    /// Whether what the join keeps of this side has no bound.
-    fn grows(&self) -> bool {
+    /// A sentence if what the join keeps of this side has no bound.
+    fn grows(&self) -> Option<String> {
+        if self.lineage.unbounded.is_empty() || self.properties.stream_key.as_deref() == Some(&[]) {
+            return None;
+        }
         let is_windowed = |key: &usize| self.lineage.windowed.get(*key) == Some(&true);
-        !self.lineage.unbounded.is_empty()
-            && self.properties.stream_key.as_deref() != Some(&[])
-            && !self.keys.iter().flatten().any(is_windowed)
+        let of = self.lineage.unbounded.join(", ");
+        Some(match self.keys.iter().flatten().any(is_windowed) {
+            true => format!(
+                "the join keeps every window of source {of}, since not both sides have a watermark that says when one is \
+                 over; declare WATERMARK FOR their times to bound it"
+            ),
+            false => format!(
+                "the join keeps all that it has read of source {of} and never drops it; join on a window of time (TUMBLE, \
+                 HOP) too, or on an interval (a.ts BETWEEN b.ts AND b.ts + INTERVAL '1 minute') of times with a WATERMARK \
+                 on both sides, to bound it"
+            ),
+        })
     }
 
     fn shifted(&self, columns: &[usize], by: usize) -> Vec<usize> {
@@ -257,8 +271,15 @@ impl JoinSide<'_> {
     }
 }
 
-/// A join.
-pub fn of_join(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> (Properties, Lineage) {
+/// A join. `is_forgetting`: state that both watermarks have passed is forgotten; `interval`: the times of which the
+/// join's condition says how far they lie apart.
+pub fn of_join(
+    kind: JoinKind,
+    left: &JoinSide<'_>,
+    right: &JoinSide<'_>,
+    is_forgetting: bool,
+    interval: Option<JoinInterval>,
+) -> (Properties, Lineage) {
     let is_append_only = left.properties.append_only && right.properties.append_only;
     let compared =
         |columns: &[usize], other: &[usize], keys: &JoinSide<'_>, others: &JoinSide<'_>| {
@@ -274,20 +295,35 @@ pub fn of_join(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> (Pr
                 .filter(is_bounded)
                 .collect::<Vec<_>>()
         };
+    let with_time = |mut columns: Vec<usize>, time: Option<usize>| {
+        columns.extend(time.filter(|time| !columns.contains(time)));
+        columns
+    };
     let (left_marks, right_marks) = (
         &left.properties.watermark_columns,
         &right.properties.watermark_columns,
     );
     let mut watermark_columns = match kind {
-        JoinKind::Inner | JoinKind::Semi => compared(left_marks, right_marks, left, right),
-        _ => Vec::new(),
+        // A NULL on the right takes all rows away.
+        JoinKind::NotIn => Vec::new(),
+        JoinKind::Inner
+        | JoinKind::Left
+        | JoinKind::Right
+        | JoinKind::Full
+        | JoinKind::Semi
+        | JoinKind::Anti
+        | JoinKind::Mark => with_time(
+            compared(left_marks, right_marks, left, right),
+            interval.map(|interval| interval.left),
+        ),
     };
     let mut lineage = left.lineage.clone();
     let stream_key = if kind.is_pairing() {
-        if kind == JoinKind::Inner {
-            let of_right = compared(right_marks, left_marks, right, left);
-            watermark_columns.extend(right.shifted(&of_right, left.width));
-        }
+        let of_right = with_time(
+            compared(right_marks, left_marks, right, left),
+            interval.map(|interval| interval.right),
+        );
+        watermark_columns.extend(right.shifted(&of_right, left.width));
         lineage.windowed.extend(&right.lineage.windowed);
         pair_key(kind, left, right)
     } else {
@@ -301,13 +337,8 @@ pub fn of_join(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> (Pr
         .extend(right.lineage.unbounded.iter().cloned());
     lineage.unbounded.sort();
     lineage.unbounded.dedup();
-    let grows = [left, right].into_iter().filter(|side| side.grows()).map(|side| {
-        format!(
-            "the join keeps all that it has read of source {} and never drops it; aggregate it by a window (TUMBLE, \
-             HOP) first and join on the window too, to bound it",
-            side.lineage.unbounded.join(", ")
-        )
-    });
+    let grows = [left, right].into_iter().filter(|_| !is_forgetting);
+    let grows = grows.filter_map(JoinSide::grows);
     let properties = Properties {
         append_only: is_append_only && matches!(kind, JoinKind::Inner | JoinKind::Semi),
         stream_key,
@@ -402,24 +433,42 @@ pub fn of_over(
     (properties, lineage)
 }
 
-/// Rows with `bounds` bounds of their sessions, of partitions as in [`of_over`].
+/// What matters of sessions for [`of_session`].
+#[derive(Debug, Clone, Copy)]
+pub struct SessionProperties {
+    /// So many columns follow.
+    pub bounds: usize,
+    /// Which of them is the end, if the rows' time has a watermark.
+    pub end: Option<usize>,
+    /// Each session is given once, when it is over.
+    pub is_final: bool,
+}
+
+/// Rows with bounds of their sessions.
 pub fn of_session(
     input: &Properties,
     lineage: &Lineage,
-    partition_by: &[Option<usize>],
-    bounds: usize,
+    known: SessionProperties,
 ) -> (Properties, Lineage) {
-    let (mut properties, mut lineage) = of_over(input, lineage, partition_by, bounds);
-    if !lineage.unbounded.is_empty() {
+    let mut lineage = lineage.clone();
+    let width = lineage.windowed.len();
+    lineage.windowed.resize(width + known.bounds, true);
+    let mut properties = Properties {
+        append_only: known.is_final,
+        stream_key: input.stream_key.clone(),
+        // A session may have begun long ago.
+        watermark_columns: known.end.map(|end| width + end).into_iter().collect(),
+        grows: Vec::new(),
+    };
+    if !lineage.unbounded.is_empty() && !known.is_final {
         properties.grows.push(format!(
-            "SESSION keeps every row of source {}; bound them by time (WHERE ts > now() - INTERVAL '1 day') in a subquery",
+            "SESSION keeps every row of source {}; to bound it declare a WATERMARK and write EMIT ON WINDOW CLOSE, or bound \
+             the rows by time (WHERE ts > now() - INTERVAL '1 day') in a subquery",
             lineage.unbounded.join(", ")
         ));
         // What bounds the rows bounds all that is made of their sessions: it is said once.
         lineage.unbounded.clear();
     }
-    let first = lineage.windowed.len() - bounds;
-    lineage.windowed[first..].fill(true);
     (properties, lineage)
 }
 
@@ -441,91 +490,5 @@ pub fn unaliased(expr: &Expr) -> &Expr {
     match expr {
         Expr::Alias(alias) => unaliased(&alias.expr),
         other => other,
-    }
-}
-
-/// Whether `expr` never decreases when a column for which `is_base` holds never decreases.
-fn follows(expr: &Expr, is_base: &dyn Fn(&Expr) -> bool) -> bool {
-    if is_base(expr) {
-        return true;
-    }
-    match expr {
-        Expr::Alias(alias) => follows(&alias.expr, is_base),
-        Expr::Cast(cast) if is_instant(cast.field.data_type()) => follows(&cast.expr, is_base),
-        Expr::BinaryExpr(binary) => {
-            matches!(binary.op, Operator::Plus | Operator::Minus)
-                && is_fixed_length(&binary.right)
-                && follows(&binary.left, is_base)
-        }
-        Expr::ScalarFunction(function) => match function.name() {
-            // of lists: all their elements
-            WindowStart::NAME | WindowStarts::NAME | CumulateEnds::NAME => function
-                .args
-                .first()
-                .is_some_and(|time| follows(time, is_base)),
-            "rm_timestamp_add" | "rm_timestamp_subtract" => match function.args.as_slice() {
-                [time, length] => is_fixed_length(length) && follows(time, is_base),
-                _ => false,
-            },
-            "date_trunc" | "date_bin" => {
-                matches!(function.args.first(), Some(Expr::Literal(..)))
-                    && function
-                        .args
-                        .get(1)
-                        .is_some_and(|time| follows(time, is_base))
-            }
-            _ => false,
-        },
-        _ => false,
-    }
-}
-
-/// Whether `expr` is a constant interval without days and months: in a time zone where clocks are set back, later times
-/// can have earlier tomorrows.
-fn is_fixed_length(expr: &Expr) -> bool {
-    match expr {
-        Expr::Literal(ScalarValue::IntervalMonthDayNano(Some(interval)), _) => {
-            interval.months == 0 && interval.days == 0
-        }
-        Expr::Literal(ScalarValue::IntervalDayTime(Some(interval)), _) => interval.days == 0,
-        _ => false,
-    }
-}
-
-/// Whether values of the type are points of time, which a watermark can bound.
-pub fn is_instant(data_type: &DataType) -> bool {
-    match data_type {
-        DataType::Timestamp(TimeUnit::Microsecond, _) | DataType::Date32 => true,
-        DataType::List(element) => {
-            matches!(
-                element.data_type(),
-                DataType::Timestamp(TimeUnit::Microsecond, _)
-            )
-        }
-        _ => false,
-    }
-}
-
-/// Whether `expr` cuts time into windows.
-fn is_window(expr: &Expr) -> bool {
-    match expr {
-        Expr::Alias(alias) => is_window(&alias.expr),
-        Expr::Cast(cast) => is_window(&cast.expr),
-        Expr::BinaryExpr(binary) => {
-            matches!(*binary.right, Expr::Literal(..)) && is_window(&binary.left)
-        }
-        Expr::ScalarFunction(function)
-            if matches!(
-                function.name(),
-                "timezone" | "rm_timestamp_add" | "rm_timestamp_subtract"
-            ) =>
-        {
-            function.args.iter().any(is_window)
-        }
-        Expr::ScalarFunction(function) => matches!(
-            function.name(),
-            WindowStart::NAME | WindowStarts::NAME | CumulateEnds::NAME | "date_trunc" | "date_bin"
-        ),
-        _ => false,
     }
 }

@@ -6,6 +6,7 @@ use arrow::datatypes::DataType;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{PlanError, Result};
+use crate::lower::window_close::time_of_rows;
 use crate::plan::{PlanNode, PlanOp};
 use crate::watermark::interval_us;
 
@@ -57,19 +58,14 @@ fn check_view_options(options: &BTreeMap<String, String>) -> Result<()> {
     }
 }
 
-/// That of the window's close, or the first with a watermark.
+/// That of the window's close, or else the one by which it would be.
 fn time_column(root: &PlanNode) -> Option<usize> {
-    if let PlanOp::WindowClose { column } = &root.op {
-        return Some(*column);
-    }
-    let is_time = |column: &&usize| {
-        matches!(
-            root.schema.field(**column).data_type(),
-            DataType::Timestamp(..) | DataType::Date32
-        )
+    let column = match &root.op {
+        PlanOp::WindowClose { column } => *column,
+        _ => time_of_rows(root)?,
     };
-    let mut columns = root.properties.watermark_columns.iter();
-    columns.find(is_time).copied()
+    let data_type = root.schema.field(column).data_type();
+    matches!(data_type, DataType::Timestamp(..) | DataType::Date32).then_some(column)
 }
 
 fn no_watermark(text: &str) -> PlanError {

@@ -143,6 +143,7 @@ pub enum Statement {
         name: ObjectName,
     },
     Flush,
+    Vacuum,
     Set {
         name: String,
         value: SetValue,

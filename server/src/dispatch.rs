@@ -64,6 +64,10 @@ impl Session {
                 self.server.engine.flush().await?;
                 Ok(done("FLUSH"))
             }
+            Statement::Vacuum => {
+                self.server.engine.compact().await?;
+                Ok(done("VACUUM"))
+            }
             Statement::Listen { .. } | Statement::Unlisten { .. } | Statement::Notify { .. } => {
                 self.change_channels(&statement.statement).map(done)
             }
@@ -339,6 +343,7 @@ impl Session {
             | Statement::Reassign { .. }
             | Statement::Comment { .. }
             | Statement::Flush
+            | Statement::Vacuum
             | Statement::Set { .. }
             | Statement::Reset { .. }
             | Statement::Begin

@@ -27,6 +27,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::AlterSchemaOwner { .. } => Some("ALTER"),
         Statement::Reassign { .. } => Some("REASSIGN OWNED"),
         Statement::Flush => Some("FLUSH"),
+        Statement::Vacuum => Some("VACUUM"),
         Statement::Discard => Some("DISCARD ALL"),
         Statement::Insert(_)
         | Statement::Update(_)

@@ -9,8 +9,10 @@ mod join;
 mod net;
 mod ordered_rows;
 mod over;
+mod passed;
 mod project;
 mod session;
+mod session_close;
 mod set_operation;
 mod temporal_filter;
 mod top_n;
@@ -18,6 +20,7 @@ mod union_all;
 mod unnest;
 mod values;
 mod window_close;
+mod windows;
 
 #[cfg(test)]
 mod property_bench;
@@ -103,10 +106,11 @@ pub fn build_operator(
             kind,
             keys,
             residual,
+            window,
         } => Box::new(Join::new(
             operator_id,
             *kind,
-            keys,
+            (keys, *window),
             residual.as_ref(),
             &node.inputs,
             schema,
@@ -117,29 +121,18 @@ pub fn build_operator(
             order_by,
             checked,
             calls,
+            window,
         } => Box::new(over::Over::new(
             operator_id,
-            (partition_by, order_by),
+            (partition_by, *window),
+            order_by,
             checked,
             calls,
             &input_of(node)?.schema,
             schema,
             tables,
         )?),
-        PlanOp::Session {
-            partition_by,
-            time,
-            gap_us,
-            bounds,
-        } => Box::new(session::Session::new(
-            operator_id,
-            (partition_by, time),
-            *gap_us,
-            bounds,
-            &input_of(node)?.schema,
-            schema,
-            tables,
-        )?),
+        PlanOp::Session { .. } => sessions(operator_id, node, tables)?,
         PlanOp::TopN {
             partition_by,
             order_by,
@@ -147,6 +140,7 @@ pub fn build_operator(
             fetch,
             counting,
             is_numbered,
+            window,
         } => {
             let shown = top_n::Shown {
                 skip: *skip,
@@ -154,22 +148,64 @@ pub fn build_operator(
                 counting: *counting,
                 is_numbered: *is_numbered,
             };
-            first_rows(operator_id, node, (partition_by, order_by), shown, tables)?
+            let groups = (partition_by.as_slice(), *window);
+            first_rows(operator_id, node, groups, order_by, shown, tables)?
         }
+    })
+}
+
+/// Of a node that is known to be one of sessions.
+fn sessions(
+    operator_id: u32,
+    node: &PlanNode,
+    tables: Vec<StateTable>,
+) -> Result<Box<dyn Operator>> {
+    let PlanOp::Session {
+        partition_by,
+        time,
+        gap_us,
+        bounds,
+        is_final,
+    } = &node.op
+    else {
+        return Err(ExecutorError::Internal("no sessions".to_string()));
+    };
+    let (keys, input) = ((partition_by.as_slice(), time), &input_of(node)?.schema);
+    let schema = node.schema.clone();
+    Ok(match is_final {
+        true => Box::new(session_close::SessionClose::new(
+            operator_id,
+            keys,
+            *gap_us,
+            bounds,
+            input,
+            schema,
+            tables,
+        )?),
+        false => Box::new(session::Session::new(
+            operator_id,
+            keys,
+            *gap_us,
+            bounds,
+            input,
+            schema,
+            tables,
+        )?),
     })
 }
 
 fn first_rows(
     operator_id: u32,
     node: &PlanNode,
-    (partition_by, order_by): (&[BoundExpr], &[(BoundExpr, SortOptions)]),
+    groups: (&[BoundExpr], Option<usize>),
+    order_by: &[(BoundExpr, SortOptions)],
     shown: top_n::Shown,
     tables: Vec<StateTable>,
 ) -> Result<Box<dyn Operator>> {
     let input = input_of(node)?;
     Ok(Box::new(top_n::TopN::new(
         operator_id,
-        partition_by,
+        groups,
         order_by,
         shown,
         (&input.schema, input.properties.append_only),

@@ -18,12 +18,16 @@ use rivermark_planner::plan::BoundExpr;
 
 use super::chunks;
 use super::net::net;
+use super::windows::without_passed;
 use crate::aggregates::{Reader, put_signed};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::{Evaluator, evaluate_all};
 use crate::operator::{EpochContext, Failure};
 use crate::state::{KeyCodec, KeyRange, Keys, RowCodec, StateTable, TableScan};
+
+/// How a key's cell begins that is not NULL.
+const PRESENT: u8 = 1;
 
 /// How rows become keys.
 pub struct RowOrder {
@@ -114,17 +118,20 @@ impl RowOrder {
     }
 
     /// Adds the rows of `delta` to `pushed`, on several threads if there are many. Rows of which an expression fails
-    /// are left out and reported.
+    /// are left out and reported; those whose first group column is a window before `passed` are left out, and how many
+    /// they are is returned.
     pub fn push(
         &self,
         delta: Delta,
         pushed: &mut Vec<Pushed>,
+        passed: Option<i64>,
         context: &mut EpochContext,
-    ) -> Result<()> {
+    ) -> Result<u64> {
+        let before = delta.num_rows();
         let mut parts = chunks::split(delta, context.shards);
         let encode = |part: Delta| {
             let mut failures = Vec::new();
-            self.encode(part, &mut failures)
+            self.encode(part, passed, &mut failures)
                 .map(|pushed| (pushed, failures))
         };
         let results: Vec<Result<(Pushed, Vec<Failure>)>> = if parts.len() == 1 {
@@ -132,19 +139,30 @@ impl RowOrder {
         } else {
             parts.into_par_iter().map(encode).collect()
         };
+        let mut left_out = before;
         for result in results {
             let (part, failures) = result?;
+            left_out -= part.weights.len() + failures.len();
             context.failures.extend(failures);
             if !part.weights.is_empty() {
                 pushed.push(part);
             }
         }
-        Ok(())
+        Ok(left_out as u64)
     }
 
-    fn encode(&self, delta: Delta, failures: &mut Vec<Failure>) -> Result<Pushed> {
+    fn encode(
+        &self,
+        delta: Delta,
+        passed: Option<i64>,
+        failures: &mut Vec<Failure>,
+    ) -> Result<Pushed> {
         let compute = |batch: &RecordBatch| evaluate_all(&self.exprs, batch);
         let (delta, columns) = self.evaluator.evaluate_with(&compute, delta, failures)?;
+        let (delta, columns) = match passed {
+            Some(passed) => without_passed(delta, columns, 0, passed)?,
+            None => (delta, columns),
+        };
         let count = delta.num_rows();
         let (groups, order) = columns.split_at(self.groups);
         let groups = encoded(&self.group_codec, groups, count)?;
@@ -176,6 +194,24 @@ impl RowOrder {
     pub fn decode<'a>(&self, rows: impl Iterator<Item = &'a [u8]>) -> Result<Vec<ArrayRef>> {
         Ok(self.row_codec.decode(rows)?)
     }
+}
+
+/// The time that an order of one ascending time is; `None`: it is NULL.
+pub fn time_of_order(order: &[u8]) -> Option<i64> {
+    match order {
+        [PRESENT, time @ ..] => {
+            let bytes = <[u8; 8]>::try_from(time).ok()?;
+            Some((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
+        }
+        _ => None,
+    }
+}
+
+/// The order of a time, as [`time_of_order`] reads it.
+pub fn order_of_time(time_us: i64) -> [u8; 9] {
+    let mut order = [PRESENT; 9];
+    order[1..].copy_from_slice(&((time_us as u64) ^ (1 << 63)).to_be_bytes());
+    order
 }
 
 fn encoded(codec: &KeyCodec, columns: &[ArrayRef], count: usize) -> Result<Keys> {

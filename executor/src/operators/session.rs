@@ -5,24 +5,27 @@
 //!   ends, exclusively, a gap after its last one. A row that comes in between merges sessions: what was shown of their
 //!   rows is retracted; a retraction can split one. NULL keys are one partition; a row whose time is NULL is in no
 //!   session; a row of which a key or the time fails is left out and reported.
-//! State: (partition, time, row) → weight, one entry per distinct row of the input.
+//! State: (partition, time, row) → weight, one entry per distinct row of the input. Nothing is forgotten; where sessions are only
+//!   wanted when they are over, `session_close.rs` does.
 //! Output: the input's columns, then the bounds; stream key: the input's; not append-only, since a session grows.
-//! Watermark: kept on partition columns.
+//! Watermark: of the end, everything up to the rows' watermark: a session that has ended by then does not change.
 //! Cost: per epoch, reading each touched session once, and emitting all its rows if its bounds have changed.
 
-use arrow::array::{Array, AsArray, Int64Array, TimestampMicrosecondArray};
+use arrow::array::{Int64Array, TimestampMicrosecondArray};
 use arrow::compute::SortOptions;
-use arrow::datatypes::{DataType, SchemaRef, TimestampMicrosecondType};
+use arrow::datatypes::{DataType, SchemaRef};
 use rivermark_planner::functions::is_one_session;
 use rivermark_planner::plan::{BoundExpr, SessionBound};
 
 use super::conform::conform;
-use super::ordered_rows::{Change, GroupChanges, Pushed, RowOrder, changes, scan, write};
+use super::ordered_rows::{
+    Change, GroupChanges, Pushed, RowOrder, changes, scan, time_of_order, write,
+};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::pieces::most_rows;
-use crate::state::{KeyCodec, StateTable};
+use crate::state::StateTable;
 
 /// Output rows are handed on in pieces of about so many.
 const PIECE_ROWS: usize = 8192;
@@ -34,10 +37,7 @@ const BY_TIME: SortOptions = SortOptions {
 /// See the module text.
 pub struct Session {
     order: RowOrder,
-    time_codec: KeyCodec,
-    gap_us: i64,
-    bounds: Vec<SessionBound>,
-    schema: SchemaRef,
+    shown: Shown,
     rows: StateTable,
     pushed: Vec<Pushed>,
 }
@@ -51,12 +51,20 @@ struct Member {
     after: i64,
 }
 
+/// How sessions and their rows become output.
+pub(super) struct Shown {
+    /// Of the output.
+    pub schema: SchemaRef,
+    pub bounds: Vec<SessionBound>,
+    pub gap_us: i64,
+}
+
 /// First and last time of the session of a row.
-type Span = (i64, i64);
+pub(super) type Span = (i64, i64);
 
 /// Output that is not yet handed on.
 #[derive(Default)]
-struct Output {
+pub(super) struct Output {
     rows: Vec<Vec<u8>>,
     spans: Vec<Span>,
     weights: Vec<i64>,
@@ -82,39 +90,14 @@ impl Session {
         let order_by = [(time.clone(), BY_TIME)];
         Ok(Session {
             order: RowOrder::new(operator_id, partition_by, &order_by, input)?,
-            time_codec: KeyCodec::new(vec![time.data_type.clone()], Some(vec![BY_TIME]))?,
-            gap_us,
-            bounds: bounds.to_vec(),
-            schema,
+            shown: Shown {
+                schema,
+                bounds: bounds.to_vec(),
+                gap_us,
+            },
             rows,
             pushed: Vec::new(),
         })
-    }
-
-    /// The time that begins a key; `None`: it is NULL.
-    fn time(&self, order: &[u8]) -> Result<Option<i64>> {
-        let columns = self.time_codec.decode(std::iter::once(order))?;
-        let times = columns
-            .first()
-            .map(|column| column.as_primitive::<TimestampMicrosecondType>());
-        Ok(times.and_then(|times| times.is_valid(0).then(|| times.value(0))))
-    }
-
-    fn member(
-        &self,
-        key: &[u8],
-        order_len: usize,
-        before: i64,
-        after: i64,
-    ) -> Result<Option<Member>> {
-        let (order, row) = key.split_at(order_len);
-        let time = self.time(order)?;
-        Ok(time.map(|time| Member {
-            time,
-            row: row.to_vec(),
-            before,
-            after,
-        }))
     }
 
     /// What the changes of one partition, which are not yet written, do to its sessions.
@@ -145,7 +128,7 @@ impl Session {
         first: &Change,
         changes: &[Change],
     ) -> Result<(Vec<Member>, usize)> {
-        let Some(first_time) = self.time(&first.key[..first.order_len])? else {
+        let Some(first_time) = time_of_order(&first.key[..first.order_len]) else {
             // NULLs come last, and are in no session.
             return Ok((Vec::new(), changes.len()));
         };
@@ -154,8 +137,9 @@ impl Session {
         let mut back = scan(&self.rows, group, &[], Some(&first.key), true)?;
         let mut earliest = first_time;
         while let Some(stored) = back.next()? {
-            let known = self.member(&stored.key, stored.order_len, stored.weight, stored.weight)?;
-            let Some(member) = known.filter(|m| is_one_session(m.time, earliest, self.gap_us))
+            let known = Member::of(&stored.key, stored.order_len, stored.weight, stored.weight);
+            let Some(member) =
+                known.filter(|m| is_one_session(m.time, earliest, self.shown.gap_us))
             else {
                 break;
             };
@@ -177,11 +161,11 @@ impl Session {
                 (Some(stored), Some(change)) => change.key <= stored.key,
             };
             let member = match (&stored, change) {
-                (_, Some(c)) if is_change => self.member(&c.key, c.order_len, c.before, c.after)?,
-                (Some(s), _) => self.member(&s.key, s.order_len, s.weight, s.weight)?,
+                (_, Some(c)) if is_change => Member::of(&c.key, c.order_len, c.before, c.after),
+                (Some(s), _) => Member::of(&s.key, s.order_len, s.weight, s.weight),
                 _ => None,
             };
-            let Some(member) = member.filter(|m| is_one_session(latest, m.time, self.gap_us))
+            let Some(member) = member.filter(|m| is_one_session(latest, m.time, self.shown.gap_us))
             else {
                 break;
             };
@@ -214,9 +198,9 @@ impl Session {
             if weight(member) <= 0 {
                 continue;
             }
-            let is_next = places
-                .last()
-                .is_none_or(|last| is_one_session(members[*last].time, member.time, self.gap_us));
+            let is_next = places.last().is_none_or(|last| {
+                is_one_session(members[*last].time, member.time, self.shown.gap_us)
+            });
             if !is_next {
                 close(&mut places);
             }
@@ -225,10 +209,26 @@ impl Session {
         close(&mut places);
         spans
     }
+}
 
-    fn delta(&self, output: Output) -> Result<Delta> {
+impl Member {
+    /// Of a key without its group; `None` if it has no time.
+    fn of(key: &[u8], order_len: usize, before: i64, after: i64) -> Option<Member> {
+        let (order, row) = key.split_at(order_len);
+        time_of_order(order).map(|time| Member {
+            time,
+            row: row.to_vec(),
+            before,
+            after,
+        })
+    }
+}
+
+impl Shown {
+    /// `order`: of the rows.
+    pub(super) fn delta(&self, order: &RowOrder, output: Output) -> Result<Delta> {
         let count = output.rows.len();
-        let mut columns = self.order.decode(output.rows.iter().map(Vec::as_slice))?;
+        let mut columns = order.decode(output.rows.iter().map(Vec::as_slice))?;
         for bound in &self.bounds {
             let values = output.spans.iter();
             let values: TimestampMicrosecondArray = values
@@ -247,7 +247,11 @@ impl Session {
 }
 
 impl Output {
-    fn add(&mut self, row: Vec<u8>, span: Option<Span>, weight: i64) {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn add(&mut self, row: Vec<u8>, span: Option<Span>, weight: i64) {
         if let (Some(span), true) = (span, weight != 0) {
             self.rows.push(row);
             self.spans.push(span);
@@ -268,7 +272,7 @@ impl Operator for Session {
         context: &mut EpochContext,
     ) -> Result<Vec<Delta>> {
         if !delta.is_empty() {
-            self.order.push(delta, &mut self.pushed, context)?;
+            self.order.push(delta, &mut self.pushed, None, context)?;
         }
         Ok(Vec::new())
     }
@@ -283,11 +287,14 @@ impl Operator for Session {
                 write(&mut self.rows, &group.group, change);
             }
             if output.rows.len() >= most_rows(PIECE_ROWS) {
-                emit(self.delta(std::mem::take(&mut output))?, context)?;
+                emit(
+                    self.shown.delta(&self.order, std::mem::take(&mut output))?,
+                    context,
+                )?;
             }
         }
         if !output.rows.is_empty() {
-            emit(self.delta(output)?, context)?;
+            emit(self.shown.delta(&self.order, output)?, context)?;
         }
         Ok(())
     }

@@ -17,7 +17,7 @@ use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, RwLock};
-use rocksdb::{Range, WriteBatch, WriteOptions};
+use rocksdb::{BottommostLevelCompaction, CompactOptions, Range, WriteBatch, WriteOptions};
 
 use super::error::StateError;
 use super::failpoint;
@@ -351,6 +351,21 @@ impl Store {
             &self.inner.options,
             &self.inner.memory,
         )?));
+        Ok(())
+    }
+
+    /// Rewrites all files, so that what was deleted takes no room any more. Reads and commits go on meanwhile.
+    pub fn compact(&self) -> Result<(), StateError> {
+        let db = self.db()?;
+        for family in Family::ALL {
+            let mut options = CompactOptions::default();
+            options.set_exclusive_manual_compaction(false);
+            options.set_bottommost_level_compaction(BottommostLevelCompaction::Force);
+            let family = db.family(family);
+            db.db().flush_cf(family)?;
+            db.db()
+                .compact_range_cf_opt(family, None::<&[u8]>, None::<&[u8]>, &options);
+        }
         Ok(())
     }
 

@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use arrow::datatypes::{DataType, Field, Schema};
-use datafusion::common::{DFSchema, JoinType, NullEquality};
+use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
 
+use super::interval_join::{Buckets, interval_of};
+use super::over::picked;
 use super::temporal::time_filtered;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of};
 use crate::error::{PlanError, Result};
-use crate::plan::{BoundExpr, JoinKey, JoinKind, PlanNode, PlanOp};
+use crate::plan::{BoundExpr, JoinInterval, JoinKey, JoinKind, JoinWindow, PlanNode, PlanOp};
 use crate::properties::{self, JoinSide, unaliased};
 use crate::rewrite::temporal::has_now_test;
 
@@ -33,7 +35,6 @@ impl Lowering<'_> {
             self.side(&join.right, "rm:right")?,
         );
         let both = left.schema.join(&right.schema).map_err(internal)?;
-        let pair_names = pair_fields(&left.lowered.node, &right.lowered.node);
         let mut keys = Vec::new();
         for (left_expr, right_expr) in &join.on {
             let matches_null = join.null_equality == NullEquality::NullEqualsNull;
@@ -51,35 +52,15 @@ impl Lowering<'_> {
                 None => rest.push(conjunct.clone()),
             }
         }
-        let residual = conjunction(rest)
-            .map(|expr| bound(&expr, &both, &Schema::new(pair_names.clone())))
-            .transpose()?;
         self.notices
-            .extend(unkeyed_cost(kind, &keys, residual.as_ref(), &left, &right));
-        if kind == JoinKind::NotIn && (keys.len() != 1 || residual.is_some()) {
+            .extend(unkeyed_cost(kind, &keys, !rest.is_empty(), &left, &right));
+        if kind == JoinKind::NotIn && (keys.len() != 1 || !rest.is_empty()) {
             return Err(PlanError::unsupported(
                 "this form of NOT IN in a materialized view",
                 "write NOT EXISTS",
             ));
         }
-        let (properties, lineage) = properties::of_join(
-            kind,
-            &left.as_input(&keys, true),
-            &right.as_input(&keys, false),
-        );
-        let schema = output_schema(kind, &left.lowered.node, &right.lowered.node, join);
-        let widths = (left.width(), right.width());
         let hidden = (left.is_counted, right.is_counted && kind.is_pairing());
-        let inputs = vec![left.lowered.node, right.lowered.node];
-        let op = PlanOp::Join {
-            kind,
-            keys,
-            residual,
-        };
-        let joined = Lowered {
-            node: node_of(op, inputs, Arc::new(schema), properties),
-            lineage,
-        };
         if !tests.is_empty() && (kind != JoinKind::Inner || hidden != (false, false)) {
             return Err(PlanError::unsupported(
                 format!(
@@ -89,6 +70,18 @@ impl Lowering<'_> {
                 "write the condition into a subquery in FROM, of the side whose rows come and go",
             ));
         }
+        let window = window_key(kind, &mut keys, &left, &right);
+        let buckets = match window {
+            Some(_) => None,
+            None => buckets_of(kind, &rest, &left, &right),
+        };
+        let widths = (left.width(), right.width());
+        let joined = match buckets {
+            Some((interval, buckets)) => {
+                bucketed((kind, join), (left, right), keys, rest, interval, &buckets)?
+            }
+            None => paired((kind, join), (left, right), keys, rest, window)?,
+        };
         if hidden == (false, false) {
             return time_filtered(joined, &tests, &both);
         }
@@ -147,6 +140,148 @@ impl Side {
             has_certain_key,
         }
     }
+}
+
+/// The join itself, without what hides columns.
+fn paired(
+    (kind, join): (JoinKind, &Join),
+    (left, right): (Side, Side),
+    keys: Vec<JoinKey>,
+    rest: Vec<Expr>,
+    window: Option<JoinWindow>,
+) -> Result<Lowered> {
+    let both = left.schema.join(&right.schema).map_err(internal)?;
+    let pair_names = pair_fields(&left.lowered.node, &right.lowered.node);
+    let residual = conjunction(rest)
+        .map(|expr| bound(&expr, &both, &Schema::new(pair_names)))
+        .transpose()?;
+    let (properties, lineage) = properties::of_join(
+        kind,
+        &left.as_input(&keys, true),
+        &right.as_input(&keys, false),
+        window.is_some(),
+        window.and_then(|window| window.interval),
+    );
+    let schema = output_schema(kind, &left.lowered.node, &right.lowered.node, join);
+    let inputs = vec![left.lowered.node, right.lowered.node];
+    let op = PlanOp::Join {
+        kind,
+        keys,
+        residual,
+        window,
+    };
+    Ok(Lowered {
+        node: node_of(op, inputs, Arc::new(schema), properties),
+        lineage,
+    })
+}
+
+/// The join with buckets of time as its first key, which do not show.
+fn bucketed(
+    (kind, join): (JoinKind, &Join),
+    (left, right): (Side, Side),
+    mut keys: Vec<JoinKey>,
+    rest: Vec<Expr>,
+    interval: JoinInterval,
+    buckets: &Buckets,
+) -> Result<Lowered> {
+    let (known, lineage) = properties::of_join(
+        kind,
+        &left.as_input(&keys, true),
+        &right.as_input(&keys, false),
+        true,
+        Some(interval),
+    );
+    let (left_width, right_width) = (left.width(), right.width());
+    let (left_cut, right_cut) = buckets.cut(left.lowered, right.lowered)?;
+    let side = |lowered: Lowered, schema: DFSchema, name: &str| -> Result<Side> {
+        let bucket = lowered.node.schema.fields().last().cloned();
+        let bucket = bucket.map(|field| field.as_ref().clone().with_name(name));
+        let bucket = Schema::new(bucket.into_iter().collect::<Vec<_>>());
+        let bucket = DFSchema::try_from(bucket).map_err(internal)?;
+        Ok(Side {
+            lowered,
+            schema: schema.join(&bucket).map_err(internal)?,
+            is_counted: false,
+        })
+    };
+    let (left_name, right_name) = ("rm:left bucket", "rm:right bucket");
+    let left = side(left_cut, left.schema, left_name)?;
+    let right = side(right_cut, right.schema, right_name)?;
+    let bucket = |name: &str| Expr::Column(Column::new_unqualified(name));
+    let (of_left, of_right) = (bucket(left_name), bucket(right_name));
+    keys.insert(0, key(&of_left, &of_right, false, &left, &right)?);
+    let window = JoinWindow {
+        left: left_width,
+        right: right_width,
+        interval: Some(interval),
+    };
+    let joined = paired((kind, join), (left, right), keys, rest, Some(window))?;
+    let all = joined.node.schema.fields().len();
+    let is_bucket =
+        |place: &usize| *place == left_width || (kind.is_pairing() && *place + 1 == all);
+    let places: Vec<usize> = (0..all).filter(|place| !is_bucket(place)).collect();
+    let schema = joined
+        .node
+        .schema
+        .project(&places)
+        .map_err(|error| PlanError::Internal(error.to_string()))?;
+    let mut picked = picked(joined, places.into_iter(), &schema)?;
+    // As without buckets: each pair is met in one of them.
+    picked.node.properties = known;
+    Ok(Lowered { lineage, ..picked })
+}
+
+/// Of the keys, one that is a time with a watermark on both sides comes first.
+fn window_key(
+    kind: JoinKind,
+    keys: &mut [JoinKey],
+    left: &Side,
+    right: &Side,
+) -> Option<JoinWindow> {
+    if kind == JoinKind::NotIn {
+        return None;
+    }
+    let marked = |expr: &BoundExpr, side: &Side| {
+        let any = expr.physical.as_ref() as &dyn std::any::Any;
+        let index = any
+            .downcast_ref::<datafusion::physical_expr::expressions::Column>()?
+            .index();
+        let marks = &side.lowered.node.properties.watermark_columns;
+        marks.contains(&index).then_some(index)
+    };
+    let places = |key: &JoinKey| Some((marked(&key.left, left)?, marked(&key.right, right)?));
+    let at = keys.iter().position(|key| places(key).is_some())?;
+    keys.get_mut(..=at)?.rotate_right(1);
+    let (left, right) = places(&keys[0])?;
+    Some(JoinWindow {
+        left,
+        right,
+        interval: None,
+    })
+}
+
+/// How time is cut for a condition that bounds how far two times lie apart.
+fn buckets_of(
+    kind: JoinKind,
+    rest: &[Expr],
+    left: &Side,
+    right: &Side,
+) -> Option<(JoinInterval, Buckets)> {
+    // Rows of the side that is in one bucket only can show without a match.
+    let is_left_single = match kind {
+        JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => true,
+        JoinKind::Right => false,
+        JoinKind::Full | JoinKind::NotIn => return None,
+    };
+    let marks = |side: &'_ Side| side.lowered.node.properties.watermark_columns.clone();
+    let interval = interval_of(
+        rest,
+        (&left.schema, &marks(left)),
+        (&right.schema, &marks(right)),
+    )?;
+    let buckets = Buckets::of(interval, is_left_single)?;
+    Some((interval, buckets))
 }
 
 /// `None`: what the right side keeps, to be swapped.
@@ -232,17 +367,17 @@ fn compared<'a>(
 fn unkeyed_cost(
     kind: JoinKind,
     keys: &[JoinKey],
-    residual: Option<&BoundExpr>,
+    has_residual: bool,
     left: &Side,
     right: &Side,
 ) -> Option<String> {
     let has_single_row = left.is_single_row() || right.is_single_row();
-    if !keys.is_empty() || has_single_row || (!kind.is_pairing() && residual.is_none()) {
+    if !keys.is_empty() || has_single_row || (!kind.is_pairing() && !has_residual) {
         return None;
     }
-    let what = match (kind.is_pairing(), residual) {
-        (true, None) => "CROSS JOIN pairs all rows",
-        (true, Some(_)) => "JOIN without an equality compares all rows",
+    let what = match (kind.is_pairing(), has_residual) {
+        (true, false) => "CROSS JOIN pairs all rows",
+        (true, true) => "JOIN without an equality compares all rows",
         (false, _) => "a subquery that depends on the row without an equality compares all rows",
     };
     Some(format!(

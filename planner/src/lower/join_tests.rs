@@ -9,6 +9,7 @@ fn joins(node: &PlanNode, found: &mut Vec<String>) {
         kind,
         keys,
         residual,
+        ..
     } = &node.op
     {
         let residual = if residual.is_some() { " where" } else { "" };

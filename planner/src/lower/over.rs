@@ -15,8 +15,9 @@ use datafusion::physical_expr::aggregate::AggregateExprBuilder;
 use datafusion::physical_expr::create_physical_expr;
 use datafusion::physical_planner::create_window_expr_with_name;
 
-use super::session::{is_session, session};
+use super::session::is_session;
 use super::top_n::ordered;
+use super::window_close::window_first;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of, renamed_columns};
 use crate::describe::{describe, list};
 use crate::error::{PlanError, Result};
@@ -59,7 +60,7 @@ impl Lowering<'_> {
                 .map(|(place, _)| window.schema.field(width + place).as_ref())
                 .collect();
             lowered = match is_session(functions) {
-                true => session(lowered, from, params, functions, &fields)?,
+                true => self.session(lowered, from, params, functions, &fields)?,
                 false => one_over(lowered, from, params, functions, &fields)?,
             };
         }
@@ -89,12 +90,12 @@ pub(super) fn picked(
 }
 
 /// A name by which the column at `index` can be told from others that are called alike.
-fn name_of(index: usize) -> String {
+pub(super) fn name_of(index: usize) -> String {
     format!("c{index}")
 }
 
 /// The columns as [`name_of`] calls them.
-fn numbered(schema: &Schema) -> Result<DFSchema> {
+pub(super) fn numbered(schema: &Schema) -> Result<DFSchema> {
     let fields = schema.fields().iter().enumerate();
     let fields: Vec<Field> = fields
         .map(|(index, field)| field.as_ref().clone().with_name(name_of(index)))
@@ -116,11 +117,13 @@ fn one_over(
         .iter()
         .map(|key| bound(key, from, &node.schema))
         .collect::<Result<Vec<_>>>()?;
+    let mut partition_by = partition_by;
     let places: Vec<Option<usize>> = params
         .partition_by
         .iter()
         .map(|key| column_index(unaliased(key), from))
         .collect();
+    let window = window_first(&mut partition_by, &places, &node);
     let order_by = ordered(&params.order_by, from, &node.schema)?;
     let mut checked = Vec::new();
     let mut calls = Vec::new();
@@ -143,12 +146,16 @@ fn one_over(
     }
     let (mut properties, new_lineage) =
         properties::of_over(&node.properties, &lineage, &places, calls.len());
-    properties.grows = growing(&lineage, &params.partition_by, &places);
+    properties.grows = match window {
+        Some(_) => Vec::new(),
+        None => growing(&lineage, &params.partition_by, &places),
+    };
     let op = PlanOp::Over {
         partition_by,
         order_by,
         checked,
         calls,
+        window,
     };
     Ok(Lowered {
         node: node_of(op, vec![node], Arc::new(Schema::new(all)), properties),
@@ -352,15 +359,21 @@ fn growing(lineage: &Lineage, partition_by: &[Expr], places: &[Option<usize>]) -
         .iter()
         .flatten()
         .any(|c| lineage.windowed.get(*c) == Some(&true));
-    if lineage.unbounded.is_empty() || is_windowed {
+    if lineage.unbounded.is_empty() {
         return Vec::new();
     }
     let by = match partition_by {
         [] => "OVER without PARTITION BY".to_string(),
         keys => format!("OVER (PARTITION BY {})", list(keys)),
     };
-    vec![format!(
-        "{by} keeps every row of source {}; partition by a window (TUMBLE, HOP) too to bound it",
-        lineage.unbounded.join(", ")
-    )]
+    let of = lineage.unbounded.join(", ");
+    vec![match is_windowed {
+        true => format!(
+            "{by} keeps every window of source {of}, since no watermark says when one is over; declare WATERMARK FOR its \
+             time to bound it"
+        ),
+        false => format!(
+            "{by} keeps every row of source {of}; partition by a window (TUMBLE, HOP) too to bound it"
+        ),
+    }]
 }

@@ -17,6 +17,7 @@ use datafusion::logical_expr::{
 };
 
 use super::over::picked;
+use super::window_close::window_first;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of};
 use crate::describe::list;
 use crate::error::{PlanError, Result};
@@ -196,7 +197,7 @@ impl Lowering<'_> {
     ) -> Result<Lowered> {
         let Lowered { node, lineage } = input;
         let names = node.schema.as_ref();
-        let keys = partition_by
+        let mut keys = partition_by
             .iter()
             .map(|key| bound(key, from, names))
             .collect::<Result<Vec<_>>>()?;
@@ -204,6 +205,7 @@ impl Lowering<'_> {
             .iter()
             .map(|key| column_index(unaliased(key), from))
             .collect();
+        let window = window_first(&mut keys, &places, &node);
         let order = ordered(order_by, from, &node.schema)?;
         let known = TopNLimit {
             keeps_one_row: limit.counting == Counting::Rows && limit.fetch == Some(1),
@@ -211,13 +213,13 @@ impl Lowering<'_> {
             is_numbered: limit.number.is_some(),
             is_unique: limit.counting == Counting::Rows,
         };
-        let grows = growing(
-            &node.properties,
-            &lineage,
-            partition_by,
-            &places,
-            limit.fetch,
-        );
+        let grows = match window {
+            Some(_) => Vec::new(),
+            None => {
+                let known = &node.properties;
+                growing(known, &lineage, partition_by, &places, limit.fetch)
+            }
+        };
         let (mut properties, lineage) =
             properties::of_top_n(&node.properties, &lineage, &places, known);
         properties.grows = grows;
@@ -236,6 +238,7 @@ impl Lowering<'_> {
             fetch: limit.fetch,
             counting: limit.counting,
             is_numbered,
+            window,
         };
         let schema = Arc::new(Schema::new(fields));
         Ok(Lowered {
@@ -381,10 +384,16 @@ fn growing(
         .iter()
         .flatten()
         .any(|c| lineage.windowed.get(*c) == Some(&true));
-    if lineage.unbounded.is_empty() || is_windowed {
+    if lineage.unbounded.is_empty() {
         return Vec::new();
     }
     let of = lineage.unbounded.join(", ");
+    if is_windowed {
+        return vec![format!(
+            "LIMIT, DISTINCT ON or a rank per window keeps every window of source {of}, since no watermark says when one is \
+             over; declare WATERMARK FOR its time to bound it"
+        )];
+    }
     if !input.append_only || fetch.is_none() {
         return vec![format!(
             "LIMIT, DISTINCT ON or a rank keeps every row that it may have to show one day, and those of source {of} \

@@ -83,6 +83,7 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let mut lowering = Lowering {
         catalog,
         notices: Vec::new(),
+        emits_on_window_close: view.emit_on_window_close,
     };
     let lowered = lowering.lower(&optimized)?;
     let Lowered { node: root, .. } = match view.emit_on_window_close {

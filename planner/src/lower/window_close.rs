@@ -7,19 +7,14 @@ use super::{Lowered, node_of};
 use crate::catalog::{Catalog, ObjectId, ObjectKind};
 use crate::error::{PlanError, Result};
 use crate::functions::CumulateEnds;
-use crate::plan::{BoundExpr, PlanNode, PlanOp, Properties};
+use crate::plan::{BoundExpr, JoinKind, PlanNode, PlanOp, Properties};
 use crate::properties::unaliased;
 
 /// The operator that holds the rows of `input`, the whole plan of a view, back.
 pub(super) fn on_window_close(input: Lowered, catalog: &Catalog) -> Result<Lowered> {
     let Lowered { node, lineage } = input;
     let marks = &node.properties.watermark_columns;
-    // The windows of CUMULATE start together and close one by one.
-    let column = marks
-        .iter()
-        .find(|column| is_cumulated(&node, **column))
-        .or_else(|| marks.first());
-    let Some(&column) = column else {
+    let Some(column) = time_of_rows(&node) else {
         return Err(no_watermark(&node, catalog));
     };
     let properties = Properties {
@@ -34,6 +29,82 @@ pub(super) fn on_window_close(input: Lowered, catalog: &Catalog) -> Result<Lower
         node: node_of(op, vec![node], schema, properties),
         lineage,
     })
+}
+
+/// The column that says when a row is final.
+pub(crate) fn time_of_rows(node: &PlanNode) -> Option<usize> {
+    // Rows without a match have no times of the other side.
+    let marks = node.properties.watermark_columns.iter();
+    let mut marks = marks.filter(|column| !is_padded(node, **column));
+    let first = marks.clone().next();
+    // The windows of CUMULATE start together and close one by one.
+    marks
+        .find(|column| is_cumulated(node, **column))
+        .or(first)
+        .copied()
+}
+
+/// Whether the column can be NULL because a row of an outer join has no match.
+fn is_padded(node: &PlanNode, column: usize) -> bool {
+    let plain = |exprs: &[BoundExpr]| {
+        let expr = exprs.get(column)?.physical.as_ref() as &dyn std::any::Any;
+        Some(expr.downcast_ref::<Column>()?.index())
+    };
+    let below = match &node.op {
+        // What is computed of several columns takes the one that is there.
+        PlanOp::Project { exprs } => plain(exprs),
+        PlanOp::Aggregate { group_by, .. } => plain(group_by),
+        PlanOp::Join { kind, .. } => {
+            let width = node.inputs.first().map_or(0, |l| l.schema.fields().len());
+            let is_left = column < width;
+            let is_padded_here = match kind {
+                JoinKind::Left => !is_left,
+                JoinKind::Right => is_left,
+                JoinKind::Full => true,
+                JoinKind::Inner
+                | JoinKind::Semi
+                | JoinKind::Anti
+                | JoinKind::NotIn
+                | JoinKind::Mark => false,
+            };
+            let (side, column) = if is_left {
+                (0, column)
+            } else {
+                (1, column - width)
+            };
+            let input = node.inputs.get(side);
+            return is_padded_here || input.is_some_and(|input| is_padded(input, column));
+        }
+        PlanOp::Filter { .. }
+        | PlanOp::Unnest { .. }
+        | PlanOp::Over { .. }
+        | PlanOp::TopN { .. }
+        | PlanOp::WindowClose { .. } => Some(column),
+        PlanOp::UnionAll
+        | PlanOp::Scan { .. }
+        | PlanOp::TemporalFilter { .. }
+        | PlanOp::Session { .. }
+        | PlanOp::Values { .. }
+        | PlanOp::GroupingSets { .. }
+        | PlanOp::SetOperation { .. } => None,
+    };
+    let input = node.inputs.first();
+    input
+        .zip(below)
+        .is_some_and(|(input, column)| is_padded(input, column))
+}
+
+/// Of groups' columns, which are the input's at `places`, puts one with a watermark first: where the input has it.
+pub(super) fn window_first(
+    groups: &mut [BoundExpr],
+    places: &[Option<usize>],
+    input: &PlanNode,
+) -> Option<usize> {
+    let marks = &input.properties.watermark_columns;
+    let is_window = |place: &Option<usize>| place.is_some_and(|place| marks.contains(&place));
+    let at = places.iter().position(is_window)?;
+    groups.get_mut(..=at)?.rotate_right(1);
+    places[at]
 }
 
 /// Of group columns with a watermark, `marks`, the one that is over first.

@@ -16,7 +16,7 @@ pub(super) fn statement(input: &Input) -> PlanError {
     match word.value.to_uppercase().as_str() {
         "MERGE" => refused("MERGE", "use INSERT, UPDATE and DELETE in one transaction"),
         "SECURITY" => refused("SECURITY LABEL", "leave it out"),
-        "ANALYZE" | "VACUUM" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
+        "ANALYZE" | "REINDEX" | "CLUSTER" | "CHECKPOINT" => refused(
             &word.value.to_uppercase(),
             "nothing needs such maintenance; leave it out",
         ),

@@ -23,7 +23,6 @@ mod group_row;
 mod keys;
 mod partial;
 mod spec;
-mod windows;
 
 #[cfg(test)]
 mod tests;
@@ -39,9 +38,9 @@ use rivermark_planner::plan::{AggregateCall, BoundExpr};
 use self::group_row::GroupTable;
 use self::partial::Partial;
 use self::spec::Spec;
-use self::windows::Windows;
 use super::chunks;
 use super::conform::conform;
+use super::windows::Windows;
 use crate::aggregates::Reader;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -109,7 +108,7 @@ impl Aggregate {
         let windows = match window {
             Some(window) => {
                 let data_type = group_by[window].data_type.clone();
-                Some(Windows::new(window, data_type, next()?)?)
+                Some(Windows::new(data_type, next()?)?)
             }
             None => None,
         };
@@ -366,12 +365,11 @@ impl Operator for Aggregate {
         context: &mut EpochContext,
         _emit: &mut Emit<'_>,
     ) -> Result<()> {
-        match &mut self.windows {
-            Some(windows) => {
-                windows.clean(output, context, [&mut self.groups, &mut self.collections])
-            }
-            None => Ok(()),
-        }
+        let Some((windows, column)) = self.windows.as_mut().zip(self.spec.window) else {
+            return Ok(());
+        };
+        let tables = &mut [&mut self.groups, &mut self.collections];
+        windows.clean(output.get(column), context, tables)
     }
 
     fn take_dropped(&mut self) -> u64 {

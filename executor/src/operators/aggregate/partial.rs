@@ -10,11 +10,11 @@ use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::GroupValues;
 
 use super::spec::{CallInputs, Spec};
-use super::windows;
 use crate::aggregates::{Accumulate, Call, CallKind, EpochEntries, GroupedRows, Reader};
 use crate::delta::Delta;
 use crate::error::Result;
 use crate::operator::Failure;
+use crate::operators::windows::without_passed;
 
 /// See the module text.
 pub struct Partial {
@@ -84,7 +84,7 @@ impl Partial {
         let (delta, columns) = spec.evaluator.evaluate_with(&compute, delta, failures)?;
         let before = delta.num_rows();
         let (delta, columns) = match spec.window.zip(passed) {
-            Some((window, passed)) => windows::without_passed(delta, columns, window, passed)?,
+            Some((window, passed)) => without_passed(delta, columns, window, passed)?,
             None => (delta, columns),
         };
         let dropped = (before - delta.num_rows()) as u64;

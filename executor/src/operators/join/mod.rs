@@ -9,10 +9,13 @@
 //! State: `left`, `right`: join key, row → weight and, where there is a residual, the number of the row's matches;
 //!   `counts`: join key → rows of the left and of the right, and for NOT IN (empty key) → rows and NULLs of the right.
 //!   Rows whose key has a NULL can have no match and are not kept; nor are the right rows of semi, anti and mark
-//!   without a residual. Grows with both inputs.
+//!   without a residual. Grows with both inputs, but for joins with a window: `forgotten` says up to where.
 //! Output: the columns of both, or of the left (and the mark); stream key: those of the inputs; append-only if inner or
 //!   semi of append-only inputs. Each change once: every pair's weight before and after is known when it is met.
-//! Watermark: kept on compared columns, the minimum of both sides (inner, semi).
+//! Watermark: kept on compared columns, the minimum of both sides (not of NOT IN), and on the times of an interval: of
+//!   `l ≤ left − right ≤ m`, left's is min(left's, right's + l) and right's min(right's, left's − m). If the first key is a
+//!   window (of time, or the bucket of an interval), state keys begin with it, and windows that both sides have passed
+//!   are forgotten, a range at a time; output rows stay. Rows that come for them all the same are left out and counted.
 //! Cost: per changed row one sorted read and write; per touched key one count, and a scan of the other side's rows if
 //!   it has any; a residual over the candidate pairs, in vectors. Memory: bounded chunks of rows and of pairs.
 
@@ -29,7 +32,7 @@ mod tests;
 
 use arrow::array::ArrayRef;
 use arrow::datatypes::SchemaRef;
-use rivermark_planner::plan::{BoundExpr, JoinKey, JoinKind, PlanNode};
+use rivermark_planner::plan::{BoundExpr, JoinKey, JoinKind, JoinWindow, PlanNode};
 
 use self::changes::{Changes, Touched, touched_keys};
 use self::membership::Regime;
@@ -42,7 +45,9 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::row_as_json;
 use crate::operator::{Emit, EpochContext, Operator};
+use crate::operators::windows::{Windows, without_passed};
 use crate::state::{Keys, StateTable};
+use crate::watermark::Watermarks;
 
 /// Number of a side; the other one is `1 - side`.
 pub(super) const LEFT: usize = 0;
@@ -53,6 +58,10 @@ pub struct Join {
     spec: Spec,
     rows: [StateTable; 2],
     counts: StateTable,
+    /// Of the first key, with its place on either side.
+    windows: Option<(Windows, [usize; 2])>,
+    /// Rows for forgotten windows, since they were last asked for.
+    dropped: u64,
     /// What this epoch brought so far: rows, and the values of their keys.
     pending: [Vec<(Delta, Vec<ArrayRef>)>; 2],
     /// Bytes of that, about.
@@ -60,26 +69,36 @@ pub struct Join {
 }
 
 impl Join {
-    /// `tables`: left, right, counts.
+    /// `window`: that of the first key. `tables`: left, right, counts, and with a window one for what is forgotten.
     ///
     /// # Errors
     /// If a type can not be stored.
     pub fn new(
         operator_id: u32,
         kind: JoinKind,
-        keys: &[JoinKey],
+        (keys, window): (&[JoinKey], Option<JoinWindow>),
         residual: Option<&BoundExpr>,
         inputs: &[PlanNode],
         schema: SchemaRef,
         tables: Vec<StateTable>,
     ) -> Result<Self> {
-        let [left, right, counts] = <[StateTable; 3]>::try_from(tables).map_err(|tables| {
-            ExecutorError::Internal(format!("Join was given {} tables", tables.len()))
-        })?;
+        let mut tables = tables.into_iter();
+        let missing = || ExecutorError::Internal("Join was given too few tables".into());
+        let mut next = || tables.next().ok_or_else(missing);
+        let (left, right, counts) = (next()?, next()?, next()?);
+        let windows = match (window, keys.first()) {
+            (Some(window), Some(key)) => {
+                let windows = Windows::new(key.left.data_type.clone(), next()?)?;
+                Some((windows, [window.left, window.right]))
+            }
+            _ => None,
+        };
         Ok(Join {
             spec: Spec::new(operator_id, kind, keys, residual, inputs, schema)?,
             rows: [left, right],
             counts,
+            windows,
+            dropped: 0,
             pending: [Vec::new(), Vec::new()],
             pending_bytes: 0,
         })
@@ -174,9 +193,18 @@ impl Operator for Join {
         if delta.is_empty() {
             return Ok(Vec::new());
         }
-        let evaluated = self
+        let mut evaluated = self
             .spec
             .evaluate_keys(port, delta, &mut context.failures)?;
+        let passed = match &mut self.windows {
+            Some((windows, _)) => windows.passed()?,
+            None => None,
+        };
+        if let Some(passed) = passed {
+            let before = evaluated.0.num_rows();
+            evaluated = without_passed(evaluated.0, evaluated.1, 0, passed)?;
+            self.dropped += (before - evaluated.0.num_rows()) as u64;
+        }
         if !evaluated.0.is_empty() {
             self.pending_bytes += evaluated.0.memory();
             self.pending[port].push(evaluated);
@@ -216,20 +244,45 @@ impl Operator for Join {
         Ok(())
     }
 
+    fn advance(
+        &mut self,
+        inputs: &[Watermarks],
+        _output: &Watermarks,
+        context: &mut EpochContext,
+        _emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        let (Some((windows, columns)), [left, right]) = (&mut self.windows, inputs) else {
+            return Ok(());
+        };
+        let bounds = left.get(columns[LEFT]).zip(right.get(columns[RIGHT]));
+        let bound = bounds.map(|(left, right)| left.min(right));
+        let [left, right] = &mut self.rows;
+        windows.clean(bound, context, &mut [left, right, &mut self.counts])
+    }
+
+    fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     fn held_bytes(&self) -> usize {
         self.pending_bytes
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         let [left, right] = &mut self.rows;
-        vec![left, right, &mut self.counts]
+        let mut tables = vec![left, right, &mut self.counts];
+        tables.extend(self.windows.as_mut().map(|(windows, _)| windows.table()));
+        tables
     }
 
     fn discard(&mut self) {
         self.pending = [Vec::new(), Vec::new()];
         self.pending_bytes = 0;
-        for table in self.state_tables() {
+        for table in [&mut self.counts].into_iter().chain(&mut self.rows) {
             table.discard();
+        }
+        if let Some((windows, _)) = &mut self.windows {
+            windows.discard();
         }
     }
 }

@@ -6,9 +6,12 @@
 //!   partition, as are −0.0 and 0.0. A row of which a key or an argument fails is left out and reported; a partition
 //!   over which a function fails (a sum out of range) is not shown while that lasts, and is reported. If all functions
 //!   look at so many rows before and after only, it is the row for which a function fails that is not shown.
-//! State: (partition, order, row) → weight, one entry per distinct row of the input.
+//! State: (partition, order, row) → weight, one entry per distinct row of the input; if a partition column has a
+//!   watermark, of those of partitions that it has not passed.
 //! Output: the input's columns, then one per function; stream key: the input's; not append-only.
-//! Watermark: kept on partition columns.
+//! Watermark: kept on partition columns. Where one has one, state keys begin with it, and partitions that it has passed
+//!   are forgotten, a range at a time; their output rows stay. Rows that come for them all the same are left out and
+//!   counted.
 //! Cost: per epoch and touched partition, reading and evaluating it once as it was and once as it is; if all functions
 //!   look at so many rows before and after only (lag, lead, frames in ROWS), then no more rows than that around each
 //!   change (`segment.rs`), which are evaluated together; if they look back only, rows before the first change are evaluated, but not compared.
@@ -34,12 +37,14 @@ use self::segment::{Segment, SegmentRow, segments};
 use super::chunks::parallel_rows;
 use super::conform::conform;
 use super::ordered_rows::{Pushed, RowOrder, changes, write};
+use super::windows::{Windows, passed_of, windows_of};
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::{reason, row_as_json};
-use crate::operator::{EpochContext, Failure, Operator};
+use crate::operator::{Emit, EpochContext, Failure, Operator};
 use crate::state::StateTable;
+use crate::watermark::Watermarks;
 
 /// Failures of a segment, by key.
 type Failures = BTreeMap<Vec<u8>, Failure>;
@@ -48,7 +53,10 @@ type Failures = BTreeMap<Vec<u8>, Failure>;
 pub struct Over {
     evaluation: Evaluation,
     rows: StateTable,
+    /// Of the first partition column, with its place in the output.
+    windows: Option<(Windows, usize)>,
     pushed: Vec<Pushed>,
+    dropped: u64,
 }
 
 /// What threads may share: all but the state.
@@ -72,22 +80,25 @@ enum Side {
 }
 
 impl Over {
-    /// `tables`: rows. `input`: the schema of the input.
+    /// `window`: the place in input and output of the first partition column, if it has a watermark. `tables`: rows, and
+    /// with a window one for what is forgotten. `input`: the schema of the input.
     ///
     /// # Errors
     /// If a type can not be stored.
     pub fn new(
         operator_id: u32,
-        (partition_by, order_by): (&[BoundExpr], &[(BoundExpr, SortOptions)]),
+        (partition_by, window): (&[BoundExpr], Option<usize>),
+        order_by: &[(BoundExpr, SortOptions)],
         checked: &[BoundExpr],
         calls: &[WindowCall],
         input: &SchemaRef,
         schema: SchemaRef,
-        mut tables: Vec<StateTable>,
+        tables: Vec<StateTable>,
     ) -> Result<Self> {
-        let rows = tables
-            .pop()
-            .ok_or_else(|| ExecutorError::Internal("Over without a table".to_string()))?;
+        let mut tables = tables.into_iter();
+        let missing = || ExecutorError::Internal("Over without a table".to_string());
+        let rows = tables.next().ok_or_else(missing)?;
+        let windows = windows_of(partition_by, window, tables.next())?;
         let reach = calls
             .iter()
             .map(|call| call.reach)
@@ -104,7 +115,9 @@ impl Over {
         Ok(Over {
             evaluation,
             rows,
+            windows,
             pushed: Vec::new(),
+            dropped: 0,
         })
     }
 }
@@ -347,9 +360,9 @@ impl Operator for Over {
         context: &mut EpochContext,
     ) -> Result<Vec<Delta>> {
         if !delta.is_empty() {
-            self.evaluation
-                .order
-                .push(delta, &mut self.pushed, context)?;
+            let passed = passed_of(&mut self.windows)?;
+            let order = &self.evaluation.order;
+            self.dropped += order.push(delta, &mut self.pushed, passed, context)?;
         }
         Ok(Vec::new())
     }
@@ -392,16 +405,40 @@ impl Operator for Over {
         Ok(vec![output])
     }
 
+    fn advance(
+        &mut self,
+        _inputs: &[Watermarks],
+        output: &Watermarks,
+        context: &mut EpochContext,
+        _emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        match &mut self.windows {
+            Some((windows, column)) => {
+                windows.clean(output.get(*column), context, &mut [&mut self.rows])
+            }
+            None => Ok(()),
+        }
+    }
+
+    fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     fn held_bytes(&self) -> usize {
         self.pushed.iter().map(Pushed::memory).sum()
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
-        vec![&mut self.rows]
+        let mut tables = vec![&mut self.rows];
+        tables.extend(self.windows.as_mut().map(|(windows, _)| windows.table()));
+        tables
     }
 
     fn discard(&mut self) {
         self.pushed.clear();
         self.rows.discard();
+        if let Some((windows, _)) = &mut self.windows {
+            windows.discard();
+        }
     }
 }

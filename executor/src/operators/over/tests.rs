@@ -116,6 +116,7 @@ fn bench(calls: &[WindowCall]) -> Bench {
         order_by: vec![(column("o"), options(true, true))],
         checked: Vec::new(),
         calls: calls.to_vec(),
+        window: None,
     };
     Bench::new(op, 1, fields, false)
 }

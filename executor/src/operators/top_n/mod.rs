@@ -5,10 +5,12 @@
 //!   the last one in the ORDER BY columns; or the limit counts distinct values of these. NULLs group together, and −0.0
 //!   with 0.0. A row of which a key expression fails is left out and reported.
 //! State: `rows`: (group, order, row) → weight, every row of the input, since a retraction may bring it in; of
-//!   append-only input only those within the limit. `cuts`: group → where skip and limit lie in it (`cut.rs`).
+//!   append-only input only those within the limit. `cuts`: group → where skip and limit lie in it (`cut.rs`). If a
+//!   group column has a watermark, of groups that it has not passed.
 //! Output: the input's columns, and the place if it is asked for; stream key: the group columns if one row is kept of
 //!   each, with the place if that is unique, or else the input's; not append-only.
-//! Watermark: kept on group columns.
+//! Watermark: kept on group columns. Where one has one, state keys begin with it, and groups that it has passed are
+//!   forgotten, a range at a time; their output rows stay. Rows that come for them all the same are left out and counted.
 //! Cost: per changed row one read and write, and as many reads around the cuts as rows changed, in key order, however
 //!   large group and limit are. With places the first rows of each touched group are read, before and after.
 
@@ -28,11 +30,13 @@ use rivermark_planner::plan::{BoundExpr, Counting};
 use self::cut::{Cut, Limit};
 use super::conform::conform;
 use super::ordered_rows::{GroupChanges, Pushed, RowOrder, Stored, changes, scan, write};
+use super::windows::{Windows, passed_of, windows_of};
 use crate::aggregates::{Reader, damaged};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
-use crate::operator::{EpochContext, Operator};
+use crate::operator::{Emit, EpochContext, Operator};
 use crate::state::{Keys, StateTable, prefix_end};
+use crate::watermark::Watermarks;
 
 /// First byte of every entry of `cuts`.
 const VERSION: u8 = 1;
@@ -50,7 +54,10 @@ pub struct TopN {
     schema: SchemaRef,
     rows: StateTable,
     cuts: StateTable,
+    /// Of the first group column, with its place in the output.
+    windows: Option<(Windows, usize)>,
     pushed: Vec<Pushed>,
+    dropped: u64,
 }
 
 /// What of the order is shown.
@@ -78,22 +85,25 @@ struct Changed {
 }
 
 impl TopN {
-    /// `tables`: rows, cuts. `input`: the schema and whether it is append-only.
+    /// `window`: the place in input and output of the first group column, if it has a watermark. `tables`: rows, cuts, and
+    /// with a window one for what is forgotten. `input`: the schema and whether it is append-only.
     ///
     /// # Errors
     /// If a type can not be stored.
     pub fn new(
         operator_id: u32,
-        partition_by: &[BoundExpr],
+        (partition_by, window): (&[BoundExpr], Option<usize>),
         order_by: &[(BoundExpr, SortOptions)],
         shown: Shown,
         (input, is_append_only): (&SchemaRef, bool),
         schema: SchemaRef,
         tables: Vec<StateTable>,
     ) -> Result<Self> {
-        let [rows, cuts] = <[StateTable; 2]>::try_from(tables).map_err(|tables| {
-            ExecutorError::Internal(format!("TopN was given {} tables", tables.len()))
-        })?;
+        let mut tables = tables.into_iter();
+        let missing = || ExecutorError::Internal("TopN was given too few tables".to_string());
+        let rows = tables.next().ok_or_else(missing)?;
+        let cuts = tables.next().ok_or_else(missing)?;
+        let windows = windows_of(partition_by, window, tables.next())?;
         let most = |rows: u64| i64::try_from(rows).unwrap_or(i64::MAX);
         let limit = shown.fetch.map(|fetch| Limit {
             most: most(shown.skip.saturating_add(fetch)),
@@ -116,6 +126,8 @@ impl TopN {
             schema,
             rows,
             cuts,
+            windows,
+            dropped: 0,
             pushed: Vec::new(),
         })
     }
@@ -342,7 +354,8 @@ impl Operator for TopN {
         context: &mut EpochContext,
     ) -> Result<Vec<Delta>> {
         if !delta.is_empty() && !self.shows_nothing() {
-            self.order.push(delta, &mut self.pushed, context)?;
+            let passed = passed_of(&mut self.windows)?;
+            self.dropped += self.order.push(delta, &mut self.pushed, passed, context)?;
         }
         Ok(Vec::new())
     }
@@ -368,17 +381,40 @@ impl Operator for TopN {
         Ok(output.into_delta(self)?.into_iter().collect())
     }
 
+    fn advance(
+        &mut self,
+        _inputs: &[Watermarks],
+        output: &Watermarks,
+        context: &mut EpochContext,
+        _emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        let Some((windows, column)) = &mut self.windows else {
+            return Ok(());
+        };
+        let tables = &mut [&mut self.rows, &mut self.cuts];
+        windows.clean(output.get(*column), context, tables)
+    }
+
+    fn take_dropped(&mut self) -> u64 {
+        std::mem::take(&mut self.dropped)
+    }
+
     fn held_bytes(&self) -> usize {
         self.pushed.iter().map(Pushed::memory).sum()
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
-        vec![&mut self.rows, &mut self.cuts]
+        let mut tables = vec![&mut self.rows, &mut self.cuts];
+        tables.extend(self.windows.as_mut().map(|(windows, _)| windows.table()));
+        tables
     }
 
     fn discard(&mut self) {
         self.pushed.clear();
         self.rows.discard();
         self.cuts.discard();
+        if let Some((windows, _)) = &mut self.windows {
+            windows.discard();
+        }
     }
 }

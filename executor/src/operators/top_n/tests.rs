@@ -38,6 +38,7 @@ impl Case {
             fetch: self.fetch,
             counting: self.counting,
             is_numbered: self.is_numbered,
+            window: None,
         };
         Bench::new(op, 1, fields, is_append_only)
     }

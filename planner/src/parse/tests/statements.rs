@@ -376,6 +376,7 @@ const REST: &[(&str, &str)] = &[
         "Describe { name: ObjectName { schema: None, name: \"t\" } }",
     ),
     ("FLUSH", "Flush"),
+    ("VACUUM FULL", "Vacuum"),
     (
         "SET a.b TO 'x', Y, -1",
         "Set { name: \"a.b\", value: Value([\"x\", \"y\", \"-1\"]), local: false }",

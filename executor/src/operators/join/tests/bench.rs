@@ -156,6 +156,7 @@ fn node(case: Case) -> PlanNode {
             kind: case.kind,
             keys,
             residual,
+            window: None,
         },
         inputs: vec![input(schema("l")), input(schema("r"))],
         schema: Arc::new(Schema::new(fields)),

@@ -1,4 +1,4 @@
-//! Groups of windows that are over: forgotten by ranges, since their keys begin with the window.
+//! State of windows that are over: forgotten by ranges, since its keys begin with the window.
 //!
 //! A row is compared with the watermark that was passed last, never with what is there: that a group has no entry says
 //! nothing, and that it still has one neither, since deleting waits until it is worth a range.
@@ -11,20 +11,21 @@ use arrow::array::ArrayRef;
 use arrow::compute::filter;
 use arrow::datatypes::DataType;
 
+use rivermark_planner::plan::BoundExpr;
+
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::EpochContext;
 use crate::state::{KeyCodec, KeyRange, StateTable};
-use crate::watermark::{Watermarks, is_reached, key_of};
+use crate::watermark::{is_reached, key_of};
 
 /// Epochs between two cleanings: every later read of the tables pays for a deleted range.
-const LEAST_EPOCHS: u64 = 16;
+const LEAST_EPOCHS: u64 = if cfg!(test) { 2 } else { 16 };
 /// The key of the one entry.
 const MARKS: &[u8] = b"";
 
 /// See the module text.
 pub struct Windows {
-    column: usize,
     data_type: DataType,
     codec: KeyCodec,
     table: StateTable,
@@ -42,10 +43,9 @@ struct Marks {
 }
 
 impl Windows {
-    /// `column`: of the groups. `table` keeps up to where they are forgotten.
-    pub fn new(column: usize, data_type: DataType, table: StateTable) -> Result<Self> {
+    /// `table` keeps up to where windows, which are of this type, are forgotten.
+    pub fn new(data_type: DataType, table: StateTable) -> Result<Self> {
         Ok(Windows {
-            column,
             codec: KeyCodec::new(vec![data_type.clone()], None)?,
             data_type,
             table,
@@ -95,15 +95,15 @@ impl Windows {
         key_of(time, &self.data_type, &self.codec)
     }
 
-    /// Forgets the groups that the watermark has passed.
+    /// Forgets in `tables` what the watermark of the windows, `bound`, has passed.
     pub fn clean(
         &mut self,
-        marks: &Watermarks,
+        bound: Option<i64>,
         context: &EpochContext,
-        tables: [&mut StateTable; 2],
+        tables: &mut [&mut StateTable],
     ) -> Result<()> {
         let mut known = self.marks()?;
-        let Some(bound) = marks.get(self.column).filter(|b| Some(*b) > known.passed) else {
+        let Some(bound) = bound.filter(|b| Some(*b) > known.passed) else {
             return Ok(());
         };
         known.passed = Some(bound);
@@ -124,6 +124,32 @@ impl Windows {
         self.table.put(MARKS, &value);
         self.marks = Some(known);
         Ok(())
+    }
+}
+
+/// Of an operator whose groups' first column is a window, which is the output's column `window`.
+pub fn windows_of(
+    groups: &[BoundExpr],
+    window: Option<usize>,
+    table: Option<StateTable>,
+) -> Result<Option<(Windows, usize)>> {
+    match (window, groups.first(), table) {
+        (None, _, None) => Ok(None),
+        (Some(column), Some(group), Some(table)) => {
+            let windows = Windows::new(group.data_type.clone(), table)?;
+            Ok(Some((windows, column)))
+        }
+        _ => Err(ExecutorError::Internal(
+            "windows without a group or a table of their own".into(),
+        )),
+    }
+}
+
+/// Up to where windows are over.
+pub fn passed_of(windows: &mut Option<(Windows, usize)>) -> Result<Option<i64>> {
+    match windows {
+        Some((windows, _)) => windows.passed(),
+        None => Ok(None),
     }
 }
 
