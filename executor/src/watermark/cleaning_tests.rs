@@ -36,6 +36,9 @@ const EPOCHS: usize = 24;
 /// (key, time, value)
 type Row = (i64, Option<i64>, i64);
 
+/// Rows of a table in parts, and its watermark.
+type Input = (ObjectId, Vec<Vec<Row>>, Option<i64>);
+
 const WINDOWS: &str = "(SELECT k, window_start, count(*) AS n FROM TUMBLE(t, ts, INTERVAL '5 seconds') GROUP BY 1, 2) AS a \
     KIND JOIN (SELECT k, window_start, sum(v)::BIGINT AS s FROM TUMBLE(u, ts, INTERVAL '5 seconds') GROUP BY 1, 2) AS b \
     ON a.window_start = b.window_start AND a.k = b.k";
@@ -206,7 +209,7 @@ impl Bench {
     }
 
     /// Runs an epoch: rows and watermark of each table.
-    fn run(&mut self, view: &mut Running, tables: &[(ObjectId, Vec<Vec<Row>>, Option<i64>)]) {
+    fn run(&mut self, view: &mut Running, tables: &[Input]) {
         self.epoch += 1;
         let mut inputs = ViewInputs::new();
         for (table, parts, watermark) in tables {
@@ -361,7 +364,7 @@ fn what_is_forgotten_is_never_missed() {
             let mut most = 0;
             for epoch in 0..EPOCHS + 4 {
                 let label = format!("{sql}, seed {seed}, epoch {epoch}");
-                let mut input: Vec<_> = tables
+                let mut input: Vec<Input> = tables
                     .iter()
                     .zip(&mut streams)
                     .map(|(table, stream)| {

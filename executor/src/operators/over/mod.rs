@@ -46,6 +46,8 @@ use crate::operator::{Emit, EpochContext, Failure, Operator};
 use crate::state::StateTable;
 use crate::watermark::Watermarks;
 
+/// How often a row is there, before or after the epoch.
+type Weight = fn(&SegmentRow) -> i64;
 /// Failures of a segment, by key.
 type Failures = BTreeMap<Vec<u8>, Failure>;
 
@@ -89,8 +91,7 @@ impl Over {
         operator_id: u32,
         (partition_by, window): (&[BoundExpr], Option<usize>),
         order_by: &[(BoundExpr, SortOptions)],
-        checked: &[BoundExpr],
-        calls: &[WindowCall],
+        (checked, calls): (&[BoundExpr], &[WindowCall]),
         input: &SchemaRef,
         schema: SchemaRef,
         tables: Vec<StateTable>,
@@ -148,8 +149,7 @@ impl Evaluation {
         let rows = segments.iter().flat_map(|(_, segment)| &segment.rows);
         let columns = self.order.decode(rows.map(|row| row.row.as_slice()))?;
         let mut deltas = Vec::new();
-        let sides: [(i64, fn(&SegmentRow) -> i64); 2] =
-            [(-1, |row| row.before), (1, |row| row.after)];
+        let sides: [(i64, Weight); 2] = [(-1, |row| row.before), (1, |row| row.after)];
         for (weight, copies) in sides {
             let (mut indices, mut shown, mut next) = (Vec::new(), Vec::new(), 0_u32);
             for (_, segment) in segments {
