@@ -68,7 +68,7 @@ fn having(relation: &mut Relation, keys: &[String], random: &mut Random) -> Stri
     relation.features.insert("having");
     let number = column(&relation.columns, &Type::INTEGERS, random).map(|c| c.name.clone());
     let condition = match (random.random_range(0..5), number, keys.first()) {
-        (0, _, Some(key)) => format!("{key} IS NOT NULL"),
+        (0, _, Some(key)) => format!("({key}) IS NOT NULL"),
         (1, Some(number), _) => format!("sum({number}) > 2"),
         (2, Some(number), _) => format!("max({number}) IS DISTINCT FROM min({number})"),
         (3, Some(number), _) => format!("count(*) > 1 OR count(DISTINCT {number}) = 1"),
