@@ -323,6 +323,7 @@ impl Template {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::session_tests::Bed;
 
     fn key(text: &str) -> QueryKey {
         QueryKey {
@@ -350,6 +351,42 @@ mod tests {
         assert!(matches!(cache.find(&key("q"), &under(1)), Found::Nothing));
         // it may be fit under another catalog
         assert!(matches!(cache.find(&key("q"), &under(2)), Found::Again));
+    }
+
+    /// Whether the session reads rows of the query's key straight from state when it runs again.
+    async fn is_lookup(condition: &str, values: &str) -> bool {
+        let mut bed = Bed::new();
+        bed.run(
+            "CREATE TABLE base (id BIGINT, day DATE, v DOUBLE PRECISION, PRIMARY KEY (id, day))",
+        )
+        .await;
+        bed.run(
+            "CREATE MATERIALIZED VIEW t AS SELECT id, day, sum(v) AS v FROM base GROUP BY id, day",
+        )
+        .await;
+        bed.run(&format!(
+            "PREPARE q AS SELECT v AS x, id FROM t AS u WHERE {condition}"
+        ))
+        .await;
+        for _ in 0..2 {
+            let answer = bed.run(&format!("EXECUTE q({values})")).await;
+            assert_eq!(answer, "", "{condition}");
+        }
+        let templates = bed.session.plans.entries.values();
+        let mut kept = templates.filter_map(|(entry, _)| match entry {
+            Entry::Kept(_, template) => Some(template.lookup.is_some()),
+            Entry::Seen | Entry::Unfit(_) => None,
+        });
+        kept.next().expect("the query was kept")
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_whole_key_and_nothing_else_is_looked_up() {
+        assert!(is_lookup("id = $1 AND $2 = day", "1, '2026-01-01'").await);
+        assert!(is_lookup("u.day = DATE '2026-01-01' AND u.id = $1", "1").await);
+        assert!(!is_lookup("id = $1", "1").await);
+        assert!(!is_lookup("id = $1 AND day > $2", "1, '2026-01-01'").await);
+        assert!(!is_lookup("id = $1 AND day = $2 AND v > 3", "1, '2026-01-01'").await);
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
 use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datafusion::common::Column;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::logical_expr::utils::split_conjunction;
-use datafusion::logical_expr::{BinaryExpr, Expr, LogicalPlan, Operator, TableScan};
+use datafusion::logical_expr::{BinaryExpr, Expr, Filter, LogicalPlan, Operator};
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::catalog::ObjectId;
@@ -48,16 +49,7 @@ impl PointLookup {
         names: &Namespace,
         columns: &[String],
     ) -> Option<PointLookup> {
-        let (input, result) = match plan {
-            LogicalPlan::Projection(projection) => {
-                let taken: Option<Vec<&str>> = projection.expr.iter().map(column).collect();
-                (projection.input.as_ref(), Some(taken?))
-            }
-            other => (other, None),
-        };
-        let LogicalPlan::Filter(filter) = input else {
-            return None;
-        };
+        let (result, filter) = filtered(plan)?;
         let LogicalPlan::TableScan(scan) = filter.input.as_ref() else {
             return None;
         };
@@ -77,8 +69,10 @@ impl PointLookup {
             })
         };
         let key = key.iter().map(value).collect::<Option<Vec<_>>>()?;
-        let result = result.unwrap_or_else(|| scanned(scan));
-        let places = result.iter().map(|name| stored.index_of(name).ok());
+        let places = result.into_iter().map(|place| {
+            let field = scan.projected_schema.field(place);
+            stored.index_of(field.name()).ok()
+        });
         let nullable = plan.schema().as_arrow().fields().iter().map(|field| {
             let field = field.as_ref().clone().with_nullable(true);
             Arc::new(field)
@@ -132,10 +126,29 @@ impl PointLookup {
     }
 }
 
+/// The one filter of a plan that otherwise only chooses and names columns, and which of the filter's columns these are.
+fn filtered(plan: &LogicalPlan) -> Option<(Vec<usize>, &Filter)> {
+    match plan {
+        LogicalPlan::SubqueryAlias(alias) => filtered(&alias.input),
+        LogicalPlan::Projection(projection) => {
+            let (below, filter) = filtered(&projection.input)?;
+            let schema = projection.input.schema();
+            let place = |expr| Some(below[schema.maybe_index_of_column(column(expr)?)?]);
+            let places = projection.expr.iter().map(place);
+            Some((places.collect::<Option<Vec<_>>>()?, filter))
+        }
+        LogicalPlan::Filter(filter) => {
+            let columns = (0..plan.schema().fields().len()).collect();
+            Some((columns, filter))
+        }
+        _ => None,
+    }
+}
+
 /// The column that an expression is, maybe under another name.
-fn column(expr: &Expr) -> Option<&str> {
+fn column(expr: &Expr) -> Option<&Column> {
     match expr {
-        Expr::Column(column) => Some(&column.name),
+        Expr::Column(column) => Some(column),
         Expr::Alias(alias) => column(&alias.expr),
         _ => None,
     }
@@ -177,10 +190,4 @@ fn is_plain(value: &Compared, data_type: &DataType) -> bool {
         Compared::Parameter(_) => true,
     };
     is_plain && fits
-}
-
-/// The columns that a scan gives.
-fn scanned(scan: &TableScan) -> Vec<&str> {
-    let fields = scan.projected_schema.as_arrow().fields().iter();
-    fields.map(|field| field.name().as_str()).collect()
 }

@@ -20,7 +20,7 @@ use crate::settings::Settings;
 use crate::table_turns::TableTurns;
 
 pub struct Bed {
-    session: Session,
+    pub session: Session,
     pub state: Arc<ServerState>,
     _directory: tempfile::TempDir,
 }
