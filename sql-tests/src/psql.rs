@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context, Result, bail, ensure};
 
@@ -21,17 +21,11 @@ pub fn psql(connection_string: &str, command: &str) -> Result<String> {
         "-c",
         command,
     ]);
-    let output = psql
-        .output()
-        .context("psql cannot be started (apt-get install postgresql-client)")?;
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (output, err) = run(&mut psql)?;
     if !output.status.success() || err.contains("ERROR:") {
         bail!("psql failed: {err}\nin: {command}");
     }
-    Ok(out.into_owned())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 /// Runs a backslash command such as `\copy` as if psql had been started in `directory`.
@@ -39,10 +33,7 @@ pub fn psql_in(connection_string: &str, directory: &Path, command: &str) -> Resu
     let mut psql = Command::new("psql");
     psql.args(["-X", "-d", connection_string, "-v", "ON_ERROR_STOP=1"]);
     psql.args(["-c", command]).current_dir(directory);
-    let output = psql
-        .output()
-        .context("psql cannot be started (apt-get install postgresql-client)")?;
-    let complaint = String::from_utf8_lossy(&output.stderr);
+    let (output, complaint) = run(&mut psql)?;
     ensure!(
         output.status.success() && !complaint.contains("ERROR:"),
         "psql failed: {complaint}\nin: {command}"
@@ -63,18 +54,22 @@ pub fn psql_head(connection_string: &str, command: &str) -> Result<Vec<String>> 
         "-c",
         command,
     ]);
-    let output = psql
-        .output()
-        .context("psql cannot be started (apt-get install postgresql-client)")?;
-    let (out, err) = (
-        String::from_utf8_lossy(&output.stdout),
-        String::from_utf8_lossy(&output.stderr),
-    );
+    let (output, err) = run(&mut psql)?;
     // "Did not find any relations." is no error
     if err.contains("ERROR:") {
         bail!("psql failed: {err}\nin: {command}");
     }
+    let out = String::from_utf8_lossy(&output.stdout);
     Ok(out.lines().take(2).map(str::to_string).collect())
+}
+
+/// What psql prints, and what it complains of, under these arguments.
+fn run(psql: &mut Command) -> Result<(Output, String)> {
+    let output = psql
+        .output()
+        .context("psql cannot be started (apt-get install postgresql-client)")?;
+    let complaint = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok((output, complaint))
 }
 
 /// Runs a statement with input, such as the data of a COPY; what psql prints and what it complains of.

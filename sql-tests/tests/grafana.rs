@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rivermark_sql_tests::ports::free_port;
 use rivermark_sql_tests::repository;
@@ -75,27 +75,12 @@ fn text<'a>(value: &'a Value, key: &str) -> &'a str {
         .unwrap_or_else(|| panic!("no {key} in {value}"))
 }
 
-/// An instant as Grafana writes it, `seconds` from now.
-fn instant(seconds: i64) -> String {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    let at = now.expect("a clock after 1970").as_secs() as i64 + seconds;
-    let (days, time) = (at.div_euclid(86_400), at.rem_euclid(86_400));
-    // The civil date of a day number: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms".
-    let shifted = days + 719_468;
-    let era = shifted.div_euclid(146_097);
-    let day = shifted.rem_euclid(146_097);
-    let year = (day - day / 1460 + day / 36_524 - day / 146_096) / 365;
-    let of_year = day - (365 * year + year / 4 - year / 100);
-    let month = (5 * of_year + 2) / 153;
-    let month_day = of_year - (153 * month + 2) / 5 + 1;
-    let civil = if month < 10 { month + 3 } else { month - 9 };
-    let civil_year = year + era * 400 + i64::from(civil <= 2);
-    format!(
-        "{civil_year:04}-{civil:02}-{month_day:02}T{:02}:{:02}:{:02}.5Z",
-        time / 3600,
-        time / 60 % 60,
-        time % 60
-    )
+/// An instant as Grafana writes it, some time from now.
+fn instant(session: &Session, from_now: &str) -> String {
+    let sql = format!(
+        "SELECT to_char(now() + INTERVAL '{from_now}', 'YYYY-MM-DD\"T\"HH24:MI:SS.MS\"Z\"')"
+    );
+    session.scalar(&sql).expect("an instant")
 }
 
 /// Replaces every call of a macro, `$__name(a, b)`, by what `expand` makes of its arguments.
@@ -115,8 +100,11 @@ fn replace_macro(sql: &str, name: &str, expand: impl Fn(&[&str]) -> String) -> S
 }
 
 /// What Grafana's Postgres datasource makes of a panel's text.
-fn expanded(sql: &str, variables: &BTreeMap<String, String>) -> String {
-    let (from, to) = (instant(-900), instant(5));
+fn expanded(session: &Session, sql: &str, variables: &BTreeMap<String, String>) -> String {
+    let (from, to) = (
+        instant(session, "-15 minutes"),
+        instant(session, "5 seconds"),
+    );
     let sql = sql.replace("$__interval", "30s");
     let sql = replace_macro(&sql, "timeFilter", |a| {
         format!("{} BETWEEN '{from}' AND '{to}'", a[0])
@@ -140,7 +128,7 @@ fn variables(session: &Session, dashboard: &Value) -> BTreeMap<String, String> {
     let mut values = BTreeMap::new();
     let list = dashboard["templating"]["list"].as_array().expect("a list");
     for variable in list {
-        let sql = expanded(text(variable, "query"), &values);
+        let sql = expanded(session, text(variable, "query"), &values);
         let rows = session.rows(&sql);
         assert!(!rows.is_empty(), "a variable without values: {sql}");
         let quoted: Vec<String> = rows
@@ -187,7 +175,7 @@ fn run_dashboard(session: &Session, file: &str) {
         ));
     }
     for (title, target) in queries {
-        let sql = expanded(text(target, "rawSql"), &variables);
+        let sql = expanded(session, text(target, "rawSql"), &variables);
         let answer = ask(session, &title, &sql);
         assert!(!answer.columns.is_empty(), "{title}: no result");
         let may_be_empty = MAY_BE_EMPTY.contains(&title.as_str());
@@ -217,6 +205,7 @@ fn every_query_of_the_dashboards_and_alerts_answers() {
     for rule in rules {
         let title = text(rule, "title");
         let sql = expanded(
+            session,
             text(&rule["data"][0]["model"], "rawSql"),
             &BTreeMap::default(),
         );

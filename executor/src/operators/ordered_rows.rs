@@ -201,7 +201,7 @@ pub fn time_of_order(order: &[u8]) -> Option<i64> {
     match order {
         [PRESENT, time @ ..] => {
             let bytes = <[u8; 8]>::try_from(time).ok()?;
-            Some((u64::from_be_bytes(bytes) ^ (1 << 63)) as i64)
+            Some(time_of_bytes(bytes))
         }
         _ => None,
     }
@@ -210,8 +210,18 @@ pub fn time_of_order(order: &[u8]) -> Option<i64> {
 /// The order of a time, as [`time_of_order`] reads it.
 pub fn order_of_time(time_us: i64) -> [u8; 9] {
     let mut order = [PRESENT; 9];
-    order[1..].copy_from_slice(&((time_us as u64) ^ (1 << 63)).to_be_bytes());
+    order[1..].copy_from_slice(&time_bytes(time_us));
     order
+}
+
+/// Eight bytes in the order of the times.
+pub fn time_bytes(time_us: i64) -> [u8; 8] {
+    ((time_us as u64) ^ (1 << 63)).to_be_bytes()
+}
+
+/// The time that [`time_bytes`] wrote.
+pub fn time_of_bytes(bytes: [u8; 8]) -> i64 {
+    (u64::from_be_bytes(bytes) ^ (1 << 63)) as i64
 }
 
 fn encoded(codec: &KeyCodec, columns: &[ArrayRef], count: usize) -> Result<Keys> {

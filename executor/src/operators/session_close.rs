@@ -21,7 +21,9 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
 use rivermark_planner::plan::{BoundExpr, SessionBound};
 
-use super::ordered_rows::{Pushed, RowOrder, changes, order_of_time, scan, time_of_order, write};
+use super::ordered_rows::{
+    Pushed, RowOrder, changes, order_of_time, scan, time_bytes, time_of_bytes, time_of_order, write,
+};
 use super::passed::Passed;
 use super::session::{Output, Shown, Span};
 use crate::delta::Delta;
@@ -206,19 +208,14 @@ fn spans_of(value: Option<&[u8]>) -> Result<Vec<Span>> {
         .collect()
 }
 
-/// Eight bytes in the order of the times.
-fn flipped(time_us: i64) -> [u8; 8] {
-    ((time_us as u64) ^ (1 << 63)).to_be_bytes()
-}
-
 fn due_key(end: i64, partition: &[u8]) -> Vec<u8> {
-    [&flipped(end)[..], partition].concat()
+    [&time_bytes(end)[..], partition].concat()
 }
 
 fn time_of_due(key: &[u8]) -> Result<i64> {
     let bytes = key.first_chunk::<8>();
     let damaged = || ExecutorError::Storage("an entry of due sessions is too short".into());
-    Ok((u64::from_be_bytes(*bytes.ok_or_else(damaged)?) ^ (1 << 63)) as i64)
+    Ok(time_of_bytes(*bytes.ok_or_else(damaged)?))
 }
 
 impl Operator for SessionClose {
@@ -281,10 +278,10 @@ impl Operator for SessionClose {
         let Some(bound) = bound.filter(|bound| Some(*bound) > passed) else {
             return Ok(());
         };
-        let mut from = passed.map_or(Vec::new(), |passed| flipped(passed).to_vec());
+        let mut from = passed.map_or(Vec::new(), |passed| time_bytes(passed).to_vec());
         loop {
             let mut due = Keys::new();
-            let range = KeyRange::new(from, Some(flipped(bound).to_vec()));
+            let range = KeyRange::new(from, Some(time_bytes(bound).to_vec()));
             let mut scan = self.due.scan(&range)?;
             while due.len() < most_rows(CLOSED_AT_ONCE) && scan.advance()? {
                 due.push(scan.key());

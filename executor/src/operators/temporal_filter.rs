@@ -18,6 +18,7 @@ use rivermark_planner::plan::{NowComparison, TimeBound};
 
 use super::conform::conform;
 use super::net::net;
+use super::ordered_rows::{time_bytes, time_of_bytes};
 use crate::aggregates::{Reader, put_signed};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -246,16 +247,15 @@ impl TemporalFilter {
     }
 }
 
-/// Eight bytes in the order of the times.
 fn time_key(time_us: i64) -> Vec<u8> {
-    ((time_us as u64) ^ (1 << 63)).to_be_bytes().to_vec()
+    time_bytes(time_us).to_vec()
 }
 
 fn time_of(key: &[u8]) -> i64 {
     let bytes = key
         .first_chunk::<8>()
         .expect("every key starts with a header, see HEADER_LEN");
-    (u64::from_be_bytes(*bytes) ^ (1 << 63)) as i64
+    time_of_bytes(*bytes)
 }
 
 impl Operator for TemporalFilter {
