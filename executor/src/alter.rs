@@ -9,6 +9,7 @@ use crate::catalog_change::{table_format, view_format};
 use crate::error::Result;
 use crate::rows::RowFormat;
 use crate::source::Source;
+use crate::source_secrets::open_source;
 use crate::writer::Writer;
 
 /// What a changed definition gives to the object that runs.
@@ -42,7 +43,8 @@ impl Writer {
     fn renewed(&self, object: &Object) -> Result<Renewed> {
         Ok(match &object.kind {
             ObjectKind::Source(def) => {
-                Renewed::Source(self.connectors.source(&object.name.to_string(), def)?)
+                let connectors = self.connectors.as_ref();
+                Renewed::Source(open_source(connectors, &self.catalog, &object.name, def)?)
             }
             ObjectKind::Table(def) => Renewed::Rows(table_format(def)?),
             ObjectKind::MaterializedView(def) => Renewed::Rows(view_format(def)?),

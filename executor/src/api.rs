@@ -36,6 +36,8 @@ pub struct EngineConfig {
     pub ingest_threshold: usize,
     /// Rows of dead letters kept, in bytes of payload; the oldest go first.
     pub dead_letter_bytes: u64,
+    /// How long changes are kept for subscribers that come back.
+    pub change_log_retention: Duration,
 }
 
 /// A change of the catalog. Planned against one catalog version; refused with `CatalogChanged` at any other.

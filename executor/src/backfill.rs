@@ -13,7 +13,7 @@ use std::sync::Arc;
 use rivermark_planner::catalog::{ObjectId, Positions};
 
 use crate::dataflow::InputPart;
-use crate::epoch::{EpochWork, now_us, project};
+use crate::epoch::{EpochWork, project};
 use crate::error::{ExecutorError, Result};
 use crate::pieces::most_rows;
 use crate::progress::{Bounds, ScanProgress, distance, has_reached, is_ahead};
@@ -23,6 +23,7 @@ use crate::source::{ReadRequest, ReaderState};
 use crate::source_input::{decoded, record_letters};
 use crate::spool::RelationChange;
 use crate::view::{PrivateReader, View};
+use crate::wall_clock::now_us;
 use crate::writer::Writer;
 
 /// Rows of stored relations read for all backfilling views in one epoch.

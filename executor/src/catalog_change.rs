@@ -20,7 +20,8 @@ use crate::progress::SourceProgress;
 use crate::row_store::RowStore;
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::source_input::SourceInput;
-use crate::state::{Family, WriteSet};
+use crate::source_secrets::open_source;
+use crate::state::{CacheHandle, Family, WriteSet};
 use crate::writer::{Table, Writer};
 
 /// What a dropped object leaves to be deleted with the next commit.
@@ -164,7 +165,7 @@ impl Writer {
         sql: String,
         def: SourceDef,
     ) -> Result<ObjectId> {
-        let source = self.connectors.source(&name.to_string(), &def)?;
+        let source = open_source(self.connectors.as_ref(), &self.catalog, &name, &def)?;
         let id = self.catalog.allocate_object();
         let kind = ObjectKind::Source(def.clone());
         self.catalog.put(Object {
@@ -196,7 +197,7 @@ impl Writer {
         let id = self.catalog.allocate_object();
         let table = Table {
             name: name.name.clone(),
-            rows: self.row_store(format, 0)?,
+            rows: self.table_rows(format, 0)?,
             time: EventTime::of_table(&def)?.map(|time| TableTime::new(time, TableMark::default())),
             is_dirty: true,
         };
@@ -320,9 +321,20 @@ impl Writer {
         Ok(())
     }
 
-    /// The writer's side of a relation's stored rows.
-    pub fn row_store(&self, format: RowFormat, rows: u64) -> Result<RowStore> {
+    /// The writer's side of a table's stored rows.
+    pub fn table_rows(&self, format: RowFormat, rows: u64) -> Result<RowStore> {
         RowStore::new(Arc::new(format), rows, &self.store, &self.cache)
+    }
+
+    /// The writer's side of a view's stored rows. By their key they are written and hardly ever read, so the memory for caches
+    /// is left to the operators.
+    pub fn view_rows(&self, format: RowFormat, rows: u64) -> Result<RowStore> {
+        let uncached = CacheHandle::new(0);
+        let cache = match format.layout {
+            RowLayout::Keyed(_) => &uncached,
+            RowLayout::Bag | RowLayout::Log => &self.cache,
+        };
+        RowStore::new(Arc::new(format), rows, &self.store, cache)
     }
 }
 

@@ -13,6 +13,7 @@ use rivermark_planner::catalog::ObjectId;
 use tokio::sync::{Notify, broadcast};
 
 use crate::api::ViewState;
+use crate::change_log::ChangeLog;
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
@@ -28,6 +29,9 @@ const QUEUE_PART: usize = 64;
 /// The part of all subscriptions together.
 const ALL_QUEUES_PART: usize = 8;
 
+/// The part of all change logs together.
+const ALL_LOGS_PART: usize = 32;
+
 /// The relations that an epoch has changed.
 #[derive(Debug, Clone)]
 pub struct ChangedRelations {
@@ -42,6 +46,10 @@ pub struct EpochChange {
 }
 
 impl EpochChange {
+    pub(crate) fn new(epoch: u64, changes: Vec<RelationChange>) -> Self {
+        EpochChange { epoch, changes }
+    }
+
     /// Hands the change over piece by piece; a row comes once. Reads the disk if the change was spilled there.
     pub fn for_each(&self, take: &mut dyn FnMut(Delta) -> Result<()>) -> Result<()> {
         let mut in_memory = Vec::new();
@@ -63,7 +71,7 @@ impl EpochChange {
         self.changes.iter().any(is_spooled)
     }
 
-    fn memory(&self) -> usize {
+    pub(crate) fn memory(&self) -> usize {
         self.changes.iter().map(RelationChange::memory).sum()
     }
 }
@@ -78,6 +86,8 @@ pub enum Event {
 /// A subscriber's end of its queue.
 pub struct Subscription {
     queue: Arc<Queue>,
+    /// What it missed since it was connected before.
+    missed: VecDeque<Arc<EpochChange>>,
     /// The last epoch that it has heard of.
     heard: u64,
 }
@@ -96,6 +106,9 @@ impl Subscription {
 
     /// What comes next, if it is there.
     pub fn ready(&mut self) -> Result<Option<Event>> {
+        if let Some(change) = self.missed.pop_front() {
+            return Ok(Some(Event::Change(change)));
+        }
         let mut waiting = self.queue.waiting.lock();
         if let Some(change) = waiting.changes.pop_front() {
             waiting.bytes -= change.memory();
@@ -161,6 +174,9 @@ struct Followed {
     /// As subscribers know the rows.
     format: Arc<RowFormat>,
     queues: Vec<Arc<Queue>>,
+    log: ChangeLog,
+    /// The relation is not what it was any more.
+    is_over: bool,
 }
 
 impl Default for Followers {
@@ -189,8 +205,12 @@ impl Followers {
 }
 
 impl Writer {
-    /// Begins a subscription behind the published epoch.
-    pub fn subscribe(&mut self, relation: ObjectId) -> Result<(Arc<Snapshot>, Subscription)> {
+    /// Begins a subscription behind the published epoch, or behind `as_of`, with what has changed since.
+    pub fn subscribe(
+        &mut self,
+        relation: ObjectId,
+        as_of: Option<u64>,
+    ) -> Result<(Arc<Snapshot>, Subscription)> {
         let snapshot = self.published.snapshot();
         // an error unless its rows can be read
         snapshot.table_provider(relation)?;
@@ -202,6 +222,10 @@ impl Writer {
                     message: "only tables and materialized views can be followed".into(),
                 });
             }
+        };
+        let missed = match as_of {
+            Some(as_of) => self.missed(relation, as_of, &snapshot, &name)?,
+            None => VecDeque::new(),
         };
         let queue = Arc::new(Queue {
             waiting: Mutex::new(Waiting {
@@ -215,13 +239,47 @@ impl Writer {
             name,
             format,
             queues: Vec::new(),
+            log: ChangeLog::new(snapshot.epoch, self.now_us),
+            is_over: false,
         });
         followed.queues.push(queue.clone());
         let subscription = Subscription {
             queue,
-            heard: snapshot.epoch,
+            missed,
+            heard: as_of.unwrap_or(snapshot.epoch),
         };
         Ok((snapshot, subscription))
+    }
+
+    /// What has changed in a relation behind an epoch, up to the published one.
+    fn missed(
+        &self,
+        relation: ObjectId,
+        as_of: u64,
+        snapshot: &Snapshot,
+        name: &str,
+    ) -> Result<VecDeque<Arc<EpochChange>>> {
+        let newest = snapshot.epoch;
+        if as_of > newest {
+            let message = format!("epoch {as_of} has not come yet, the newest is {newest}");
+            return Err(ExecutorError::NotReadable { message });
+        }
+        let followed = self.followers.by_relation.get(&relation);
+        // The log of one that was rebuilt or given other columns since is not of the rows of today.
+        let log = followed
+            .filter(|followed| self.still_followed(relation, followed).is_ok())
+            .map(|followed| &followed.log);
+        let missed = match log {
+            Some(log) => log.behind(as_of),
+            None => (as_of == newest).then(VecDeque::new),
+        };
+        missed.ok_or_else(|| ExecutorError::NotReadable {
+            message: format!(
+                "changes of \"{name}\" behind epoch {as_of} are not kept, only those behind epoch {}; \
+                 subscribe without AS OF, which begins with all rows",
+                log.map_or(newest, ChangeLog::since)
+            ),
+        })
     }
 
     /// The relations with changes that the next commit makes visible.
@@ -242,6 +300,7 @@ impl Writer {
         changes: &mut BTreeMap<ObjectId, Vec<RelationChange>>,
     ) {
         let epoch = changed.epoch;
+        let (now_us, retention_us) = (self.now_us, self.change_log_retention_us());
         if !changed.relations.is_empty() {
             // nobody may want to know
             let _ = self.followers.news.send(Arc::new(changed));
@@ -257,18 +316,49 @@ impl Writer {
                     .queues
                     .drain(..)
                     .for_each(|q| q.end(error.clone(), false));
+                followed.is_over = true;
                 continue;
             }
             let change = changes
                 .remove(relation)
-                .map(|changes| Arc::new(EpochChange { epoch, changes }));
+                .map(|changes| Arc::new(EpochChange::new(epoch, changes)));
+            if let Some(change) = &change {
+                followed.log.add(change, now_us, retention_us);
+            }
             for queue in &followed.queues {
                 self.tell(queue, epoch, change.as_ref(), &followed.name);
             }
         }
-        followers.retain(|_, followed| !followed.queues.is_empty());
+        followers.retain(|_, followed| {
+            let is_followed = !followed.queues.is_empty();
+            !followed.is_over && followed.log.is_wanted(is_followed, now_us, retention_us)
+        });
         self.followers.by_relation = followers;
         self.bound_all_queues();
+        self.bound_all_logs();
+    }
+
+    fn change_log_retention_us(&self) -> i64 {
+        let micros = self.config.change_log_retention.as_micros();
+        i64::try_from(micros).unwrap_or(i64::MAX)
+    }
+
+    /// The logs together are bounded as well: the largest forgets first.
+    fn bound_all_logs(&mut self) {
+        let limit = self.config.memory_limit / ALL_LOGS_PART;
+        let logs = || self.followers.by_relation.values().map(|f| &f.log);
+        let mut total: usize = logs().map(ChangeLog::bytes).sum();
+        while total > limit {
+            let logs = self.followers.by_relation.values_mut().map(|f| &mut f.log);
+            let Some(largest) = logs.max_by_key(|log| log.bytes()) else {
+                return;
+            };
+            let before = largest.bytes();
+            if !largest.forget_oldest() {
+                return;
+            }
+            total -= before - largest.bytes();
+        }
     }
 
     fn tell(&self, queue: &Queue, epoch: u64, change: Option<&Arc<EpochChange>>, name: &str) {

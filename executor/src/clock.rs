@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use crate::epoch::EpochWork;
 use crate::error::{ExecutorError, Result};
 use crate::lateness::{EventTime, Late};
+use crate::wall_clock;
 use crate::watermark::Watermarks;
 use crate::writer::Writer;
 
@@ -123,7 +124,7 @@ impl TableTime {
         let late = self.time.late_rows(times.iter(), &mut self.mark.bound_us);
         self.mark.rows += rows.num_rows() as u64;
         self.mark.late_rows += late.len() as u64;
-        self.silence.end(0, Instant::now());
+        self.silence.end(0, wall_clock::instant());
         if late.is_empty() || self.time.options.includes_late {
             return Ok((rows.clone(), late));
         }
@@ -156,7 +157,7 @@ impl TableTime {
 impl Writer {
     /// Moves the watermarks of what was read in this epoch or has been silent; who reads it has to know.
     pub fn advance_watermarks(&mut self, work: &mut EpochWork) {
-        let (now, now_us) = (Instant::now(), self.now_us);
+        let (now, now_us) = (wall_clock::instant(), self.now_us);
         for source in self.sources.values_mut().filter(|s| s.is_read()) {
             if source.advance_watermark(now, now_us) {
                 work.dirty.extend(source.live_views().keys().copied());

@@ -31,9 +31,10 @@ pub enum Command {
         targets: Vec<(ObjectId, Positions)>,
         reply: oneshot::Sender<Result<u64>>,
     },
-    /// Begins a subscription behind the published epoch, whose snapshot comes with it.
+    /// Begins a subscription behind the published epoch or `as_of`, whose snapshot comes with it.
     Subscribe {
         relation: ObjectId,
+        as_of: Option<u64>,
         reply: oneshot::Sender<Result<(Arc<Snapshot>, Subscription)>>,
     },
     Shutdown {

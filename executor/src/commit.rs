@@ -1,6 +1,6 @@
 //! The one write of an epoch: state, rows, offsets, progress and the epoch number become visible together.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -51,7 +51,6 @@ impl Writer {
         self.reserved_epochs = reserved;
         if is_sync {
             self.durable_epoch = epoch;
-            self.last_sync = Instant::now();
         }
         self.mark_committed();
         bytes

@@ -90,7 +90,7 @@ impl Writer {
         def.first_state_table = self.catalog.allocate_tables(def.state_tables);
         let dataflow =
             Dataflow::build(&plan.root, def.first_state_table, &self.store, &self.cache)?;
-        let rows = self.row_store(view_format(def)?, 0)?;
+        let rows = self.view_rows(view_format(def)?, 0)?;
         let targets = beginnings
             .targets
             .iter()

@@ -9,6 +9,7 @@ use rivermark_planner::TableId;
 use rivermark_planner::catalog::ObjectId;
 use rivermark_planner::plan::PlanNode;
 use rivermark_planner::prefix::Prefix;
+use rivermark_planner::read_order::{ReadOrder, read_order};
 
 use self::builder::Builder;
 use crate::delta::Delta;
@@ -85,6 +86,7 @@ pub struct Dataflow {
     root: Node,
     /// Columns of each scanned object that any scan uses, ascending.
     scan_columns: BTreeMap<ObjectId, Vec<usize>>,
+    read_order: ReadOrder,
 }
 
 enum Node {
@@ -101,7 +103,7 @@ enum Node {
         /// Set if there is nothing but operators without state below, down to a scan.
         prefix: Option<NodePrefix>,
         stats: OperatorStats,
-        marks: NodeMarks,
+        marks: Box<NodeMarks>,
     },
 }
 
@@ -125,7 +127,16 @@ impl Dataflow {
     ) -> Result<Self> {
         let scan_columns = builder::scan_columns(plan);
         let root = Builder::new(&scan_columns, first_table, store, cache).build(plan)?;
-        Ok(Dataflow { root, scan_columns })
+        Ok(Dataflow {
+            root,
+            scan_columns,
+            read_order: read_order(plan),
+        })
+    }
+
+    /// Which objects a new view must have read before it begins with `object`.
+    pub fn read_before(&self, object: ObjectId) -> impl Iterator<Item = &ObjectId> {
+        self.read_order.get(&object).into_iter().flatten()
     }
 
     pub fn scan_columns(&self) -> &BTreeMap<ObjectId, Vec<usize>> {
@@ -300,8 +311,11 @@ impl Node {
                 emit(delta, context)?;
             }
         }
-        for (port, input) in inputs.iter_mut().enumerate() {
-            input.run(run, context, &mut |delta, context| {
+        let count = inputs.len();
+        let is_reversed = operator.takes_last_input_first();
+        for turn in 0..count {
+            let port = if is_reversed { count - 1 - turn } else { turn };
+            inputs[port].run(run, context, &mut |delta, context| {
                 if delta.is_empty() {
                     return Ok(());
                 }

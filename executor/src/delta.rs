@@ -96,6 +96,23 @@ impl Delta {
         Ok(Delta { batch, weights })
     }
 
+    /// Each row as often as its weight says, with a weight of 1; `None` if there is a retraction.
+    pub fn repeated(&self) -> Result<Option<Self>, ArrowError> {
+        let weights = match &self.weights {
+            Some(weights) if weights.values().iter().any(|&weight| weight != 1) => weights,
+            _ => return Ok(Some(Delta::insertions(self.batch.clone()))),
+        };
+        if weights.values().iter().any(|&weight| weight < 0) {
+            return Ok(None);
+        }
+        let times = |row: usize| std::iter::repeat_n(row as u32, weights.value(row) as usize);
+        let rows: UInt32Array = (0..self.num_rows()).flat_map(times).collect();
+        Ok(Some(Delta::insertions(take_record_batch(
+            &self.batch,
+            &rows,
+        )?)))
+    }
+
     /// Rows at `indices`, in that order.
     pub fn take(&self, indices: &UInt32Array) -> Result<Self, ArrowError> {
         let batch = take_record_batch(&self.batch, indices)?;

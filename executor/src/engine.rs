@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use crossbeam_channel::{Sender, bounded};
 use parking_lot::Mutex;
 use rivermark_planner::Catalog;
-use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions};
+use rivermark_planner::catalog::{ObjectId, ObjectKind, Positions, QualifiedName, SourceDef};
 use rivermark_planner::prefix::Prefix;
 use rivermark_planner::security::BOOTSTRAP;
 use tokio::sync::{broadcast, oneshot};
@@ -20,13 +20,15 @@ use crate::api::{
 use crate::changes::{ChangedRelations, Subscription};
 use crate::clock::TableMark;
 use crate::command::{Command, PreparedChange};
-use crate::epoch::now_us;
+use crate::computed_time::WithComputedTime;
 use crate::error::{ExecutorError, Result};
 use crate::published::Published;
 use crate::recovery;
 use crate::snapshot::Snapshot;
-use crate::source::{ConnectorFactory, SourceError};
+use crate::source::{ConnectorFactory, Source, SourceError};
+use crate::source_secrets::open_source;
 use crate::state::{Store, StoreUsage};
+use crate::wall_clock::now_us;
 use crate::writer::Writer;
 
 /// Requests that may wait for the writer before senders have to.
@@ -53,6 +55,7 @@ struct Inner {
 impl Engine {
     /// Opens the data directory, recovers, and starts the epoch loop. Blocking.
     pub fn open(config: EngineConfig, connectors: Arc<dyn ConnectorFactory>) -> Result<Engine> {
+        let connectors: Arc<dyn ConnectorFactory> = Arc::new(WithComputedTime(connectors));
         let (command_sender, commands) = bounded(COMMAND_QUEUE);
         let writer = recovery::recover(config, connectors.clone(), commands)?;
         let published = writer.published.clone();
@@ -111,11 +114,22 @@ impl Engine {
         .await
     }
 
+    /// The source that `def` describes, as of a catalog with its secrets.
+    fn opened(
+        &self,
+        catalog: &Catalog,
+        name: &QualifiedName,
+        def: &SourceDef,
+    ) -> Result<Arc<dyn Source>> {
+        open_source(self.inner.connectors.as_ref(), catalog, name, def)
+    }
+
     /// Asks the outside what a change needs to know of it.
     async fn prepare(&self, change: CatalogChange) -> Result<PreparedChange> {
         match change {
             CatalogChange::CreateSource { name, sql, mut def } => {
-                let source = self.inner.connectors.source(&name.to_string(), &def)?;
+                let catalog = self.snapshot().catalog.clone();
+                let source = self.opened(&catalog, &name, &def)?;
                 def.start = blocking(move || source.resolve_start(SOURCE_TIMEOUT_MS)).await??;
                 Ok(PreparedChange {
                     creator: BOOTSTRAP.to_string(),
@@ -169,10 +183,7 @@ impl Engine {
             let ObjectKind::Source(def) = &object.kind else {
                 continue;
             };
-            let source = self
-                .inner
-                .connectors
-                .source(&object.name.to_string(), def)?;
+            let source = self.opened(&snapshot.catalog, &object.name, def)?;
             let mut end = blocking(move || source.end_offsets(SOURCE_TIMEOUT_MS)).await??;
             // An empty partition ends where it starts; one before the source's start needs no reading.
             end.retain(|partition, end| def.start.get(partition).is_none_or(|start| *end > *start));
@@ -199,10 +210,7 @@ impl Engine {
             let ObjectKind::Source(def) = &object.kind else {
                 continue;
             };
-            let source = self
-                .inner
-                .connectors
-                .source(&object.name.to_string(), def)?;
+            let source = self.opened(&snapshot.catalog, &object.name, def)?;
             let first = blocking(move || source.first_offsets(SOURCE_TIMEOUT_MS)).await??;
             let mut start = def.start.clone();
             let mut lost = Vec::new();
@@ -244,10 +252,19 @@ impl Engine {
         self.ask(|reply| Command::Write { writes, reply }).await
     }
 
-    /// Follows a table or materialized view: its rows as of the snapshot, then the changes of each epoch behind it.
-    pub async fn subscribe(&self, relation: ObjectId) -> Result<(Arc<Snapshot>, Subscription)> {
-        self.ask(|reply| Command::Subscribe { relation, reply })
-            .await
+    /// Follows a table or materialized view: its rows as of the snapshot, then the changes of each epoch behind it; or
+    /// those of each epoch behind `as_of`.
+    pub async fn subscribe(
+        &self,
+        relation: ObjectId,
+        as_of: Option<u64>,
+    ) -> Result<(Arc<Snapshot>, Subscription)> {
+        self.ask(|reply| Command::Subscribe {
+            relation,
+            as_of,
+            reply,
+        })
+        .await
     }
 
     /// Which relations each epoch changes, from now on.

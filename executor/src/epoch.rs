@@ -1,7 +1,9 @@
 //! One epoch: take input, push deltas through the views in dependency order, commit, publish, answer.
 
+mod inputs;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use rivermark_planner::catalog::ObjectId;
 use tokio::sync::oneshot;
@@ -9,19 +11,20 @@ use tracing::{error, warn};
 
 use crate::api::{CatalogChange, EpochStatus, TableWrite};
 use crate::command::Command;
-use crate::dataflow::{InputPart, ScanInput, Sharing, ViewInputs};
+use crate::dataflow::{InputPart, Sharing};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::memory::EpochMemory;
-use crate::progress::ScanProgress;
 use crate::reshape;
 use crate::rows::RowLayout;
 use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
 use crate::spool::RelationChange;
 use crate::view::{EpochLimits, View};
-use crate::watermark::Watermarks;
+use crate::wall_clock::now_us;
 use crate::writer::{PositionWaiter, Writer};
+
+pub use self::inputs::project;
 
 /// What an epoch has computed so far.
 #[derive(Default)]
@@ -52,13 +55,6 @@ pub enum Answer {
     /// looking for the reason makes sense.
     Refused(oneshot::Sender<Result<u64>>, ExecutorError),
     Changed(oneshot::Sender<Result<Option<ObjectId>>>, Option<ObjectId>),
-}
-
-/// Microseconds since 1970.
-pub fn now_us() -> i64 {
-    SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .map_or(0, |d| d.as_micros() as i64)
 }
 
 impl Writer {
@@ -177,8 +173,12 @@ impl Writer {
                     self.pending.push_front(subscribe);
                     return;
                 }
-                Command::Subscribe { relation, reply } => {
-                    let _ = reply.send(self.subscribe(relation));
+                Command::Subscribe {
+                    relation,
+                    as_of,
+                    reply,
+                } => {
+                    let _ = reply.send(self.subscribe(relation, as_of));
                 }
                 // Taken out of the queue by the loop before an epoch starts.
                 Command::Shutdown { reply } => drop(reply.send(())),
@@ -433,53 +433,6 @@ impl Writer {
         self.backfilling.remove(&view);
     }
 
-    /// What a view gets in this epoch, from each object it scans.
-    fn view_inputs(
-        &mut self,
-        view: &mut crate::view::View,
-        work: &mut EpochWork,
-    ) -> Result<ViewInputs> {
-        let mut inputs = ViewInputs::new();
-        let objects: Vec<ObjectId> = view.progress.scans.keys().copied().collect();
-        for object in objects {
-            let columns = view.columns_of(object);
-            let scan = view.progress.scans[&object].clone();
-            let is_live = scan == ScanProgress::Live;
-            let parts = match scan {
-                ScanProgress::Live => live_input(object, &columns, work)?,
-                ScanProgress::Rows { cursor } => {
-                    self.backfill_rows(view, object, cursor, &columns, work)?
-                }
-                ScanProgress::Source { positions, bounds } => {
-                    self.backfill_source(view, object, (positions, bounds), &columns, work)?
-                }
-            };
-            // Until all that is older has been read, it is still to come.
-            let is_complete = view.progress.scans[&object] == ScanProgress::Live;
-            let watermarks = match is_complete {
-                true => self.watermarks_of(object).project(&columns),
-                false => Watermarks::default(),
-            };
-            if !parts.is_empty() || !watermarks.is_empty() {
-                let input = ScanInput {
-                    parts,
-                    is_live,
-                    watermarks,
-                };
-                inputs.insert(object, input);
-            }
-        }
-        if view
-            .progress
-            .scans
-            .values()
-            .all(|s| *s == ScanProgress::Live)
-        {
-            self.backfilling.remove(&view.id);
-        }
-        Ok(inputs)
-    }
-
     fn has_changes(&self) -> bool {
         self.is_catalog_dirty
             || self.letters.is_dirty()
@@ -508,37 +461,4 @@ impl Answer {
             Answer::Changed(reply, id) => drop(reply.send(Ok(id))),
         }
     }
-}
-
-/// The epoch's changes of an object that the view is live on. All of them are known before the first view runs that
-/// reads it.
-fn live_input(object: ObjectId, columns: &[usize], work: &mut EpochWork) -> Result<Vec<InputPart>> {
-    let key = (object, columns.to_vec());
-    if let Some(parts) = work.pruned.get(&key) {
-        return Ok(parts.clone());
-    }
-    let parts: Vec<InputPart> = if let Some(batches) = work.decoded.get(&object) {
-        let pruned = batches.iter().map(|batch| batch.for_columns(columns));
-        pruned
-            .map(|delta| Ok(InputPart::Delta(delta?)))
-            .collect::<Result<_>>()?
-    } else {
-        let changes = work.changes.get(&object).into_iter().flatten();
-        let pruned = changes.map(|change| match change {
-            RelationChange::Delta(delta) => Ok(InputPart::Delta(project(delta, columns)?)),
-            RelationChange::Spooled(change) => Ok(InputPart::Spooled {
-                change: change.clone(),
-                columns: columns.to_vec(),
-                up_to: None,
-            }),
-        });
-        pruned.collect::<Result<_>>()?
-    };
-    work.pruned.insert(key, parts.clone());
-    Ok(parts)
-}
-
-/// A stored relation's delta with only the columns that the view uses.
-pub fn project(delta: &Delta, columns: &[usize]) -> Result<Delta> {
-    Ok(delta.with_batch(delta.batch().project(columns)?))
 }

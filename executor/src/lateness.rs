@@ -81,7 +81,6 @@ impl EventTime {
         options: &BTreeMap<String, String>,
     ) -> Result<Option<EventTime>> {
         let internal = |error: PlanError| ExecutorError::Internal(error.to_string());
-        // A source from before computed columns were refused here has no time that could be read.
         let Some(column) = column else {
             return Ok(None);
         };

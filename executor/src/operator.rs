@@ -74,6 +74,11 @@ pub trait Operator: Send {
         0
     }
 
+    /// Whether all that an epoch brings at the last port must be known before anything comes at the others.
+    fn takes_last_input_first(&self) -> bool {
+        false
+    }
+
     /// The state tables the operator owns (for commit, discard and metrics).
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         Vec::new()

@@ -15,7 +15,6 @@ use crate::api::TableWrite;
 use crate::error::{ExecutorError, Result};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
 use crate::snapshot::Snapshot;
-use crate::state::ScanChunk;
 
 /// What an entry takes besides its key and value.
 const ENTRY_BYTES: usize = 96;
@@ -238,14 +237,16 @@ impl OwnWrites {
     }
 
     /// What is left of stored entries.
-    pub(crate) fn left_of(&self, chunk: &ScanChunk) -> Result<RecordBatch> {
-        let entries = chunk.keys.iter().zip(chunk.values.iter());
+    pub(crate) fn left_of<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<RecordBatch> {
         match &self.rows {
             OwnRows::Keyed(changes) => self
                 .format
                 .decode(entries.filter(|(key, _)| !changes.contains_key(*key))),
             OwnRows::Bag(counts) => {
-                let mut left = Vec::with_capacity(chunk.keys.len());
+                let mut left = Vec::new();
                 for (key, value) in entries {
                     let removed = counts.get(key).map_or(0, |&count| count.min(0));
                     let copies = multiplicity(value)? + removed;

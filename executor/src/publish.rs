@@ -6,10 +6,10 @@ use std::sync::Arc;
 use rivermark_planner::catalog::{ObjectId, ObjectKind};
 
 use crate::api::{EpochStatus, MaterializedViewStatus};
-use crate::epoch::now_us;
 use crate::progress::ScanProgress;
 use crate::snapshot::{Readable, Snapshot};
 use crate::view::View;
+use crate::wall_clock::now_us;
 use crate::writer::Writer;
 
 impl Writer {

@@ -107,12 +107,7 @@ impl Published {
     pub fn set_durable(&self, epoch: u64) {
         let mut status = self.status.lock();
         status.durable_epoch = epoch;
-        for row in status
-            .epochs
-            .iter_mut()
-            .rev()
-            .take_while(|row| !row.is_durable)
-        {
+        for row in status.epochs.iter_mut().filter(|row| row.epoch <= epoch) {
             row.is_durable = true;
         }
     }

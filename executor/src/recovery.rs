@@ -31,8 +31,10 @@ use crate::reshape;
 use crate::snapshot::Snapshot;
 use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
+use crate::source_secrets::open_source;
 use crate::state::{CacheHandle, Family, MemoryPlan, StateTable, Store, StoreOptions};
 use crate::view::View;
+use crate::wal_sync::WalSync;
 use crate::watermark::Watermarks;
 use crate::writer::{Table, Writer, waker};
 
@@ -62,7 +64,7 @@ pub fn recover(
     let letters = dead_letters(&store, &cache, config.dead_letter_bytes)?;
     let log = |id| StateTable::new(id, Family::Log, store.clone(), cache.clone());
     let late = LateRows::new(log(LATE_ROWS_TABLE), log(FLOORS_TABLE));
-    let (wake_sender, wake) = bounded(1);
+    let (wake_sender, woken) = bounded(1);
     let published = Arc::new(Published::new(
         Snapshot {
             epoch: reserved,
@@ -72,10 +74,12 @@ pub fn recover(
         },
         reserved,
     ));
+    let wake = waker(wake_sender);
+    let wal_sync = WalSync::start(store.clone(), wake.clone())?;
     let mut writer = Writer {
         readers: ReaderContext {
             prefetch: PrefetchBudget::new(shares.source_queues),
-            wake: waker(wake_sender),
+            wake,
         },
         config,
         store,
@@ -83,7 +87,7 @@ pub fn recover(
         connectors,
         published,
         commands,
-        wake,
+        wake: woken,
         catalog,
         // The first publication shows everything.
         is_catalog_dirty: false,
@@ -106,9 +110,8 @@ pub fn recover(
         now_us,
         reserved_epochs: reserved,
         durable_epoch: reserved,
-        last_sync: Instant::now(),
-        told_epoch: 0,
-        last_told: Instant::now(),
+        wal_sync,
+        synced_epoch: reserved,
         last_epoch_at: Instant::now(),
         position_waiters: Vec::new(),
         pending: VecDeque::new(),
@@ -143,7 +146,8 @@ impl Writer {
         for object in &objects {
             match &object.kind {
                 ObjectKind::Source(def) => {
-                    let source = self.connectors.source(&object.name.to_string(), def)?;
+                    let source =
+                        open_source(self.connectors.as_ref(), &catalog, &object.name, def)?;
                     let progress: SourceProgress =
                         meta::get(&self.store, &meta::source_key(object.id))?.unwrap_or_default();
                     let input = SourceInput::new(
@@ -158,7 +162,7 @@ impl Writer {
                 ObjectKind::Table(def) => {
                     let progress: TableProgress =
                         meta::get(&self.store, &meta::table_key(object.id))?.unwrap_or_default();
-                    let rows = self.row_store(table_format(def)?, progress.rows)?;
+                    let rows = self.table_rows(table_format(def)?, progress.rows)?;
                     let table = Table {
                         name: object.name.name.clone(),
                         rows,
@@ -211,7 +215,7 @@ impl Writer {
         for object in progress.scans.keys() {
             self.scanned_by.entry(*object).or_default().insert(id);
         }
-        let mut rows = self.row_store(view_format(def)?, progress.rows)?;
+        let mut rows = self.view_rows(view_format(def)?, progress.rows)?;
         rows.set_floor(progress.forgotten_us);
         let view = View {
             id,

@@ -151,7 +151,7 @@ impl Writer {
         change.apply(&mut after, id).map_err(planning)?;
         let mut def = table_def(&after, id)?;
         def.rows = self.catalog.allocate_tables(1);
-        let rows = self.row_store(table_format(&def)?, 0)?;
+        let rows = self.table_rows(table_format(&def)?, 0)?;
         // With the copy's first rows: neither the id nor the rows may be forgotten by a crash.
         self.is_catalog_dirty = true;
         Ok((change, rows))

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::compute::{SortOptions, concat_batches};
+use arrow::datatypes::SchemaRef;
 use datafusion::common::ScalarValue;
 
 use crate::access::constraint::Constraint;
@@ -37,6 +38,10 @@ pub struct RowSource {
     pub own: Option<Arc<OwnWrites>>,
     /// What the query wants of columns, for blocks that say what is in them.
     pub constraints: Vec<(usize, Constraint)>,
+    /// The columns that are read; `None`: all of them.
+    pub projection: Option<Vec<usize>>,
+    /// Of what is read.
+    pub schema: SchemaRef,
 }
 
 /// How much is read at once.
@@ -86,12 +91,7 @@ enum State {
 impl RowReader {
     pub fn new(source: Arc<RowSource>, part: Part, pace: Pace) -> Self {
         let table = source.format.table;
-        let ranges = |table, ranges: Vec<KeyRange>| RangeReader {
-            store: source.store.clone(),
-            table,
-            ranges: ranges.into(),
-            current: None,
-        };
+        let ranges = |table, ranges| RangeReader::new(&source.store, table, ranges);
         let batch = FIRST_LOOKUPS;
         let state = match part {
             Part::Ranges(list) => State::Ranges {
@@ -128,7 +128,9 @@ impl RowReader {
             State::Ranges { entries, batch } => {
                 let chunk = entries.next_chunk(*batch, BATCH_BYTES)?;
                 *batch = BATCH_ENTRIES.min(2 * *batch);
-                chunk.map(|chunk| source.decode(&chunk)).transpose()
+                let rows =
+                    |chunk: ScanChunk| source.decode(chunk.keys.iter().zip(chunk.values.iter()));
+                chunk.map(rows).transpose()
             }
             State::Points { keys, next, batch } => {
                 let end = keys.len().min(*next + *batch);
@@ -137,15 +139,19 @@ impl RowReader {
                 }
                 let wanted: Keys = (*next..end).map(|i| keys.get(i)).collect();
                 *next = end;
-                let (chunk, _) = source.look_up(&wanted, batch)?;
-                source.decode(&chunk).map(Some)
+                let (rows, _) = source.look_up(&wanted, batch)?;
+                Ok(Some(rows))
             }
-            State::Blocks(blocks) => Ok(blocks.next_block()?.map(|block| block.batch)),
+            State::Blocks(blocks) => {
+                let block = blocks.next_block()?;
+                block.map(|block| source.project(block.batch)).transpose()
+            }
             State::Index { entries, batch } => {
-                let Some(chunk) = entries.next_chunk(*batch, BATCH_BYTES)? else {
-                    return Ok(None);
-                };
-                source.led_to(&chunk, batch).map(Some)
+                let locators = entries.next_locators(*batch, BATCH_BYTES)?;
+                match locators.is_empty() {
+                    true => Ok(None),
+                    false => source.led_to(&locators, batch).map(Some),
+                }
             }
         }
     }
@@ -176,42 +182,48 @@ impl RowSource {
         })
     }
 
-    /// Rows of stored entries, without those that the transaction itself has taken away.
-    fn decode(&self, chunk: &ScanChunk) -> Result<RecordBatch> {
-        match &self.own {
-            Some(own) => own.left_of(chunk),
-            None => self
-                .format
-                .decode(chunk.keys.iter().zip(chunk.values.iter())),
+    /// The columns that are read of whole rows.
+    pub fn project(&self, rows: RecordBatch) -> Result<RecordBatch> {
+        match &self.projection {
+            Some(wanted) => Ok(rows.project(wanted)?),
+            None => Ok(rows),
         }
     }
 
-    /// The entries that are stored among `keys`, and how many are not. `batch` becomes how many to look up next.
-    fn look_up(&self, keys: &Keys, batch: &mut usize) -> Result<(ScanChunk, usize)> {
-        let values = self.store.get_many(ROWS_FAMILY, self.format.table, keys)?;
-        let mut chunk = ScanChunk::default();
-        for (key, value) in keys.iter().zip(values.iter()) {
-            if let Some(value) = value {
-                chunk.keys.push(key);
-                chunk.values.push(value);
-            }
+    /// Rows of stored entries, without those that the transaction itself has taken away.
+    fn decode<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<RecordBatch> {
+        match (&self.own, &self.projection) {
+            (Some(own), _) => self.project(own.left_of(entries)?),
+            (None, Some(wanted)) => self.format.decode_some(entries, wanted, &self.schema),
+            (None, None) => self.format.decode(entries),
         }
-        let found = chunk.keys.len();
-        let bytes = chunk.keys.data_len() + chunk.values.data_len();
+    }
+
+    /// The rows that are stored under `keys`, and how many keys have none. `batch` becomes how many to look up next.
+    fn look_up(&self, keys: &Keys, batch: &mut usize) -> Result<(RecordBatch, usize)> {
+        let values = self.store.get_near(ROWS_FAMILY, self.format.table, keys)?;
+        let stored = || {
+            let pairs = keys.iter().zip(values.iter());
+            pairs.filter_map(|(key, value)| Some((key, value?)))
+        };
+        let (mut found, mut bytes) = (0, 0);
+        stored().for_each(|(key, value)| {
+            found += 1;
+            bytes += key.len() + value.len();
+        });
         let fitting = BATCH_BYTES / (bytes / found.max(1)).max(1);
         *batch = fitting.clamp(LEAST_LOOKUPS, BATCH_ENTRIES);
-        Ok((chunk, keys.len() - found))
+        Ok((self.decode(stored())?, keys.len() - found))
     }
 
-    /// Rows that index entries lead to.
-    fn led_to(&self, entries: &ScanChunk, batch: &mut usize) -> Result<RecordBatch> {
-        let mut locators = Keys::with_capacity(entries.keys.len(), entries.keys.data_len());
-        for (key, value) in entries.keys.iter().zip(entries.values.iter()) {
-            locators.push(locator(key, value)?);
-        }
+    /// Rows that index entries with these locators lead to.
+    fn led_to(&self, locators: &Keys, batch: &mut usize) -> Result<RecordBatch> {
         let RowLayout::Log = self.format.layout else {
-            return match self.look_up(&locators, batch)? {
-                (chunk, 0) => self.decode(&chunk),
+            return match self.look_up(locators, batch)? {
+                (rows, 0) => Ok(rows),
                 (_, missing) => Err(ExecutorError::Internal(format!(
                     "{missing} entries of an index of \"{}\" lead to no row",
                     self.name
@@ -230,7 +242,7 @@ impl RowSource {
         let schema = &self.format.schema;
         let batches = read_ordinals(&self.store, place, schema, &ordinals)?;
         *batch = BATCH_ENTRIES;
-        Ok(concat_batches(schema, &batches)?)
+        self.project(concat_batches(schema, &batches)?)
     }
 
     /// Leaves out blocks that have no value that the query wants.
@@ -268,7 +280,7 @@ fn may_hold(range: &ColumnRange, constraint: &Constraint) -> bool {
 }
 
 /// Entries of several ranges, one after the other.
-struct RangeReader {
+pub struct RangeReader {
     store: StoreSnapshot,
     table: TableId,
     ranges: VecDeque<KeyRange>,
@@ -276,17 +288,45 @@ struct RangeReader {
 }
 
 impl RangeReader {
+    pub fn new(store: &StoreSnapshot, table: TableId, ranges: Vec<KeyRange>) -> Self {
+        RangeReader {
+            store: store.clone(),
+            table,
+            ranges: ranges.into(),
+            current: None,
+        }
+    }
+
     /// At most `max_rows` entries, and no more after `max_bytes` bytes; `None` at the end.
-    fn next_chunk(&mut self, max_rows: usize, max_bytes: usize) -> Result<Option<ScanChunk>> {
+    pub fn next_chunk(&mut self, max_rows: usize, max_bytes: usize) -> Result<Option<ScanChunk>> {
         let mut chunk = ScanChunk::default();
-        loop {
-            let (rows, bytes) = (
-                chunk.keys.len(),
-                chunk.keys.data_len() + chunk.values.data_len(),
-            );
-            if rows >= max_rows || bytes >= max_bytes {
-                break;
-            }
+        self.visit(max_rows, max_bytes, |key, value| {
+            chunk.keys.push(key);
+            chunk.values.push(value);
+            Ok(())
+        })?;
+        Ok((!chunk.keys.is_empty()).then_some(chunk))
+    }
+
+    /// The locators in `max_entries` entries of an index, fewer after `max_bytes` bytes or at the end.
+    pub fn next_locators(&mut self, max_entries: usize, max_bytes: usize) -> Result<Keys> {
+        let mut locators = Keys::default();
+        self.visit(max_entries, max_bytes, |key, value| {
+            locators.push(locator(key, value)?);
+            Ok(())
+        })?;
+        Ok(locators)
+    }
+
+    /// Hands `max_rows` entries to `take`, fewer after `max_bytes` bytes or at the end.
+    fn visit(
+        &mut self,
+        max_rows: usize,
+        max_bytes: usize,
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut rows, mut bytes) = (0, 0);
+        while rows < max_rows && bytes < max_bytes {
             let scan = match &mut self.current {
                 Some(scan) => scan,
                 None => match self.ranges.pop_front() {
@@ -297,17 +337,15 @@ impl RangeReader {
                     None => break,
                 },
             };
-            match scan.next_chunk(max_rows - rows, max_bytes - bytes)? {
-                None => self.current = None,
-                Some(read) if rows == 0 => chunk = read,
-                Some(read) => {
-                    read.keys.iter().for_each(|key| chunk.keys.push(key));
-                    read.values
-                        .iter()
-                        .for_each(|value| chunk.values.push(value));
-                }
+            let found = scan.visit_chunk(max_rows - rows, max_bytes - bytes, |key, value| {
+                bytes += key.len() + value.len();
+                take(key, value)
+            })?;
+            rows += found;
+            if found == 0 {
+                self.current = None;
             }
         }
-        Ok((!chunk.keys.is_empty()).then_some(chunk))
+        Ok(())
     }
 }

@@ -6,9 +6,9 @@ use std::sync::Arc;
 use arrow::array::RecordBatch;
 use arrow::compute::SortOptions;
 use arrow::datatypes::SchemaRef;
+use datafusion::common::internal_err;
 use datafusion::common::tree_node::TreeNodeRecursion;
-use datafusion::common::{internal_err, project_schema};
-use datafusion::error::Result;
+use datafusion::error::{DataFusionError, Result};
 use datafusion::execution::{SendableRecordBatchStream, TaskContext};
 use datafusion::physical_expr::{
     EquivalenceProperties, Partitioning, PhysicalExpr, PhysicalSortExpr,
@@ -40,8 +40,6 @@ pub struct RowScanExec {
     access: Access,
     /// What the rows come in the order of, for EXPLAIN.
     order: Option<String>,
-    projection: Option<Vec<usize>>,
-    schema: SchemaRef,
     fetch: Option<usize>,
     properties: Arc<PlanProperties>,
     metrics: ExecutionPlanMetricsSet,
@@ -52,27 +50,23 @@ impl RowScanExec {
         source: Arc<RowSource>,
         access: Access,
         parts: Vec<Part>,
-        projection: Option<&Vec<usize>>,
         fetch: Option<usize>,
-    ) -> Result<Self> {
-        let schema = project_schema(&source.format.schema, projection)?;
-        let properties = properties(&schema, parts.len(), None);
-        Ok(RowScanExec {
+    ) -> Self {
+        let properties = properties(&source.schema, parts.len(), None);
+        RowScanExec {
             source,
             parts,
             access,
             order: None,
-            projection: projection.cloned(),
-            schema,
             fetch,
             properties,
             metrics: ExecutionPlanMetricsSet::new(),
-        })
+        }
     }
 
     /// The relation's column that is at this place of the output.
     pub fn relation_column(&self, at: usize) -> Option<usize> {
-        match &self.projection {
+        match &self.source.projection {
             Some(projection) => projection.get(at).copied(),
             None => Some(at),
         }
@@ -135,7 +129,7 @@ impl RowScanExec {
         Ok(Some(RowScanExec {
             parts: vec![part],
             order: Some(shown),
-            properties: properties(&self.schema, 1, Some(order)),
+            properties: properties(&source.schema, 1, Some(order)),
             ..self.clone()
         }))
     }
@@ -196,8 +190,9 @@ impl DisplayAs for RowScanExec {
                 if let Some(order) = &self.order {
                     write!(f, ", in the order of {order}")?;
                 }
-                if !self.schema.fields().is_empty() {
-                    write!(f, ", projection={}", ProjectSchemaDisplay(&self.schema))?;
+                let schema = &self.source.schema;
+                if !schema.fields().is_empty() {
+                    write!(f, ", projection={}", ProjectSchemaDisplay(schema))?;
                 }
                 if self.parts.len() > 1 {
                     write!(f, ", partitions={}", self.parts.len())?;
@@ -264,21 +259,22 @@ impl ExecutionPlan for RowScanExec {
         };
         let mut rows = self.stored(part.clone()).boxed();
         if let Some(own) = self.source.own.clone().filter(|_| partition == 0) {
-            let added = futures::stream::once(async move { own.added().map_err(external) });
-            let added = added.map_ok(|batches| futures::stream::iter(batches.into_iter().map(Ok)));
+            let source = self.source.clone();
+            let added = futures::stream::once(async move {
+                let added = own.added().map_err(external)?;
+                let project = |batch| source.project(batch).map_err(external);
+                let added: Vec<Result<RecordBatch>> = added.into_iter().map(project).collect();
+                Ok::<_, DataFusionError>(futures::stream::iter(added))
+            });
             rows = rows.chain(added.try_flatten()).boxed();
         }
-        let projection = self.projection.clone();
         let metrics = BaselineMetrics::new(&self.metrics, partition);
         let rows = rows.map(move |batch| {
-            let batch = match &projection {
-                Some(projection) => batch?.project(projection)?,
-                None => batch?,
-            };
+            let batch = batch?;
             metrics.record_output(batch.num_rows());
             Ok(batch)
         });
-        let rows = RecordBatchStreamAdapter::new(self.schema.clone(), rows);
+        let rows = RecordBatchStreamAdapter::new(self.source.schema.clone(), rows);
         let rows = make_cooperative(Box::pin(rows));
         Ok(match self.fetch {
             None => rows,

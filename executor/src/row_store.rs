@@ -1,17 +1,21 @@
 //! The writer's side of the rows of one table or materialized view.
 //!
-//! Semantics: `rows := rows + delta` (Z-set addition), with every retraction checked against what is stored.
+//! Semantics: `rows := rows + delta` (Z-set addition). What statements retract is all compared with what is stored, of what
+//! operators retract some.
 
+mod backfill;
 mod forget;
 #[cfg(test)]
 mod forget_tests;
+mod insert;
+#[cfg(test)]
+mod insert_tests;
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
-use arrow::array::{Int64Array, RecordBatch, UInt32Array};
-use arrow::compute::concat_batches;
+use arrow::array::{Int64Array, RecordBatch};
 
 use rivermark_planner::catalog::ObjectId;
 
@@ -24,14 +28,20 @@ use crate::index_build::{log_chunk, stored_chunk};
 use crate::operator_stats::{OperatorReport, OperatorStats};
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout, multiplicity};
 use crate::spool::{EncodedPiece, RelationChange, SpooledDelta};
-use crate::state::{
-    BlockTable, CacheHandle, KeyRange, Keys, StateTable, Store, WriteSet, prepare_merge,
-};
+use crate::state::{BlockTable, CacheHandle, Keys, StateTable, Store, WriteSet, prepare_merge};
 
 /// Appends between two looks for small blocks to merge.
 const APPENDS_PER_MERGE: u32 = 64;
 /// How far back from the end small blocks are looked for.
 const MERGE_WINDOW_ROWS: u64 = 4 * 65_536;
+
+/// Retractions of a change that are compared with what is stored. An operator that goes wrong does so for many rows, and
+/// comparing all would double what keeping a view's rows costs; a build with assertions compares all (`None`).
+const CHECKED_RETRACTIONS: Option<usize> = if cfg!(debug_assertions) {
+    None
+} else {
+    Some(64)
+};
 
 /// The writer's side of a relation's rows.
 pub struct RowStore {
@@ -92,7 +102,8 @@ impl RowStore {
         self.rows
     }
 
-    /// Adds a view's changes. A retraction of a row that is not stored is a bug of an operator and fails the view.
+    /// Adds a view's changes. A retraction that is found to be of a row that is not stored is a bug of an operator and fails
+    /// the view.
     pub fn apply(&mut self, change: &RelationChange) -> Result<()> {
         match change {
             RelationChange::Delta(delta) => self.apply_delta(delta),
@@ -171,6 +182,10 @@ impl RowStore {
                 self.write_keyed(&parts, delete.is_some(), name)?;
                 Ok(consolidate(whole)?)
             }
+            RowLayout::Bag if delete.is_none() => {
+                self.insert_bag(&whole)?;
+                Ok(whole)
+            }
             RowLayout::Bag => {
                 let net = consolidate(whole)?;
                 if self.apply_bag(&net)? {
@@ -211,17 +226,32 @@ impl RowStore {
             return Ok(None);
         };
         let retracted: Vec<usize> = (0..keys.len()).filter(|&i| weights[i] < 0).collect();
+        let step = CHECKED_RETRACTIONS.map_or(1, |most| retracted.len().div_ceil(most).max(1));
+        // Other ones each time.
+        let first = self.rows as usize % step;
+        let checked: Vec<usize> = retracted
+            .iter()
+            .skip(first)
+            .step_by(step)
+            .copied()
+            .collect();
         let stored = self
             .state
-            .get_many(&retracted.iter().map(|&i| keys.get(i)).collect::<Keys>())?;
-        for (n, &i) in retracted.iter().enumerate() {
+            .get_many(&checked.iter().map(|&i| keys.get(i)).collect::<Keys>())?;
+        for (n, &i) in checked.iter().enumerate() {
             if stored.get(n) != Some(values.get(i)) {
                 return Ok(Some(i));
             }
+        }
+        for &i in &retracted {
             self.state.delete(keys.get(i));
             self.indexes.delete(entries, i);
         }
-        self.rows -= retracted.len() as u64;
+        let left = self.rows.checked_sub(retracted.len() as u64);
+        self.rows = left.ok_or_else(|| {
+            let table = self.format.table;
+            ExecutorError::Internal(format!("more rows are retracted than table {table:?} has"))
+        })?;
         for i in (0..keys.len()).filter(|&i| weights[i] > 0) {
             if weights[i] != 1 {
                 return Ok(Some(i));
@@ -279,6 +309,9 @@ impl RowStore {
 
     /// A statement on a keyed table: deletions first, then insertions, all checked before anything is changed.
     fn write_keyed(&mut self, parts: &[Delta], has_deletes: bool, name: &str) -> Result<()> {
+        if let ([only], false) = (parts, has_deletes) {
+            return self.insert_keyed(only, name);
+        }
         let mut keyed = Vec::with_capacity(parts.len());
         let mut entries = Vec::with_capacity(parts.len());
         for part in parts {
@@ -367,13 +400,12 @@ impl RowStore {
     }
 
     fn append(&mut self, delta: &Delta) -> Result<()> {
-        if let Some(weights) = delta.weights()
-            && weights.values().iter().any(|&w| w != 1)
-        {
+        // Joins give equal rows together.
+        let Some(delta) = &delta.repeated()? else {
             return Err(ExecutorError::Internal(
                 "an append-only relation got a retraction".into(),
             ));
-        }
+        };
         if let Some(blocks) = &mut self.blocks {
             let first = blocks.next_ordinal();
             let locators = ordinals(first, delta.num_rows());
@@ -386,75 +418,6 @@ impl RowStore {
         }
         self.rows += delta.num_rows() as u64;
         Ok(())
-    }
-
-    /// The next at most about `limit` rows after `cursor` (as returned before; `None`: from the start), through the
-    /// epoch's overlay, and the new cursor; `None` when the end was reached.
-    pub fn chunk(&self, cursor: Option<&[u8]>, limit: usize) -> Result<(Delta, Option<Vec<u8>>)> {
-        if let Some(blocks) = &self.blocks {
-            return self.block_chunk(blocks, cursor, limit);
-        }
-        let start = cursor.map(|c| [c, &[0]].concat()).unwrap_or_default();
-        let mut entries: Vec<(Vec<u8>, Vec<u8>)> = Vec::new();
-        let mut rows = 0;
-        let mut is_end = true;
-        for entry in self.state.scan(&KeyRange::new(start, None))? {
-            let (key, value) = entry?;
-            if rows >= limit {
-                is_end = false;
-                break;
-            }
-            rows += match self.format.layout {
-                RowLayout::Bag => multiplicity(&value)? as usize,
-                RowLayout::Keyed(_) | RowLayout::Log => 1,
-            };
-            entries.push((key, value));
-        }
-        let batch = self
-            .format
-            .decode(entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;
-        let next = if is_end {
-            None
-        } else {
-            entries.pop().map(|(key, _)| key)
-        };
-        Ok((Delta::insertions(batch), next))
-    }
-
-    /// As `chunk`; the cursor is the next ordinal.
-    fn block_chunk(
-        &self,
-        blocks: &BlockTable,
-        cursor: Option<&[u8]>,
-        limit: usize,
-    ) -> Result<(Delta, Option<Vec<u8>>)> {
-        let from = cursor
-            .and_then(|c| c.try_into().ok())
-            .map_or(0, u64::from_be_bytes);
-        let read = blocks.read_from(from, limit, None)?;
-        // Nothing is left where rows were forgotten up to the end.
-        let end = blocks.next_ordinal();
-        let next = read.last().map_or(end, |block| block.end_ordinal());
-        let batch = concat_batches(&self.format.schema, read.iter().map(|b| &b.batch))?;
-        let cursor = (next < end).then(|| next.to_be_bytes().to_vec());
-        Ok((Delta::insertions(batch), cursor))
-    }
-
-    /// The part of `delta` whose rows lie at or before `cursor`: those a backfill has read already.
-    pub fn before_cursor(&self, delta: &Delta, cursor: Option<&[u8]>) -> Result<Delta> {
-        let Some(cursor) = cursor else {
-            return Ok(Delta::empty(delta.schema()));
-        };
-        if self.format.layout == RowLayout::Log {
-            // Rows are only ever appended behind the cursor.
-            return Ok(Delta::empty(delta.schema()));
-        }
-        let keys = self.format.storage_keys(delta.columns())?;
-        let rows: Vec<u32> = (0..keys.len())
-            .filter(|&i| keys.get(i) <= cursor)
-            .map(|i| i as u32)
-            .collect();
-        Ok(delta.take(&UInt32Array::from(rows))?)
     }
 
     /// Adds an index; it is built from the stored rows unless it says that it is complete.

@@ -3,8 +3,8 @@
 //! Three layouts: `Keyed` (key -> row), `Bag` (row -> multiplicity) and `Log` (columnar blocks of an append-only
 //! relation without a key).
 
-use arrow::array::{ArrayRef, RecordBatch, UInt32Array};
-use arrow::compute::take_record_batch;
+use arrow::array::{ArrayRef, RecordBatch, RecordBatchOptions, UInt32Array};
+use arrow::compute::take;
 use arrow::datatypes::{DataType, SchemaRef};
 use rivermark_planner::TableId;
 
@@ -24,6 +24,9 @@ pub enum RowLayout {
 
 /// The column family that holds rows.
 pub const ROWS_FAMILY: Family = Family::Views;
+
+/// Encoded rows and, unless each is there once, the place of each copy's row among them.
+type RowsAndCopies<'a> = (Vec<&'a [u8]>, Option<Vec<u32>>);
 
 /// Everything needed to read a relation's rows from a snapshot.
 #[derive(Debug)]
@@ -134,8 +137,30 @@ impl RowFormat {
         &self,
         entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
     ) -> Result<RecordBatch> {
+        let (rows, copies) = self.stored_rows(entries)?;
+        let columns = self.rows.decode(rows.iter().copied())?;
+        repeated(batch_of(&self.schema, columns, rows.len())?, copies)
+    }
+
+    /// The columns at `wanted` of such rows; `schema` is theirs.
+    pub fn decode_some<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+        wanted: &[usize],
+        schema: &SchemaRef,
+    ) -> Result<RecordBatch> {
+        let (rows, copies) = self.stored_rows(entries)?;
+        let columns = self.rows.decode_some(rows.iter().copied(), wanted)?;
+        repeated(batch_of(schema, columns, rows.len())?, copies)
+    }
+
+    /// The encoded rows of entries and, unless each is there once, the place of each copy's row among them.
+    fn stored_rows<'a>(
+        &self,
+        entries: impl Iterator<Item = (&'a [u8], &'a [u8])>,
+    ) -> Result<RowsAndCopies<'a>> {
         match &self.layout {
-            RowLayout::Keyed(_) => self.batch(self.rows.decode(entries.map(|(_, value)| value))?),
+            RowLayout::Keyed(_) => Ok((entries.map(|(_, value)| value).collect(), None)),
             RowLayout::Bag => {
                 let mut copies = Vec::new();
                 let mut rows = Vec::new();
@@ -143,11 +168,8 @@ impl RowFormat {
                     rows.push(self.row_in(key)?);
                     copies.resize(copies.len() + multiplicity(value)? as usize, i as u32);
                 }
-                let distinct = self.batch(self.rows.decode(rows.iter().copied())?)?;
-                if copies.len() == distinct.num_rows() {
-                    return Ok(distinct);
-                }
-                Ok(take_record_batch(&distinct, &UInt32Array::from(copies))?)
+                let is_repeated = copies.len() != rows.len();
+                Ok((rows, is_repeated.then_some(copies)))
             }
             RowLayout::Log => Err(ExecutorError::Internal("blocks are not entries".into())),
         }
@@ -185,13 +207,29 @@ impl RowFormat {
     }
 
     pub(crate) fn batch(&self, columns: Vec<ArrayRef>) -> Result<RecordBatch> {
-        let options = arrow::array::RecordBatchOptions::new()
-            .with_row_count(columns.first().map(|c| c.len()));
-        Ok(RecordBatch::try_new_with_options(
-            self.schema.clone(),
-            columns,
-            &options,
-        )?)
+        let rows = columns.first().map_or(0, |column| column.len());
+        batch_of(&self.schema, columns, rows)
+    }
+}
+
+/// A batch of so many rows, also of no columns.
+fn batch_of(schema: &SchemaRef, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+    let options = RecordBatchOptions::new().with_row_count(Some(rows));
+    let batch = RecordBatch::try_new_with_options(schema.clone(), columns, &options)?;
+    Ok(batch)
+}
+
+fn repeated(distinct: RecordBatch, copies: Option<Vec<u32>>) -> Result<RecordBatch> {
+    match copies {
+        None => Ok(distinct),
+        Some(copies) => {
+            let (count, copies) = (copies.len(), UInt32Array::from(copies));
+            let columns = distinct.columns().iter();
+            let columns = columns.map(|column| take(column, &copies, None));
+            // There may be no column: `count(*)` wants none.
+            let columns = columns.collect::<std::result::Result<_, _>>()?;
+            batch_of(distinct.schema_ref(), columns, count)
+        }
     }
 }
 

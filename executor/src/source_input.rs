@@ -11,7 +11,6 @@ use crate::api::SourceStatus;
 use crate::clock::{PartitionTime, Silence};
 use crate::dead_letters::DeadLetters;
 use crate::delta::Delta;
-use crate::epoch::now_us;
 use crate::error::Result;
 use crate::late_rows::LateRows;
 use crate::lateness::{EventTime, Floor};
@@ -21,6 +20,7 @@ use crate::source::{
     PartitionStatus, ReadRequest, ReaderState, ReaderStatus, Source, SourceBatch, SourceError,
     SourceReader,
 };
+use crate::wall_clock::{instant, now_us};
 use crate::watermark::Watermarks;
 
 /// Decoded columns of one batch, with the rows that lack a column because its value could not be converted.
@@ -229,7 +229,7 @@ impl SourceInput {
             return Ok(batch);
         };
         let partition = batch.partition;
-        self.silence.end(partition, Instant::now());
+        self.silence.end(partition, instant());
         let mut bound = self.progress.bounds.get(&partition).copied();
         if bound < self.progress.watermark_us
             && let (Some(bound_us), Some(&offset)) =
@@ -314,10 +314,10 @@ impl SourceInput {
         self.is_dirty = true;
     }
 
-    /// Tells the reader that its positions are durable.
-    pub fn tell_durable_positions(&mut self) {
+    /// Tells the reader which positions are durable.
+    pub fn tell_durable_positions(&mut self, positions: &Positions) {
         if let Some(reader) = &mut self.reader {
-            reader.durable(&self.progress.positions);
+            reader.durable(positions);
         }
     }
 

@@ -6,8 +6,8 @@ use std::sync::Arc;
 use arrow::datatypes::SchemaRef;
 use async_trait::async_trait;
 use datafusion::catalog::{Session, TableProvider};
-use datafusion::common::ScalarValue;
 use datafusion::common::tree_node::{Transformed, TreeNode};
+use datafusion::common::{ScalarValue, project_schema};
 use datafusion::error::Result as DataFusionResult;
 use datafusion::logical_expr::utils::split_conjunction;
 use datafusion::logical_expr::{Expr, TableProviderFilterPushDown, TableType};
@@ -18,15 +18,19 @@ use crate::access::{Access, KeyRanges, choose, constraints, split_or};
 use crate::error::{Result, external};
 use crate::index::IndexFormat;
 use crate::own_writes::OwnWrites;
-use crate::row_reader::{Part, RowSource};
+use crate::row_reader::{Part, RangeReader, RowSource};
 use crate::row_scan::RowScanExec;
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
-use crate::state::{KeyRange, StoreSnapshot, end_ordinal, split};
+use crate::state::{KeyRange, StoreSnapshot, end_ordinal, split, split_evenly};
 
 /// Bytes on disk that are worth a thread of their own.
 const PART_BYTES: u64 = 4 << 20;
 /// Rows of blocks that are worth a thread of their own.
 const PART_ROWS: u64 = 256 * 1024;
+/// The same for entries of an index, each of which leads to a row.
+const INDEX_PART_BYTES: u64 = 256 << 10;
+/// Entries of an index that one thread reads as fast as several.
+const FEW_ENTRIES: usize = 2048;
 /// An index that leads to more than this part of many rows is slower than reading all of them.
 const INDEX_SHARE: u64 = 4;
 
@@ -87,6 +91,8 @@ impl TableProvider for StoredScan {
             indexes: self.indexes.clone(),
             store: self.store.clone(),
             own: self.own.clone(),
+            projection: projection.cloned(),
+            schema: project_schema(&self.format.schema, projection)?,
             constraints: match self.format.layout {
                 RowLayout::Log => constraints(filters, &self.format.schema),
                 RowLayout::Keyed(_) | RowLayout::Bag => Vec::new(),
@@ -94,7 +100,7 @@ impl TableProvider for StoredScan {
         };
         // A limit counts rows that meet the filters.
         let limit = limit.filter(|_| filters.is_empty());
-        let scan = RowScanExec::new(Arc::new(source), access, parts, projection, limit)?;
+        let scan = RowScanExec::new(Arc::new(source), access, parts, limit);
         Ok(Arc::new(scan))
     }
 }
@@ -193,8 +199,45 @@ impl StoredScan {
                 }
                 ranges => vec![Part::Ranges(ranges.to_vec())],
             },
-            Access::Index(index, ranges) => {
-                vec![Part::Index(index.clone(), ranges.ranges.clone())]
+            Access::Index(index, ranges) => self.index_parts(index, &ranges.ranges, threads)?,
+        })
+    }
+
+    /// What each of at most `threads` threads reads by an index. Few entries are not worth a second thread; they have been
+    /// read when that is known.
+    fn index_parts(
+        &self,
+        index: &Arc<IndexFormat>,
+        ranges: &[KeyRange],
+        threads: usize,
+    ) -> Result<Vec<Part>> {
+        let part = |ranges| Part::Index(index.clone(), ranges);
+        if threads < 2 {
+            return Ok(vec![part(ranges.to_vec())]);
+        }
+        // Sizes on disk leave out what came in last, which is what is asked for most.
+        let mut entries = RangeReader::new(&self.store, index.table, ranges.to_vec());
+        let first = entries.next_locators(FEW_ENTRIES, usize::MAX)?;
+        if first.len() < FEW_ENTRIES {
+            return Ok(vec![match self.format.layout {
+                RowLayout::Log => part(ranges.to_vec()),
+                RowLayout::Keyed(_) | RowLayout::Bag => Part::Points(first),
+            }]);
+        }
+        let place = (ROWS_FAMILY, index.table);
+        Ok(match ranges {
+            [range] => {
+                let parts = split(&self.store, place, range, threads, INDEX_PART_BYTES)?;
+                let parts = match parts.len() {
+                    1 => split_evenly(&self.store, place, range, threads)?,
+                    _ => parts,
+                };
+                parts.into_iter().map(|range| part(vec![range])).collect()
+            }
+            ranges => {
+                let each = ranges.len().div_ceil(threads);
+                let each = ranges.chunks(each).map(<[KeyRange]>::to_vec);
+                each.map(part).collect()
             }
         })
     }

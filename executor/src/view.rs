@@ -108,6 +108,13 @@ impl View {
             .unwrap_or_default()
     }
 
+    /// Whether it must not begin yet to read an object: others come first.
+    pub fn must_wait_for(&self, object: ObjectId) -> bool {
+        let before = self.dataflow.iter().flat_map(|d| d.read_before(object));
+        let mut scans = before.filter_map(|first| self.progress.scans.get(first));
+        scans.any(|scan| *scan != ScanProgress::Live)
+    }
+
     /// Runs the operators over an epoch's input and stores the result. A panic is an internal error. On an error
     /// nothing of the epoch is left in the view; the caller decides whether it has failed. `now_us`: the epoch's time.
     pub fn run(

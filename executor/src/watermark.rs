@@ -7,7 +7,15 @@
 //! scanned. They are not stored: after a restart they follow from the stored ones of sources and tables.
 
 #[cfg(test)]
+mod as_of_now_tests;
+#[cfg(test)]
+mod asof_tests;
+#[cfg(test)]
 mod cleaning_tests;
+#[cfg(test)]
+mod determinism_tests;
+#[cfg(test)]
+mod panes_tests;
 #[cfg(test)]
 mod tests;
 
@@ -19,9 +27,11 @@ use arrow::array::{
 };
 use arrow::datatypes::{DataType, Date32Type, Schema, SchemaRef, TimestampMicrosecondType};
 use datafusion::physical_expr::ScalarFunctionExpr;
-use datafusion::physical_expr::expressions::{CaseExpr, Column};
+use datafusion::physical_expr::expressions::{CaseExpr, Column, Literal};
 use datafusion::physical_plan::PhysicalExpr;
-use rivermark_planner::plan::{BoundExpr, JoinKey, JoinWindow, PlanNode, PlanOp};
+use rivermark_planner::plan::{
+    BoundExpr, HopWindows, JoinKey, JoinWindow, PaneKey, PlanNode, PlanOp,
+};
 
 use crate::error::{ExecutorError, Result};
 use crate::state::KeyCodec;
@@ -100,6 +110,12 @@ enum Kind {
     },
     /// Of a join, per output column: of which columns of both sides the lower bound counts.
     Compared(Vec<Compared>),
+    /// Of HOP's windows: the earliest that is open, and per output column what is added to its start.
+    Open {
+        time: usize,
+        windows: HopWindows,
+        shifts: Vec<(usize, i64)>,
+    },
     /// Of sessions: what ends by the time of the rows does not change any more.
     Ended {
         end: usize,
@@ -131,7 +147,34 @@ impl MarkRule {
             PlanOp::Project { exprs } => computed(exprs),
             PlanOp::Aggregate { group_by, .. } => computed(group_by),
             PlanOp::UnionAll | PlanOp::SetOperation { .. } => Kind::Least,
+            // The left's columns, in their places.
+            PlanOp::Join {
+                is_as_of_now: true, ..
+            } => Kind::Same,
             PlanOp::Join { keys, window, .. } => Kind::Compared(compared(node, keys, *window)),
+            PlanOp::Nearest { keys, forgets, .. } => {
+                let times = forgets.map(|(left, right)| Compared {
+                    to: left,
+                    left: (left, 0),
+                    right: (right, 0),
+                });
+                Kind::Compared(
+                    times
+                        .into_iter()
+                        .chain(compared(node, keys, None))
+                        .collect(),
+                )
+            }
+            PlanOp::Panes {
+                keys,
+                time,
+                windows,
+                ..
+            } => Kind::Open {
+                time: *time,
+                windows: *windows,
+                shifts: shifts_of(keys),
+            },
             PlanOp::Session { time, .. } => match columns.first() {
                 Some(end) => Kind::Ended {
                     end: *end,
@@ -175,6 +218,18 @@ impl MarkRule {
                     let right = inputs.get(1).and_then(|side| moved(side, *right));
                     let bound = moved(first, *left).zip(right).map(|(l, r)| l.min(r));
                     marks.set(*to, bound);
+                }
+                marks
+            }
+            Kind::Open {
+                time,
+                windows,
+                shifts,
+            } => {
+                let open = first.get(*time).and_then(|time| windows.first_after(time));
+                let mut marks = Watermarks::default();
+                for (to, shift) in shifts {
+                    marks.set(*to, open.map(|open| open.saturating_add(*shift)));
                 }
                 marks
             }
@@ -281,6 +336,16 @@ fn compared(node: &PlanNode, keys: &[JoinKey], window: Option<JoinWindow>) -> Ve
     pairs
 }
 
+/// The columns that follow the window, and by how much.
+fn shifts_of(keys: &[PaneKey]) -> Vec<(usize, i64)> {
+    let shifts = keys.iter().enumerate();
+    let shifts = shifts.filter_map(|(column, key)| match key {
+        PaneKey::Window { shift_us } => Some((column, *shift_us)),
+        PaneKey::Column(_) => None,
+    });
+    shifts.collect()
+}
+
 /// A monotone function of a lower bound is one of the function's values.
 fn computed(
     schema: &SchemaRef,
@@ -316,11 +381,19 @@ fn bound_in(expr: &Arc<dyn PhysicalExpr>, row: &RecordBatch) -> Option<i64> {
         }
         None => match any.downcast_ref::<ScalarFunctionExpr>() {
             Some(function) if function.name() == "coalesce" => function.args().iter().collect(),
+            // The planner knows that no row has a value there.
+            None if is_null(expr) => return Some(i64::MAX),
             _ => return value_of(expr, row).as_ref().and_then(bound_of),
         },
     };
     let bounds = choices.into_iter().map(|choice| bound_in(choice, row));
     bounds.collect::<Option<Vec<i64>>>()?.into_iter().min()
+}
+
+fn is_null(expr: &Arc<dyn PhysicalExpr>) -> bool {
+    let literal = expr.as_ref() as &dyn std::any::Any;
+    let literal = literal.downcast_ref::<Literal>();
+    literal.is_some_and(|literal| literal.value().is_null())
 }
 
 /// What an expression is for the bounds; an instant out of range has no bound yet.

@@ -16,7 +16,6 @@ use crate::changes::Followers;
 use crate::clock::TableTime;
 use crate::command::Command;
 use crate::dead_letters::DeadLetters;
-use crate::epoch::now_us;
 use crate::error::{ExecutorError, Result};
 use crate::late_rows::LateRows;
 use crate::progress::{ScanProgress, has_reached};
@@ -28,6 +27,8 @@ use crate::source::ConnectorFactory;
 use crate::source_input::{ReaderContext, SourceInput};
 use crate::state::{CacheHandle, Store};
 use crate::view::View;
+use crate::wal_sync::{Synced, WalSync};
+use crate::wall_clock::{instant, now_us};
 
 /// Epochs kept for `rivermark.epochs`.
 pub const EPOCH_HISTORY: usize = 1000;
@@ -83,10 +84,9 @@ pub struct Writer {
     /// Epoch numbers below this are reserved durably.
     pub reserved_epochs: u64,
     pub durable_epoch: u64,
-    pub last_sync: Instant,
-    /// The last epoch whose offsets the connectors were told.
-    pub told_epoch: u64,
-    pub last_told: Instant,
+    pub wal_sync: WalSync,
+    /// The last epoch that a sync of its own has made durable, and whose positions the connectors were told.
+    pub synced_epoch: u64,
     pub last_epoch_at: Instant,
     pub position_waiters: Vec<PositionWaiter>,
     pub followers: Followers,
@@ -119,7 +119,6 @@ impl Writer {
             let is_source_due = wakes || self.has_background_work();
             if self.pending.is_empty() && !is_source_due {
                 self.sync_if_due();
-                self.tell_durable_positions();
                 continue;
             }
             if self.pending.is_empty() && !self.pause_between_epochs() {
@@ -133,7 +132,6 @@ impl Writer {
             self.refresh_sources();
             self.answer_position_waiters();
             self.sync_if_due();
-            self.tell_durable_positions();
         }
     }
 
@@ -144,7 +142,7 @@ impl Writer {
             || !self.indexing.is_empty()
             || self
                 .next_watermark_check()
-                .is_some_and(|due| due <= Instant::now())
+                .is_some_and(|due| due <= instant())
             || self.time_to_due().is_some_and(|left| left.is_zero())
     }
 
@@ -161,7 +159,7 @@ impl Writer {
         let mut has_wake = self.wake.try_recv().is_ok();
         if self.pending.is_empty() && !has_wake && !self.has_background_work() {
             let silence = self.next_watermark_check();
-            let silence = silence.map(|due| due.saturating_duration_since(Instant::now()));
+            let silence = silence.map(|due| due.saturating_duration_since(instant()));
             let due = silence.into_iter().chain(self.time_to_due()).min();
             let to_sync = self.time_to_sync();
             let timeout = due.map_or(to_sync, |due| due.min(to_sync));
@@ -200,48 +198,41 @@ impl Writer {
     }
 
     fn time_to_sync(&self) -> Duration {
-        if self.durable_epoch < self.epoch {
-            self.config
-                .wal_sync_interval
-                .saturating_sub(self.last_sync.elapsed())
+        if self.synced_epoch < self.epoch && !self.wal_sync.is_running() {
+            self.wal_sync.time_to_next(self.config.wal_sync_interval)
         } else {
             Duration::from_secs(1)
         }
     }
 
-    /// fsyncs what was committed, at least every `wal_sync_interval`.
-    pub fn sync_if_due(&mut self) {
-        if self.durable_epoch == self.epoch
-            || self.last_sync.elapsed() < self.config.wal_sync_interval
-        {
-            return;
+    /// Begins to fsync what was committed, every `wal_sync_interval`, and notes what has become durable.
+    fn sync_if_due(&mut self) {
+        if let Some(synced) = self.wal_sync.ended() {
+            self.note_synced(synced);
         }
-        match self.store.sync_wal() {
-            Ok(()) => {
-                self.durable_epoch = self.epoch;
-                self.published.set_durable(self.epoch);
-            }
-            Err(error) => {
-                error!(%error, "fsync of the write-ahead log failed; trying again");
-                self.published.set_storage_error(Some(error.to_string()));
-            }
+        if self.time_to_sync().is_zero() {
+            let read = self.sources.iter().filter(|(_, s)| s.is_read());
+            let positions = read.map(|(id, s)| (*id, s.progress.positions.clone()));
+            self.wal_sync.begin(self.epoch, positions.collect());
         }
-        self.last_sync = Instant::now();
     }
 
-    /// Tells the connectors what will not be read again, at most every `wal_sync_interval`.
-    fn tell_durable_positions(&mut self) {
-        if self.durable_epoch < self.epoch
-            || self.told_epoch == self.epoch
-            || self.last_told.elapsed() < self.config.wal_sync_interval
-        {
+    /// Tells who asks what is durable, and the connectors what will not be read again.
+    fn note_synced(&mut self, synced: Synced) {
+        if let Some(error) = synced.error {
+            error!(%error, "fsync of the write-ahead log failed; trying again");
+            self.published.set_storage_error(Some(error.to_string()));
             return;
         }
-        for source in self.sources.values_mut() {
-            source.tell_durable_positions();
+        self.published.set_storage_error(None);
+        self.synced_epoch = synced.epoch;
+        self.durable_epoch = self.durable_epoch.max(synced.epoch);
+        self.published.set_durable(self.durable_epoch);
+        for (id, positions) in synced.positions {
+            if let Some(source) = self.sources.get_mut(&id) {
+                source.tell_durable_positions(&positions);
+            }
         }
-        self.told_epoch = self.epoch;
-        self.last_told = Instant::now();
     }
 
     /// Starts the shared readers of all sources that views read.

@@ -41,6 +41,7 @@ fn open(dir: &Path) -> Engine {
         max_epoch_rows: 100_000,
         ingest_threshold: 64 << 20,
         dead_letter_bytes: 1 << 20,
+        change_log_retention: Duration::ZERO,
     };
     Engine::open(config, Arc::new(NoConnectors)).unwrap()
 }

@@ -107,6 +107,15 @@ impl<'a> Binder<'a> {
 
     /// Binds what [`Self::expand`] gave.
     pub fn bind_expanded(&self, expanded: Qualified) -> Result<BoundQuery> {
+        self.bound(expanded, false)
+    }
+
+    /// Binds what [`Self::expand_for_stream`] gave.
+    pub fn bind_for_stream(&self, expanded: Qualified) -> Result<BoundQuery> {
+        self.bound(expanded, true)
+    }
+
+    fn bound(&self, expanded: Qualified, is_for_stream: bool) -> Result<BoundQuery> {
         let Qualified {
             query,
             columns,
@@ -137,7 +146,7 @@ impl<'a> Binder<'a> {
         let plan = complete_references(plan)
             .and_then(three_valued)
             .and_then(|plan| checked_scalars(plan, Scalars::Correlated))
-            .and_then(decorrelated)
+            .and_then(|plan| decorrelated(plan, is_for_stream))
             .map_err(|error| plan_error(error, self.text))?;
         Ok(BoundQuery {
             plan,

@@ -117,6 +117,9 @@ pub struct SourceDef {
     pub watermark: Option<WatermarkDef>,
     /// `WITH (...)`, keys in lower case.
     pub options: BTreeMap<String, String>,
+    /// Options whose values are secrets, and the names of these.
+    #[serde(default)]
+    pub secrets: BTreeMap<String, String>,
     pub format: Format,
     pub encode: Encode,
     /// `ENCODE x (...)`, keys in lower case.
@@ -126,9 +129,35 @@ pub struct SourceDef {
 }
 
 impl SourceDef {
-    /// Columns that a reader delivers: all but the generated ones, in declared order.
+    /// Columns that a reader delivers, in declared order: all but the computed ones, and the computed one that the watermark
+    /// is on.
     pub fn physical_columns(&self) -> impl Iterator<Item = &ColumnDef> {
-        self.columns.iter().filter(|c| c.generated.is_none())
+        self.columns.iter().filter(|c| self.is_physical(c))
+    }
+
+    /// Whether a reader delivers the column.
+    pub fn is_physical(&self, column: &ColumnDef) -> bool {
+        column.generated.is_none() || self.has_watermark(column)
+    }
+
+    fn has_watermark(&self, column: &ColumnDef) -> bool {
+        self.watermark
+            .as_ref()
+            .is_some_and(|w| w.column == column.name)
+    }
+
+    /// The computed column that the watermark is on.
+    pub fn computed_time(&self) -> Option<&ColumnDef> {
+        let mut computed = self.columns.iter().filter(|c| c.generated.is_some());
+        computed.find(|column| self.has_watermark(column))
+    }
+
+    /// The source with nothing but what its messages hold, as a connector reads it.
+    pub fn of_messages(&self) -> SourceDef {
+        let mut def = self.clone();
+        def.watermark = None;
+        def.columns.retain(|column| column.generated.is_none());
+        def
     }
 
     /// Schema of [`Self::physical_columns`]. Every field is nullable.

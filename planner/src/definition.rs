@@ -70,7 +70,7 @@ fn create_source(name: &str, source: &SourceDef) -> String {
             );
         }
     }
-    push_options(&mut sql, "\nWITH ", &source.options);
+    push_options_and_secrets(&mut sql, "\nWITH ", &source.options, &source.secrets);
     if source.encode != Encode::Native
         || source.format != Format::Plain
         || !source.encode_options.is_empty()
@@ -205,16 +205,26 @@ fn push_items(sql: &mut String, items: &[String]) {
 }
 
 fn push_options(sql: &mut String, before: &str, options: &BTreeMap<String, String>) {
-    if options.is_empty() {
+    push_options_and_secrets(sql, before, options, &BTreeMap::new());
+}
+
+fn push_options_and_secrets(
+    sql: &mut String,
+    before: &str,
+    options: &BTreeMap<String, String>,
+    secrets: &BTreeMap<String, String>,
+) {
+    if options.is_empty() && secrets.is_empty() {
         return;
     }
-    let shown: Vec<String> = options
+    let options = options.iter().map(|(key, value)| {
+        let value = if is_secret_option(key) { MASK } else { value };
+        format!("{} = {}", option_key(key), quote_literal(value))
+    });
+    let secrets = secrets
         .iter()
-        .map(|(key, value)| {
-            let value = if is_secret_option(key) { MASK } else { value };
-            format!("{} = {}", option_key(key), quote_literal(value))
-        })
-        .collect();
+        .map(|(key, secret)| format!("{} = SECRET {}", option_key(key), quote_ident(secret)));
+    let shown: Vec<String> = options.chain(secrets).collect();
     let _ = write!(sql, "{before}({})", shown.join(", "));
 }
 

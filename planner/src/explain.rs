@@ -6,8 +6,8 @@ use arrow::compute::SortOptions;
 
 use crate::describe::{describe, sorted};
 use crate::plan::{
-    AggregateStrategy, BoundExpr, Counting, GroupingSet, JoinKey, JoinKind, PlanNode, PlanOp,
-    Reach, SetOperation, StreamPlan,
+    AggregateCall, AggregateStrategy, BoundExpr, Counting, GroupingSet, JoinKey, JoinKind,
+    PlanNode, PlanOp, Reach, SetOperation, StreamPlan,
 };
 use crate::prefix::{Prefix, used_columns};
 
@@ -154,27 +154,33 @@ fn details(node: &PlanNode) -> String {
             group_by, calls, ..
         } => {
             let keys: Vec<String> = group_by.iter().map(|key| describe(&key.logical)).collect();
-            let mut text = if group_by.is_empty() {
+            let text = if group_by.is_empty() {
                 String::new()
             } else {
                 format!(" by=({})", keys.join(", "))
             };
-            for call in calls {
-                let strategy = match call.strategy {
-                    AggregateStrategy::Linear => "linear",
-                    AggregateStrategy::Mergeable => "mergeable",
-                    AggregateStrategy::Multiset => "multiset",
-                };
-                let _ = write!(text, " {}:{strategy}", call.display);
-            }
-            text
+            text + &calls_text(calls)
+        }
+        PlanOp::Panes {
+            keys,
+            calls,
+            time,
+            windows,
+        } => {
+            let by: Vec<usize> = (0..keys.len()).collect();
+            let input = node.inputs.first();
+            let time = input.map_or_else(String::new, |input| names(input, &[*time]));
+            let (by, calls) = (names(node, &by), calls_text(calls));
+            format!(" by=({by}){calls} time={time} {windows}")
         }
         PlanOp::Join {
             kind,
             keys,
             residual,
+            is_as_of_now,
             ..
-        } => joined(*kind, keys, residual.as_ref()),
+        } => joined((*kind, *is_as_of_now), keys, residual.as_ref()),
+        PlanOp::Nearest { .. } => nearest(node),
         PlanOp::GroupingSets { keys, sets } => format!(" {}", sets_text(keys, sets)),
         PlanOp::SetOperation { operation } => match operation {
             SetOperation::Except => " EXCEPT",
@@ -230,6 +236,21 @@ fn details(node: &PlanNode) -> String {
             text + if *is_numbered { " numbered" } else { "" }
         }
     }
+}
+
+/// Each call and how it is kept up to date.
+fn calls_text(calls: &[AggregateCall]) -> String {
+    let mut text = String::new();
+    for call in calls {
+        let strategy = match call.strategy {
+            AggregateStrategy::Linear => "linear",
+            AggregateStrategy::Mergeable => "mergeable",
+            AggregateStrategy::Multiset => "multiset",
+        };
+        // Writing to a String can not fail.
+        let _ = write!(text, " {}:{strategy}", call.display);
+    }
+    text
 }
 
 /// `(a, b) (a) ()`.
@@ -296,8 +317,40 @@ fn names(node: &PlanNode, columns: &[usize]) -> String {
     names.join(", ")
 }
 
+/// ` left on (k = k) latest ts <= ts`.
+fn nearest(node: &PlanNode) -> String {
+    let PlanOp::Nearest {
+        keeps_unmatched,
+        keys,
+        times,
+        tolerance,
+        ..
+    } = &node.op
+    else {
+        return String::new();
+    };
+    let kind = match keeps_unmatched {
+        true => JoinKind::Left,
+        false => JoinKind::Inner,
+    };
+    let near = match (times.is_latest, times.is_strict) {
+        (true, false) => ("latest", "<="),
+        (true, true) => ("latest", "<"),
+        (false, false) => ("earliest", ">="),
+        (false, true) => ("earliest", ">"),
+    };
+    let (left, right) = (&times.left.logical, &times.right.logical);
+    let joined = joined((kind, false), keys, tolerance.as_ref());
+    let (left, right) = (describe(left), describe(right));
+    format!("{joined} {} {right} {} {left}", near.0, near.1)
+}
+
 /// ` inner on (a = k, b IS NOT DISTINCT FROM l) where x < y`.
-fn joined(kind: JoinKind, keys: &[JoinKey], residual: Option<&BoundExpr>) -> String {
+fn joined(
+    (kind, is_as_of_now): (JoinKind, bool),
+    keys: &[JoinKey],
+    residual: Option<&BoundExpr>,
+) -> String {
     let pairs: Vec<String> = keys
         .iter()
         .map(|key| {
@@ -311,6 +364,9 @@ fn joined(kind: JoinKind, keys: &[JoinKey], residual: Option<&BoundExpr>) -> Str
         })
         .collect();
     let mut text = format!(" {}", kind.name());
+    if is_as_of_now {
+        text += " as of now";
+    }
     if !pairs.is_empty() {
         let _ = write!(text, " on ({})", pairs.join(", "));
     }

@@ -11,7 +11,7 @@ use arrow::compute::SortOptions;
 use arrow::datatypes::{DataType, Field};
 
 use crate::describe::describe;
-use crate::plan::{AggregateCall, BoundExpr, JoinKey, PlanNode, PlanOp};
+use crate::plan::{AggregateCall, BoundExpr, JoinKey, PaneKey, PlanNode, PlanOp, TimeBound};
 use crate::types::SqlType;
 
 /// Version of the canonical text; part of every fingerprint.
@@ -65,52 +65,44 @@ fn state_text(node: &PlanNode, text: &mut String) {
             if let Some(window) = window {
                 let _ = writeln!(text, "  window {window}");
             }
-            for call in calls {
-                let _ = writeln!(text, "  {}", call_text(call));
-            }
+            calls_text(calls, text);
         }
-        PlanOp::Join {
-            kind,
+        PlanOp::Panes {
             keys,
-            residual,
-            window,
+            calls,
+            windows,
+            ..
         } => {
-            let keys: Vec<String> = keys.iter().map(join_key_text).collect();
-            let residual = residual.as_ref().map(expr_text).unwrap_or_default();
-            let _ = writeln!(
-                text,
-                "join {} ({}) where ({residual})",
-                kind.name(),
-                keys.join(", ")
-            );
-            if window.is_some() {
-                let _ = writeln!(text, "  windowed");
-            }
-            for input in &node.inputs {
-                let _ = writeln!(text, "  rows ({})", columns_text(input));
-            }
+            let keys: Vec<String> = keys.iter().map(pane_key_text).collect();
+            let _ = writeln!(text, "panes ({}) of {windows:?}", keys.join(", "));
+            calls_text(calls, text);
         }
+        PlanOp::Join { .. } => join_text(node, text),
+        PlanOp::Nearest { .. } => nearest_text(node, text),
         PlanOp::Over {
             partition_by,
             order_by,
             window,
+            due,
             ..
         } => {
             let rows = rows_text(node, partition_by, order_by);
-            let _ = writeln!(text, "over {rows}{}", windowed(*window));
+            let due = if due.is_some() { " due" } else { "" };
+            let _ = writeln!(text, "over {rows}{}{due}", windowed(*window));
         }
         PlanOp::Session {
             partition_by,
             time,
             gap_us,
             is_final,
+            forgets,
             ..
         } => {
             let keys: Vec<String> = partition_by.iter().map(expr_text).collect();
-            let name = if *is_final {
-                "closed session"
-            } else {
-                "session"
+            let name = match (is_final, forgets) {
+                (true, _) => "closed session",
+                (false, true) => "forgotten session",
+                (false, false) => "session",
             };
             let _ = writeln!(
                 text,
@@ -144,16 +136,8 @@ fn state_text(node: &PlanNode, text: &mut String) {
             let _ = writeln!(text, "window close {column} ({})", types_text(node));
         }
         PlanOp::TemporalFilter { bounds } => {
-            let bounds: Vec<String> = bounds
-                .iter()
-                .map(|bound| format!("{} {}", bound.comparison.symbol(), expr_text(&bound.time)))
-                .collect();
-            let _ = writeln!(
-                text,
-                "temporal filter ({}) of ({})",
-                bounds.join(", "),
-                types_text(node)
-            );
+            let (bounds, rows) = (bounds_text(bounds), types_text(node));
+            let _ = writeln!(text, "temporal filter ({bounds}) of ({rows})");
         }
         PlanOp::Scan { .. }
         | PlanOp::Values { .. }
@@ -162,6 +146,68 @@ fn state_text(node: &PlanNode, text: &mut String) {
         | PlanOp::Unnest { .. }
         | PlanOp::GroupingSets { .. }
         | PlanOp::UnionAll => {}
+    }
+}
+
+fn pane_key_text(key: &PaneKey) -> String {
+    match key {
+        PaneKey::Window { shift_us } => format!("window {shift_us}"),
+        PaneKey::Column(expr) => expr_text(expr),
+    }
+}
+
+fn join_text(node: &PlanNode, text: &mut String) {
+    let PlanOp::Join {
+        kind,
+        keys,
+        residual,
+        window,
+        is_as_of_now,
+    } = &node.op
+    else {
+        return;
+    };
+    let keys: Vec<String> = keys.iter().map(join_key_text).collect();
+    let residual = residual.as_ref().map(expr_text).unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "join {} ({}) where ({residual})",
+        kind.name(),
+        keys.join(", ")
+    );
+    if window.is_some() {
+        let _ = writeln!(text, "  windowed");
+    }
+    if *is_as_of_now {
+        let _ = writeln!(text, "  as of now");
+    }
+    for input in &node.inputs {
+        let _ = writeln!(text, "  rows ({})", columns_text(input));
+    }
+}
+
+fn nearest_text(node: &PlanNode, text: &mut String) {
+    let PlanOp::Nearest {
+        keys,
+        times,
+        forgets,
+        ..
+    } = &node.op
+    else {
+        return;
+    };
+    let keys: Vec<String> = keys.iter().map(join_key_text).collect();
+    let _ = writeln!(
+        text,
+        "nearest ({}) of {} and {} latest {} forgets {}",
+        keys.join(", "),
+        expr_text(&times.left),
+        expr_text(&times.right),
+        times.is_latest,
+        forgets.is_some()
+    );
+    for input in &node.inputs {
+        let _ = writeln!(text, "  rows ({})", columns_text(input));
     }
 }
 
@@ -221,6 +267,20 @@ fn order_text(order_by: &[(BoundExpr, SortOptions)]) -> String {
         })
         .collect();
     order.join(", ")
+}
+
+fn bounds_text(bounds: &[TimeBound]) -> String {
+    let bounds: Vec<String> = bounds
+        .iter()
+        .map(|bound| format!("{} {}", bound.comparison.symbol(), expr_text(&bound.time)))
+        .collect();
+    bounds.join(", ")
+}
+
+fn calls_text(calls: &[AggregateCall], text: &mut String) {
+    for call in calls {
+        let _ = writeln!(text, "  {}", call_text(call));
+    }
 }
 
 fn call_text(call: &AggregateCall) -> String {

@@ -77,6 +77,7 @@ pub fn catalog() -> Catalog {
             delay_us: 5_000_000,
         }),
         options: BTreeMap::new(),
+        secrets: BTreeMap::new(),
         format: Format::Plain,
         encode: Encode::Json,
         encode_options: BTreeMap::new(),

@@ -14,6 +14,7 @@ mod json_access;
 mod json_change;
 mod json_form;
 mod literal_arguments;
+mod mark;
 mod math;
 mod named_cast;
 mod now_test;
@@ -48,6 +49,7 @@ pub use cast_text::{CastArray, Read, Written};
 pub use checked_arithmetic::CheckedArithmetic;
 pub use datetime::{has_fraction, span_us};
 pub use half_even::RoundHalfEven;
+pub use mark::Mark;
 pub use named_cast::NamedCast;
 pub use now_test::NowTest;
 pub use or_empty::OrEmpty;
@@ -56,6 +58,7 @@ pub use positive_zero::PositiveZero;
 pub use sessions::{is_one_session, session_bound, session_functions};
 pub use single::Single;
 pub use timezone::TimeZone;
+pub(crate) use windows::floor_to;
 pub use windows::{CumulateEnds, WindowStart, WindowStarts};
 
 /// Functions that DataFusion lacks or has with other semantics. Those named `rm_*` are what sugar and operators are
@@ -65,6 +68,8 @@ pub fn scalar_functions() -> &'static [Arc<ScalarUDF>] {
     ALL.get_or_init(|| {
         let mut all = CheckedArithmetic::all();
         all.extend([
+            Arc::new(ScalarUDF::from(Mark::new(Mark::AS_OF_NOW))),
+            Arc::new(ScalarUDF::from(Mark::new(Mark::NEAREST))),
             Arc::new(ScalarUDF::from(WindowStart::default())),
             Arc::new(ScalarUDF::from(WindowStarts::default())),
             Arc::new(ScalarUDF::from(CumulateEnds::default())),

@@ -9,6 +9,7 @@ pub mod bind_error;
 #[cfg(test)]
 mod bind_tests;
 pub mod catalog;
+pub mod computed_time;
 pub mod definition;
 pub mod describe;
 pub mod dialect;
@@ -18,6 +19,7 @@ pub mod fingerprint;
 #[cfg(test)]
 mod fixture;
 pub mod functions;
+pub mod hop;
 pub mod identifier;
 pub mod json;
 pub mod lower;
@@ -29,6 +31,7 @@ pub mod pg_text;
 pub mod plan;
 pub mod prefix;
 pub mod properties;
+pub mod read_order;
 pub mod relations;
 pub mod retention;
 pub mod rewrite;

@@ -2,11 +2,14 @@
 //! and turns each node of DataFusion's logical plan into the node of an incremental operator.
 
 mod aggregate;
+mod full_join;
 mod grouping_sets;
 mod interval_join;
 mod join;
+mod nearest;
 mod optimize;
 mod over;
+mod panes;
 mod session;
 mod set_operation;
 mod temporal;
@@ -16,6 +19,8 @@ pub(crate) mod window_close;
 
 #[cfg(test)]
 mod join_tests;
+#[cfg(test)]
+mod panes_tests;
 #[cfg(test)]
 mod temporal_tests;
 #[cfg(test)]
@@ -44,6 +49,7 @@ use top_n::Ranked;
 pub use view::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 
 /// A node with what lowering knows of its output.
+#[derive(Clone)]
 struct Lowered {
     node: PlanNode,
     lineage: Lineage,

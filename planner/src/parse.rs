@@ -32,16 +32,20 @@ mod prepared;
 mod refused;
 mod rewrite;
 mod role;
+mod secret;
 mod session;
 mod shape;
 mod show;
 mod source;
 mod split;
+mod system_time;
 mod table;
 #[cfg(test)]
 mod tests;
 mod view;
 mod watermark;
+
+pub(crate) use system_time::PROCTIME;
 
 /// The statements of a query string, in order; none for a text of comments and semicolons.
 ///
@@ -112,7 +116,7 @@ fn with_input<T: Send>(
         return Err(error);
     }
     let run = move || {
-        let tokens = rewrite::rewrite(piece.tokens);
+        let tokens = rewrite::rewrite(system_time::rewrite(piece.tokens));
         let (dialect, max_depth) = match origin {
             Origin::Person => (RivermarkDialect::for_statement(tokens.len()), MAX_DEPTH),
             Origin::Stored => (RivermarkDialect::default(), usize::MAX),

@@ -2,10 +2,12 @@
 
 pub mod array_input;
 pub mod calendar;
+pub mod column_input;
 pub mod datetime_input;
 mod float_digits;
 pub mod input;
 pub mod interval_input;
+mod iso_datetime;
 pub mod output;
 pub mod time_zone;
 

@@ -12,6 +12,8 @@ use datafusion::physical_plan::{PhysicalExpr, WindowExpr};
 
 use crate::catalog::ObjectId;
 
+pub use crate::hop::{HopWindows, PaneKey};
+
 /// A scalar expression over a node's input columns.
 #[derive(Debug, Clone)]
 pub struct BoundExpr {
@@ -256,6 +258,17 @@ pub struct JoinInterval {
     pub most_us: i64,
 }
 
+/// The times of a [`PlanOp::Nearest`], and which of the right ones is near to one of the left: the latest that is at most it,
+/// or the earliest that is at least it.
+#[derive(Debug, Clone)]
+pub struct NearestTimes {
+    pub left: BoundExpr,
+    pub right: BoundExpr,
+    pub is_latest: bool,
+    /// An equal time is not near.
+    pub is_strict: bool,
+}
+
 /// An aggregate to run over the rows of a frame.
 #[derive(Debug, Clone)]
 pub struct FrameAggregate {
@@ -339,6 +352,16 @@ pub enum PlanOp {
         /// The group column whose watermark says which groups are over: their state is forgotten.
         window: Option<usize>,
     },
+    /// An aggregate over HOP's windows that gives each group once, when the watermark of the rows' time has passed its
+    /// window. The input has each row once. Output: as of [`PlanOp::Aggregate`].
+    Panes {
+        keys: Vec<PaneKey>,
+        /// Only such whose states can be merged.
+        calls: Vec<AggregateCall>,
+        /// The input's column that says when a row is.
+        time: usize,
+        windows: HopWindows,
+    },
     /// Each row once per set: its columns, `keys` or NULL, the set's id (a column of 64 bits).
     GroupingSets {
         keys: Vec<BoundExpr>,
@@ -357,6 +380,9 @@ pub enum PlanOp {
         calls: Vec<WindowCall>,
         /// The input's column that the first of `partition_by` is, if it has a watermark: what it has passed is forgotten.
         window: Option<usize>,
+        /// The input's column that the order begins with, if what its watermark has passed is forgotten but for the last rows,
+        /// which is all that later ones look at.
+        due: Option<usize>,
     },
     /// Each row with bounds of its session: the rows of a partition that follow one another within less than the gap.
     /// Rows without a time are in none, and not in the output.
@@ -368,6 +394,8 @@ pub enum PlanOp {
         bounds: Vec<SessionBound>,
         /// Each session is given once, when the watermark of the time has passed it.
         is_final: bool,
+        /// What the watermark of the time has passed is forgotten.
+        forgets: bool,
     },
     /// Of each group the rows behind the first `skip` and within the first `skip + fetch` of an order that ends with
     /// the whole row. `is_numbered`: a last column says the place that [`Counting`] gives the row, from 1 on.
@@ -394,6 +422,22 @@ pub enum PlanOp {
         residual: Option<BoundExpr>,
         /// What is over of it is forgotten.
         window: Option<JoinWindow>,
+        /// Rows of the left, which are append-only, are joined with the right as it is at the end of the epoch in which
+        /// they come; what the right does later changes nothing.
+        is_as_of_now: bool,
+    },
+    /// Each row of the left with the one row of the right that has equal keys and is nearest in time. Output: the columns of
+    /// both.
+    Nearest {
+        /// A row of the left without one shows, too.
+        keeps_unmatched: bool,
+        /// None of which matches NULL; rows of the right for which one is NULL do not come.
+        keys: Vec<JoinKey>,
+        times: Box<NearestTimes>,
+        /// What the nearest row must fulfil too, over the columns of both; if it does not, none does.
+        tolerance: Option<BoundExpr>,
+        /// The columns that are the times, if what both watermarks have passed is forgotten.
+        forgets: Option<(usize, usize)>,
     },
 }
 
@@ -409,7 +453,9 @@ impl PlanOp {
             PlanOp::Unnest { .. } => "Unnest",
             PlanOp::UnionAll => "UnionAll",
             PlanOp::Aggregate { .. } => "Aggregate",
+            PlanOp::Panes { .. } => "Panes",
             PlanOp::Join { .. } => "Join",
+            PlanOp::Nearest { .. } => "Nearest",
             PlanOp::GroupingSets { .. } => "GroupingSets",
             PlanOp::SetOperation { .. } => "SetOperation",
             PlanOp::Over { .. } => "Over",
@@ -431,17 +477,23 @@ impl PlanOp {
             | PlanOp::UnionAll => 0,
             // (time, row) -> weight
             PlanOp::TemporalFilter { .. } => 1,
-            // (partition, order, row) -> weight; and up to where windows are forgotten
-            PlanOp::Over { window, .. } => 1 + u32::from(window.is_some()),
-            // (partition, time, row) -> weight; if final also which are open, when they are due, and up to where they
+            // (partition, order, row) -> weight; and up to where windows are forgotten, or what is due and up to where it is
+            PlanOp::Over { window, due, .. } => {
+                1 + u32::from(window.is_some()) + 2 * u32::from(due.is_some())
+            }
+            // (partition, time, row) -> weight; if they are forgotten also which are open, when they are due, and up to where they
             // were given
-            PlanOp::Session { is_final, .. } => 1 + 3 * u32::from(*is_final),
+            PlanOp::Session { forgets, .. } => 1 + 3 * u32::from(*forgets),
             // row -> how often left and right
             PlanOp::SetOperation { .. } => 1,
             // group -> states, and (group, call, order key, value) -> weight; and up to where windows are forgotten
             PlanOp::Aggregate { window, .. } => 2 + u32::from(window.is_some()),
+            // (pane, group) -> states, and up to where windows are closed
+            PlanOp::Panes { .. } => 2,
             // rows of the left, rows of the right, and per key how many of each; and up to where windows are forgotten
             PlanOp::Join { window, .. } => 3 + u32::from(window.is_some()),
+            // (key, time, row) -> weight of the left and of the right; and what is due to be forgotten by time, and up to where it is
+            PlanOp::Nearest { forgets, .. } => 2 + 2 * u32::from(forgets.is_some()),
             // (group, order, row) -> weight, and group -> where its cuts lie; and up to where windows are forgotten
             PlanOp::TopN { window, .. } => 2 + u32::from(window.is_some()),
             // (time, row) -> weight, and up to where windows are closed
@@ -452,7 +504,7 @@ impl PlanOp {
     /// Whether the keys of its state begin with a time and are forgotten in its order.
     pub fn is_windowed(&self) -> bool {
         match self {
-            PlanOp::WindowClose { .. } => true,
+            PlanOp::WindowClose { .. } | PlanOp::Panes { .. } => true,
             PlanOp::Aggregate { window, .. }
             | PlanOp::Over { window, .. }
             | PlanOp::TopN { window, .. } => window.is_some(),
@@ -466,6 +518,7 @@ impl PlanOp {
             | PlanOp::Unnest { .. }
             | PlanOp::GroupingSets { .. }
             | PlanOp::UnionAll
+            | PlanOp::Nearest { .. }
             | PlanOp::SetOperation { .. } => false,
         }
     }

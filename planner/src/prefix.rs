@@ -47,11 +47,13 @@ impl Prefix {
             | PlanOp::UnionAll
             | PlanOp::TemporalFilter { .. }
             | PlanOp::Aggregate { .. }
+            | PlanOp::Panes { .. }
             | PlanOp::SetOperation { .. }
             | PlanOp::Over { .. }
             | PlanOp::Session { .. }
             | PlanOp::TopN { .. }
             | PlanOp::WindowClose { .. }
+            | PlanOp::Nearest { .. }
             | PlanOp::Join { .. } => return None,
         };
         let mut prefix = match (&node.op, node.inputs.as_slice()) {

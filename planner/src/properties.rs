@@ -348,6 +348,61 @@ pub fn of_join(
     (properties, lineage)
 }
 
+/// A join with the right side as it is when a row of the left comes, which nothing changes later.
+pub fn of_as_of_join(
+    kind: JoinKind,
+    left: &JoinSide<'_>,
+    right: &JoinSide<'_>,
+) -> (Properties, Lineage) {
+    let (properties, lineage) = of_join(kind, left, right, false, None);
+    let properties = Properties {
+        append_only: left.properties.append_only,
+        watermark_columns: left.properties.watermark_columns.clone(),
+        // Of the left nothing is kept.
+        grows: right.grows().into_iter().collect(),
+        ..properties
+    };
+    (properties, lineage)
+}
+
+/// A join with the one row of the right that is nearest in time. `forgets`: the times on both sides, if watermarks of them say
+/// what is over.
+pub fn of_nearest(
+    kind: JoinKind,
+    left: &JoinSide<'_>,
+    right: &JoinSide<'_>,
+    forgets: Option<(usize, usize)>,
+) -> (Properties, Lineage) {
+    let (mut properties, lineage) = of_join(kind, left, right, forgets.is_some(), None);
+    let marks = &mut properties.watermark_columns;
+    marks.extend(
+        forgets
+            .map(|(time, _)| time)
+            .filter(|time| !marks.contains(time)),
+    );
+    let of = |sources: &[String]| sources.join(", ");
+    let grows = match forgets {
+        None if lineage.unbounded.is_empty() => None,
+        None => Some(format!(
+            "ASOF JOIN keeps all that it has read of source {} and never drops it; declare WATERMARK FOR the times of both \
+             sides, and take the earlier row (<=), to bound it",
+            of(&lineage.unbounded)
+        )),
+        Some(_) if right.lineage.unbounded.is_empty() || right.keys.is_empty() => None,
+        Some(_) => Some(format!(
+            "ASOF JOIN keeps the latest row of every key of source {}, and each new key adds to them",
+            of(&right.lineage.unbounded)
+        )),
+    };
+    let properties = Properties {
+        append_only: false,
+        stream_key: left.properties.stream_key.clone(),
+        grows: grows.into_iter().collect(),
+        ..properties
+    };
+    (properties, lineage)
+}
+
 /// What identifies a pair of rows.
 fn pair_key(kind: JoinKind, left: &JoinSide<'_>, right: &JoinSide<'_>) -> Option<Vec<usize>> {
     let of_left = left.properties.stream_key.clone();
@@ -408,11 +463,13 @@ pub fn of_top_n(
     (properties, lineage)
 }
 
-/// `calls` window functions over partitions. `partition_by` are the columns, as far as they are plain ones.
+/// `calls` window functions over partitions. `partition_by` are the columns, as far as they are plain ones; `final_by`: a
+/// column below whose bound no row changes any more.
 pub fn of_over(
     input: &Properties,
     lineage: &Lineage,
     partition_by: &[Option<usize>],
+    final_by: Option<usize>,
     calls: usize,
 ) -> (Properties, Lineage) {
     let properties = Properties {
@@ -422,7 +479,7 @@ pub fn of_over(
             .watermark_columns
             .iter()
             .copied()
-            .filter(|c| partition_by.contains(&Some(*c)))
+            .filter(|c| partition_by.contains(&Some(*c)) || final_by == Some(*c))
             .collect(),
         grows: Vec::new(),
     };
@@ -442,6 +499,8 @@ pub struct SessionProperties {
     pub end: Option<usize>,
     /// Each session is given once, when it is over.
     pub is_final: bool,
+    /// What is over is forgotten.
+    pub forgets: bool,
 }
 
 /// Rows with bounds of their sessions.
@@ -460,10 +519,10 @@ pub fn of_session(
         watermark_columns: known.end.map(|end| width + end).into_iter().collect(),
         grows: Vec::new(),
     };
-    if !lineage.unbounded.is_empty() && !known.is_final {
+    if !lineage.unbounded.is_empty() && !known.forgets {
         properties.grows.push(format!(
-            "SESSION keeps every row of source {}; to bound it declare a WATERMARK and write EMIT ON WINDOW CLOSE, or bound \
-             the rows by time (WHERE ts > now() - INTERVAL '1 day') in a subquery",
+            "SESSION keeps every row of source {}; to bound it declare a WATERMARK for its time and select window_end, or \
+             bound the rows by time (WHERE ts > now() - INTERVAL '1 day') in a subquery",
             lineage.unbounded.join(", ")
         ));
         // What bounds the rows bounds all that is made of their sessions: it is said once.

@@ -53,6 +53,7 @@ impl Relation {
                     let generated = c
                         .generated
                         .as_ref()
+                        .filter(|_| !def.is_physical(c))
                         .map(|e| format!("CAST(({e}) AS {})", c.data_type));
                     (c.name.clone(), generated)
                 };

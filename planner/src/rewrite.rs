@@ -4,13 +4,14 @@
 //! ([`any_all`], [`syntax`], [`function_names`], [`aggregate_calls`], [`over_calls`], [`rows`], [`array_query`]),
 //! [`value_lists`], [`grouping_keys`], [`cast_names`], [`refuse`]. On the logical plan, as analyzer and optimizer rules:
 //! [`pg_types`] ([`over_keys`], [`untyped_literals`]), [`outer_types`], [`casts`], [`session_zone`], [`checked`], [`guard`], [`simplify`],
-//! [`volatile`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`cross_joins`], [`join_order`], [`marks`],
+//! [`volatile`], [`as_of_join`], [`nearest_join`], [`membership`], [`scalar_subquery`], [`decorrelate`], [`join_keys`], [`cross_joins`], [`join_order`], [`marks`],
 //! [`first_rows`], [`grouping_columns`], [`set_operation`], [`sort_columns`], [`single_distinct`], [`float_keys`], [`null_frames`].
 
 mod aggregate_calls;
 mod aliases;
 mod any_all;
 mod array_query;
+pub mod as_of_join;
 mod asof;
 mod bags;
 mod build;
@@ -32,12 +33,14 @@ pub mod join_keys;
 pub mod join_order;
 pub mod marks;
 pub mod membership;
+pub mod nearest_join;
 pub mod null_frames;
 pub mod outer_types;
 pub mod output_names;
 mod over_calls;
 mod over_keys;
 pub mod pg_types;
+pub mod proctime;
 pub mod qualify;
 pub mod refuse;
 mod rows;

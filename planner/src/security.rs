@@ -3,10 +3,12 @@
 //! Whether somebody may do something follows from this together with the catalog's objects: see `access`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::{DEFAULT_SCHEMA, ObjectId};
+use crate::definition::MASK;
 
 /// The superuser of a new server. It can be given a password, and is never dropped.
 pub const BOOTSTRAP: &str = "rivermark";
@@ -143,6 +145,14 @@ pub struct Grant {
     pub privileges: BTreeSet<Privilege>,
 }
 
+impl Grant {
+    /// Whether it is to the role, or by it on what it will create.
+    fn is_of(&self, name: &str) -> bool {
+        let is_to = matches!(&self.grantee, Grantee::Role(role) if role == name);
+        is_to || matches!(&self.target, GrantTarget::Future { creator, .. } if creator == name)
+    }
+}
+
 /// Roles, owners and grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Security {
@@ -153,6 +163,19 @@ pub struct Security {
     relation_owners: BTreeMap<ObjectId, String>,
     /// Of schemas that do not belong to [`BOOTSTRAP`].
     schema_owners: BTreeMap<String, String>,
+    /// By name, which is no relation's.
+    #[serde(default)]
+    secrets: BTreeMap<String, Secret>,
+}
+
+/// A value that is stored and used, but never shown.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Secret(String);
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(MASK)
+    }
 }
 
 /// What a new database grants to everyone, as in PostgreSQL.
@@ -178,6 +201,7 @@ impl Default for Security {
             ],
             relation_owners: BTreeMap::new(),
             schema_owners: BTreeMap::new(),
+            secrets: BTreeMap::new(),
         }
     }
 }
@@ -202,6 +226,26 @@ impl Security {
         self.role(role).is_some_and(|role| role.is_superuser)
     }
 
+    /// The value of a secret, for the connector that it is meant for.
+    pub fn secret(&self, name: &str) -> Option<&str> {
+        self.secrets.get(name).map(|secret| secret.0.as_str())
+    }
+
+    /// What secrets are called.
+    pub fn secret_names(&self) -> impl Iterator<Item = &str> {
+        self.secrets.keys().map(String::as_str)
+    }
+
+    pub fn put_secret(&mut self, name: &str, value: &str) {
+        let secret = Secret(value.to_string());
+        self.secrets.insert(name.to_string(), secret);
+    }
+
+    /// Whether there was such a secret.
+    pub fn remove_secret(&mut self, name: &str) -> bool {
+        self.secrets.remove(name).is_some()
+    }
+
     pub fn grants(&self) -> &[Grant] {
         &self.grants
     }
@@ -218,15 +262,20 @@ impl Security {
         self.roles.push(role);
     }
 
-    /// Removes a role with all that was granted to it. It must own nothing.
+    /// Removes a role. It must own nothing, and nothing must be granted to it.
     pub fn remove(&mut self, name: &str) {
         self.roles.retain(|role| role.name != name);
-        self.grants.retain(|grant| {
-            let is_its = matches!(&grant.grantee, Grantee::Role(role) if role == name);
-            let is_by_it =
-                matches!(&grant.target, GrantTarget::Future { creator, .. } if creator == name);
-            !is_its && !is_by_it
-        });
+    }
+
+    /// What was granted to the role, or by it on what it will create.
+    pub fn grants_of(&self, name: &str) -> impl Iterator<Item = &Grant> {
+        let grants = self.grants.iter();
+        grants.filter(move |grant| grant.is_of(name))
+    }
+
+    /// Takes all of [`Self::grants_of`] back.
+    pub fn revoke_all(&mut self, name: &str) {
+        self.grants.retain(|grant| !grant.is_of(name));
     }
 
     pub fn relation_owner(&self, relation: ObjectId) -> &str {
@@ -411,7 +460,9 @@ mod tests {
         let target = GrantTarget::Relation(successor);
         security.revoke(&grant(target, "grafana", Privilege::Select));
         assert!(!may(&security, "grafana", Privilege::Select, successor));
-        security.remove("grafana");
+        assert_eq!(security.grants_of("grafana").count(), 1);
+        assert_eq!(security.grants_of("maker").count(), 1);
+        security.revoke_all("grafana");
         assert_eq!(security.grants(), Security::default().grants());
     }
 

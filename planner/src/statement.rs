@@ -171,6 +171,15 @@ pub enum Statement {
         names: Vec<String>,
         if_exists: bool,
     },
+    CreateSecret {
+        name: String,
+        value: String,
+        if_not_exists: bool,
+    },
+    DropSecret {
+        names: Vec<String>,
+        if_exists: bool,
+    },
     /// GRANT, REVOKE and ALTER DEFAULT PRIVILEGES.
     Grant(GrantStatement),
     AlterSchemaOwner {
@@ -180,6 +189,10 @@ pub enum Statement {
     Reassign {
         from: Vec<String>,
         to: String,
+    },
+    DropOwned {
+        names: Vec<String>,
+        cascade: bool,
     },
     Release {
         name: String,
@@ -265,7 +278,7 @@ pub enum GrantOn {
     },
 }
 
-/// `SUBSCRIBE [TO] relation [WITH (...)]`.
+/// `SUBSCRIBE [TO] relation [AS OF epoch] [WITH (...)]`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Subscribe {
     pub relation: ObjectName,
@@ -273,6 +286,8 @@ pub struct Subscribe {
     pub has_snapshot: bool,
     /// A row without values says that an epoch is complete.
     pub has_progress: bool,
+    /// Go on behind this epoch: what changed since, instead of the rows.
+    pub as_of: Option<u64>,
 }
 
 /// `CREATE [UNIQUE] INDEX [IF NOT EXISTS] [name] ON relation (columns)`.

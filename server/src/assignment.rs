@@ -17,6 +17,7 @@ use arrow::error::ArrowError;
 use bytes::BytesMut;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::catalog::ColumnDef;
+use rivermark_planner::pg_text::column_input::parse_column;
 use rivermark_planner::types::SqlType;
 
 use crate::pg_error::PgError;
@@ -123,6 +124,9 @@ fn read_text(
     let pg_type = PgType::of_field(&field);
     let texts = cast(values, &DataType::Utf8)?;
     let texts = texts.as_string::<i32>();
+    if let Some(read) = parse_column(&column.data_type, texts, zone) {
+        return Ok(read?);
+    }
     let null = ScalarValue::try_from(field.data_type())?;
     if texts.is_empty() {
         return Ok(new_null_array(field.data_type(), 0));

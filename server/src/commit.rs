@@ -79,7 +79,7 @@ impl Session {
         statement: &SessionStatement,
         values: &[ScalarValue],
     ) -> Result<Execution, PgError> {
-        let mut dml = self.dml(&statement.statement)?;
+        let mut dml = self.bound_change(statement, values)?;
         let Outcome { rows, returned } = if self.transaction.is_open() {
             let outcome = self.defer(&dml, values).await?;
             if let Transaction::Implicit(open) = &mut self.transaction {

@@ -74,6 +74,9 @@ pub struct ServeArgs {
     /// Bytes of dead letters kept; the oldest go first [default: 64MB]
     #[arg(long, env = "RIVERMARK_DEAD_LETTER_LIMIT", value_name = "SIZE")]
     pub dead_letter_limit: Option<String>,
+    /// How long changes are kept for SUBSCRIBE AS OF; 0s: not at all [default: 60s]
+    #[arg(long, env = "RIVERMARK_CHANGE_LOG_RETENTION", value_name = "TIME")]
+    pub change_log_retention: Option<String>,
     /// How clients prove who they are: trust or scram [default: trust on a loopback address, else scram]
     #[arg(long, env = "RIVERMARK_AUTH", value_name = "METHOD")]
     pub auth: Option<String>,
@@ -104,6 +107,7 @@ impl ServeArgs {
             ("max_epoch_rows", self.max_epoch_rows),
             ("ingest_threshold", self.ingest_threshold),
             ("dead_letter_limit", self.dead_letter_limit),
+            ("change_log_retention", self.change_log_retention),
             ("auth", self.auth),
             ("tls_cert", self.tls_cert),
             ("tls_key", self.tls_key),
@@ -128,6 +132,7 @@ const FILE_OPTIONS: &[&str] = &[
     "max_epoch_rows",
     "ingest_threshold",
     "dead_letter_limit",
+    "change_log_retention",
     "auth",
     "tls_cert",
     "tls_key",
@@ -159,6 +164,7 @@ pub struct ServerConfig {
     pub ingest_threshold: usize,
     /// Bytes.
     pub dead_letter_limit: u64,
+    pub change_log_retention: Duration,
     pub auth: Auth,
     /// Certificate and key.
     pub tls: Option<(PathBuf, PathBuf)>,
@@ -202,6 +208,10 @@ impl ServerConfig {
             ingest_threshold: parse_size("ingest_threshold", &or("ingest_threshold", "64MB"))?,
             dead_letter_limit: parse_size("dead_letter_limit", &or("dead_letter_limit", "64MB"))?
                 as u64,
+            change_log_retention: parse_duration(
+                "change_log_retention",
+                &or("change_log_retention", "60s"),
+            )?,
             auth: match option("auth").as_deref() {
                 Some("trust") => Auth::Trust,
                 Some("scram") => Auth::Scram,
@@ -249,6 +259,7 @@ impl ServerConfig {
             max_epoch_rows: self.max_epoch_rows,
             ingest_threshold: self.ingest_threshold,
             dead_letter_bytes: self.dead_letter_limit,
+            change_log_retention: self.change_log_retention,
         }
     }
 }

@@ -11,6 +11,7 @@ use rivermark_planner::catalog::{
     Catalog, DEFAULT_SCHEMA, Object, ObjectId, ObjectKind, QualifiedName, SourceDef, TableDef,
     ViewDef,
 };
+use rivermark_planner::computed_time::computed_time;
 use rivermark_planner::explain::{explain_shared, explain_with};
 use rivermark_planner::lower::{BoundView, PlannedView, ViewQuery, bind_view, plan_view};
 use rivermark_planner::parse_query::parse_query;
@@ -124,7 +125,8 @@ impl Session {
     /// Checks that a source's generated columns can be computed from its messages' columns.
     pub fn check_generated(&mut self, def: &SourceDef) -> Result<(), PgError> {
         let planner = self.planner("");
-        let schema = def.physical_schema();
+        computed_time(def)?;
+        let schema = def.of_messages().physical_schema();
         for column in &def.columns {
             if let Some(text) = &column.generated {
                 bind_scalar(text, &schema, &planner.state, Some(&column.data_type))?;

@@ -89,9 +89,12 @@ impl Session {
             | Statement::CreateRole { .. }
             | Statement::AlterRole { .. }
             | Statement::DropRole { .. }
+            | Statement::CreateSecret { .. }
+            | Statement::DropSecret { .. }
             | Statement::Grant(_)
             | Statement::AlterSchemaOwner { .. }
             | Statement::Reassign { .. }
+            | Statement::DropOwned { .. }
             | Statement::Comment { .. } => self
                 .define(&statement.statement, &statement.text)
                 .await
@@ -183,12 +186,28 @@ impl Session {
                 .drop_roles(names, *if_exists)
                 .await
                 .map(|()| "DROP ROLE"),
+            Statement::CreateSecret {
+                name,
+                value,
+                if_not_exists,
+            } => self
+                .create_secret(name, value, *if_not_exists)
+                .await
+                .map(|()| "CREATE SECRET"),
+            Statement::DropSecret { names, if_exists } => self
+                .drop_secrets(names, *if_exists)
+                .await
+                .map(|()| "DROP SECRET"),
             Statement::AlterSchemaOwner { name, owner } => {
                 self.give_schema(name, owner).await.map(|()| "ALTER SCHEMA")
             }
             Statement::Reassign { from, to } => {
                 self.reassign(from, to).await.map(|()| "REASSIGN OWNED")
             }
+            Statement::DropOwned { names, cascade } => self
+                .drop_owned(names, *cascade)
+                .await
+                .map(|()| "DROP OWNED"),
             Statement::Grant(grant) => {
                 self.grant(grant).await?;
                 Ok(match (&grant.on, grant.is_revoke) {
@@ -338,9 +357,12 @@ impl Session {
             | Statement::CreateRole { .. }
             | Statement::AlterRole { .. }
             | Statement::DropRole { .. }
+            | Statement::CreateSecret { .. }
+            | Statement::DropSecret { .. }
             | Statement::Grant(_)
             | Statement::AlterSchemaOwner { .. }
             | Statement::Reassign { .. }
+            | Statement::DropOwned { .. }
             | Statement::Comment { .. }
             | Statement::Flush
             | Statement::Vacuum

@@ -1,5 +1,7 @@
 //! INSERT, UPDATE, DELETE and TRUNCATE: old and new rows are computed on a snapshot and checked.
 
+use std::sync::Arc;
+
 use arrow::array::RecordBatch;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast;
@@ -29,6 +31,7 @@ mod insert;
 mod literal_rows;
 mod literals;
 mod once;
+pub mod recent;
 mod returning;
 mod row_query;
 pub mod rows;
@@ -41,7 +44,7 @@ mod upsert;
 /// A statement that changes rows, with the tables it changes.
 #[derive(Clone)]
 pub enum Dml {
-    Rows(Box<RowChange>),
+    Rows(Arc<RowChange>),
     Truncate(Vec<Target>),
 }
 
@@ -112,6 +115,7 @@ impl Dml {
             Dml::Truncate(targets) => {
                 let mut writes = Vec::new();
                 for target in &targets {
+                    planner.unread = Some(target.object.id);
                     let query = update::all_rows_query(target)?;
                     let old = gathered(&collected(&planner, &query, &[]).await?)?;
                     writes.extend(write(target, Some(old.old_rows(target)?), None));
@@ -168,8 +172,9 @@ impl RowChange {
         zone: &SessionTimeZone,
     ) -> Result<Change, PgError> {
         let target = &self.target;
+        planner.unread = self.rows.is_blind.then_some(target.object.id);
         if self.verb == Verb::Insert {
-            let batches = match literal_rows(&self.rows.query, &self.inserted_types()) {
+            let batches = match literal_rows(&self.rows, &self.inserted_types(), values) {
                 Some(rows) => vec![rows],
                 None => collect(planner, &self.rows.query, values).await?,
             };
@@ -257,6 +262,7 @@ impl Session {
                 let (name, alias) = changed_table(&body.table)?;
                 let target = self.target(&name, alias, Verb::Update)?;
                 let rows = update::update_query(change, &target, &self.planner(""))?;
+                self.authorize_reading(&rows, &target)?;
                 let change_of = RowChange::new(target, Verb::Update, rows);
                 let from = update::update_from(body);
                 self.returning(change_of, &body.returning, &change.with, from)
@@ -266,6 +272,7 @@ impl Session {
                 let (name, alias) = update::delete_table(body)?;
                 let target = self.target(&name, alias, Verb::Delete)?;
                 let rows = update::delete_query(change, &target, &self.planner(""))?;
+                self.authorize_reading(&rows, &target)?;
                 let change_of = RowChange::new(target, Verb::Delete, rows);
                 let from = body.using.as_deref().unwrap_or_default();
                 self.returning(change_of, &body.returning, &change.with, from)
@@ -283,6 +290,17 @@ impl Session {
             other => {
                 let message = format!("not a change of rows: {other:?}");
                 Err(PgError::new(SqlState::InternalError, message))
+            }
+        }
+    }
+
+    /// Whoever finds rows by what is in them, or computes with it, reads them.
+    fn authorize_reading(&mut self, rows: &RowQuery, target: &Target) -> Result<(), PgError> {
+        match rows.is_blind {
+            true => Ok(()),
+            false => {
+                let names = self.namespace();
+                names.authorize(&target.object, Privilege::Select)
             }
         }
     }
@@ -319,13 +337,16 @@ impl Session {
             let returning = Returning::of(items, with, target, from, joined, &planner)?;
             change.returning = Some(returning);
         }
-        Ok(Dml::Rows(Box::new(change)))
+        Ok(Dml::Rows(Arc::new(change)))
     }
 
     /// What the statement changes of the rows that it sees now.
     pub async fn compute(&mut self, dml: &Dml, values: &[ScalarValue]) -> Result<Change, PgError> {
         let planner = self.planner("");
         let zone = self.shared.settings.lock().time_zone();
+        if dml.is_short(values) {
+            return dml.clone().change(planner, values, &zone).await;
+        }
         let (dml, values) = (dml.clone(), values.to_vec());
         let computed = async move { dml.change(planner, &values, &zone).await };
         self.server.queries.clone().run(computed).await

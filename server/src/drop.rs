@@ -7,6 +7,7 @@ use rivermark_executor::ExecutorError;
 use rivermark_executor::api::CatalogChange;
 use rivermark_planner::alter::described;
 use rivermark_planner::catalog::{Catalog, DEFAULT_SCHEMA, Object, ObjectId};
+use rivermark_planner::security::BOOTSTRAP;
 use rivermark_planner::statement::{ObjectName, RelationKind};
 
 use crate::catalog::{SYSTEM_SCHEMAS, written};
@@ -136,11 +137,7 @@ impl Session {
         if_exists: bool,
         cascade: bool,
     ) -> Result<(), PgError> {
-        if SYSTEM_SCHEMAS.contains(&name) || name == DEFAULT_SCHEMA {
-            let message =
-                format!("cannot drop schema {name} because it is required by the database system");
-            return Err(PgError::new(SqlState::DependentObjectsStillExist, message));
-        }
+        require_droppable(name)?;
         let mut attempt = 0;
         loop {
             attempt += 1;
@@ -191,6 +188,88 @@ impl Session {
             }
         }
     }
+}
+
+impl Session {
+    /// DROP OWNED: what the roles own goes, and what was granted to them.
+    pub async fn drop_owned(&mut self, names: &[String], cascade: bool) -> Result<(), PgError> {
+        let catalog = self.newest_names().snapshot.catalog.clone();
+        let mut owners = Vec::new();
+        for name in names {
+            owners.push(self.meant_role(&catalog, name)?.name);
+        }
+        let own = self.shared.role(&catalog);
+        if owners.iter().any(|owner| *owner != own) {
+            self.require_superuser("permission denied to drop objects")?;
+        }
+        if owners.iter().any(|owner| owner == BOOTSTRAP) {
+            let message = format!(
+                "cannot drop objects owned by role {BOOTSTRAP} because they are required by the database system"
+            );
+            return Err(PgError::new(SqlState::DependentObjectsStillExist, message));
+        }
+        // Before anything is dropped: beside what can not be dropped nothing else must have gone.
+        let mut schemas = owners
+            .iter()
+            .flat_map(|o| catalog.security.owned_schemas(o));
+        schemas.try_for_each(require_droppable)?;
+        self.change_catalog(|session, catalog| {
+            let objects = session.owned_objects(catalog, &owners, cascade)?;
+            Ok((!objects.is_empty()).then_some(CatalogChange::Drop { objects }))
+        })
+        .await?;
+        let security = self.newest_names().snapshot.catalog.security.clone();
+        for schema in owners
+            .iter()
+            .flat_map(|owner| security.owned_schemas(owner))
+        {
+            self.drop_schema(schema, true, cascade).await?;
+        }
+        self.change_security(|_, catalog| {
+            let security = &mut catalog.security;
+            owners.iter().for_each(|owner| security.revoke_all(owner));
+            Ok(())
+        })
+        .await
+    }
+
+    /// What the roles own with all that depends on it, which without CASCADE is theirs too.
+    fn owned_objects(
+        &mut self,
+        catalog: &Catalog,
+        owners: &[String],
+        cascade: bool,
+    ) -> Result<Vec<ObjectId>, PgError> {
+        let is_theirs = |owner: &str| owners.iter().any(|known| known == owner);
+        let targets: BTreeSet<ObjectId> = catalog
+            .objects()
+            .filter(|object| object.as_index().is_none() && is_theirs(catalog.owner(object)))
+            .map(|object| object.id)
+            .collect();
+        let others = catalog.objects().find(|object| {
+            let owner = catalog.security.schema_owner(&object.name.schema);
+            !targets.contains(&object.id) && object.as_index().is_none() && is_theirs(owner)
+        });
+        if let Some(object) = others.filter(|_| !cascade) {
+            let schema = &object.name.schema;
+            let message = format!("cannot drop schema {schema} because other objects depend on it");
+            let detail = format!("{} depends on schema {schema}", described(object));
+            return Err(PgError::new(SqlState::DependentObjectsStillExist, message)
+                .with_detail(detail)
+                .with_hint("Use DROP ... CASCADE to drop the dependent objects too."));
+        }
+        self.with_dependents(catalog, targets, cascade)
+    }
+}
+
+/// The schemas of the server itself, and that of what has no other, stay.
+fn require_droppable(schema: &str) -> Result<(), PgError> {
+    if SYSTEM_SCHEMAS.contains(&schema) || schema == DEFAULT_SCHEMA {
+        let message =
+            format!("cannot drop schema {schema} because it is required by the database system");
+        return Err(PgError::new(SqlState::DependentObjectsStillExist, message));
+    }
+    Ok(())
 }
 
 /// The targets with all that depends on them, and a line for each of the latter.

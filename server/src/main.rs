@@ -36,6 +36,7 @@ mod rebuild;
 mod roles;
 mod rows;
 mod savepoints;
+mod secrets;
 mod serve;
 mod session;
 mod session_api;

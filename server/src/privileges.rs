@@ -17,10 +17,11 @@ use crate::sqlstate::SqlState;
 use crate::transaction::WrittenTables;
 
 /// Relations of the server itself that show what is not everyone's.
-const FOR_SUPERUSERS: [(&str, &str); 4] = [
+const FOR_SUPERUSERS: [(&str, &str); 5] = [
     ("pg_catalog", "pg_authid"),
     ("pg_catalog", "pg_shadow"),
     ("rivermark", "dead_letters"),
+    ("rivermark", "secrets"),
     ("rivermark", "late_rows"),
 ];
 

@@ -59,6 +59,7 @@ impl Session {
             state,
             text: text.to_string(),
             given: BTreeMap::new(),
+            unread: None,
         }
     }
 
@@ -86,7 +87,7 @@ impl Session {
         })
     }
 
-    fn circumstances(&self, names: &Namespace) -> Circumstances {
+    pub fn circumstances(&self, names: &Namespace) -> Circumstances {
         let newest = self.server.engine.snapshot().catalog.clone();
         let role = self.shared.role(&newest);
         let settings = self.shared.settings.lock();

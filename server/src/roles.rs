@@ -5,9 +5,10 @@ use rivermark_executor::api::CatalogChange;
 use rivermark_planner::Catalog;
 use rivermark_planner::alter::described;
 use rivermark_planner::pg_text::datetime_input::parse_timestamptz;
-use rivermark_planner::security::{BOOTSTRAP, Role, Security};
+use rivermark_planner::security::{BOOTSTRAP, Grant, GrantTarget, Role, Security};
 use rivermark_planner::statement::RoleOptions;
 
+use crate::catalog::DATABASE_NAME;
 use crate::ddl::ATTEMPTS;
 use crate::passwords;
 use crate::pg_error::{Notice, PgError};
@@ -137,7 +138,7 @@ impl Session {
             missing.clear();
             for name in names {
                 match known_role(&catalog.security, name) {
-                    Ok(_) => refuse_owner(catalog, name)?,
+                    Ok(_) => refuse_needed(catalog, name)?,
                     Err(_) if if_exists => missing.push(name.clone()),
                     Err(error) => return Err(error),
                 }
@@ -240,8 +241,8 @@ pub fn known_schema(catalog: &Catalog, name: &str) -> Result<(), PgError> {
     }
 }
 
-/// An error if the role owns something.
-fn refuse_owner(catalog: &Catalog, role: &str) -> Result<(), PgError> {
+/// An error if the role owns something, or something was granted to it.
+fn refuse_needed(catalog: &Catalog, role: &str) -> Result<(), PgError> {
     let security = &catalog.security;
     let relations = security
         .owned_relations(role)
@@ -254,11 +255,40 @@ fn refuse_owner(catalog: &Catalog, role: &str) -> Result<(), PgError> {
             .owned_schemas(role)
             .map(|schema| format!("owner of schema {schema}")),
     );
+    owned.extend(
+        security
+            .grants_of(role)
+            .map(|grant| grant_text(catalog, grant, role)),
+    );
     if owned.is_empty() {
         return Ok(());
     }
     let message = format!("role \"{role}\" cannot be dropped because some objects depend on it");
     Err(PgError::new(SqlState::DependentObjectsStillExist, message)
         .with_detail(owned.join("\n"))
-        .with_hint("Use REASSIGN OWNED to give them to another role."))
+        .with_hint("Use REASSIGN OWNED to give what it owns to another role, DROP OWNED to take back the rest."))
+}
+
+/// A grant as PostgreSQL speaks of it.
+fn grant_text(catalog: &Catalog, grant: &Grant, role: &str) -> String {
+    match &grant.target {
+        GrantTarget::Relation(id) => match catalog.get(*id) {
+            Some(object) => format!("privileges for {}", described(object)),
+            None => "privileges for a relation".to_string(),
+        },
+        GrantTarget::Schema(schema) => format!("privileges for schema {schema}"),
+        GrantTarget::Database => format!("privileges for database {DATABASE_NAME}"),
+        GrantTarget::Future { creator, schema } => {
+            let word = if creator == role {
+                "owner of"
+            } else {
+                "privileges for"
+            };
+            let within = schema.as_ref().map(|schema| format!(" in schema {schema}"));
+            format!(
+                "{word} default privileges on new relations belonging to role {creator}{}",
+                within.unwrap_or_default()
+            )
+        }
+    }
 }

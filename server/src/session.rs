@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::Catalog;
+use rivermark_planner::definition::is_secret_option;
 use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::{ParsedStatement, Statement};
 
@@ -14,6 +15,7 @@ use crate::catalog::{DATABASE_NAME, Namespace};
 use crate::channels::ChannelEffect;
 use crate::copy_in::CopyIn;
 use crate::cursors::Cursor;
+use crate::dml::recent::RecentChange;
 use crate::pg_error::{Notice, NoticeLevel, PgError};
 use crate::plan_cache::PlanCache;
 use crate::planning::States;
@@ -51,6 +53,7 @@ pub struct Session {
     /// The COPY FROM STDIN that waits for data.
     pub copy: Option<CopyIn>,
     pub plans: PlanCache,
+    pub recent_change: Option<RecentChange>,
     /// For what the client is to hear while a statement runs; the server's own sessions have none.
     pub outlet: Option<Outlet>,
     /// What the open transaction does to channels when it commits.
@@ -77,6 +80,7 @@ impl Session {
             states: States::default(),
             copy: None,
             plans: PlanCache::default(),
+            recent_change: None,
             outlet,
             channel_effects: Vec::new(),
             notices: Vec::new(),
@@ -135,11 +139,15 @@ impl Drop for Session {
     }
 }
 
-/// The statement as others may see it: never with a password.
+/// The statement as others may see it: never with a password or secret.
 fn shown_text(statement: &ParsedStatement) -> &str {
     match &statement.statement {
         Statement::CreateRole { .. } => "CREATE ROLE",
         Statement::AlterRole { .. } => "ALTER ROLE",
+        Statement::CreateSecret { .. } => "CREATE SECRET",
+        Statement::CreateSource { def, .. } if def.options.keys().any(|o| is_secret_option(o)) => {
+            "CREATE SOURCE"
+        }
         _ => &statement.text,
     }
 }
@@ -184,7 +192,7 @@ impl SqlSession for Session {
         }
         self.shared.statement_begins(shown_text(statement));
         let timeout = self.shared.settings.lock().statement_timeout();
-        let result = match timeout {
+        match timeout {
             Some(timeout) => {
                 match tokio::time::timeout(timeout, self.run(statement, parameters)).await {
                     Ok(result) => result,
@@ -192,13 +200,7 @@ impl SqlSession for Session {
                 }
             }
             None => self.run(statement, parameters).await,
-        };
-        self.shared.rests(match self.transaction.status() {
-            TransactionStatus::Idle => SessionState::Idle,
-            TransactionStatus::InTransaction => SessionState::IdleInTransaction,
-            TransactionStatus::Failed => SessionState::IdleInFailedTransaction,
-        });
-        result
+        }
     }
 
     fn begin_implicit(&mut self) {
@@ -233,13 +235,17 @@ impl SqlSession for Session {
                 }
                 self.transaction = Transaction::Failed(open);
                 self.cursors.clear();
-                self.shared.rests(SessionState::IdleInFailedTransaction);
             }
-            Transaction::None | Transaction::Implicit(_) => {
-                self.block_ends(false);
-                self.shared.rests(SessionState::Idle);
-            }
+            Transaction::None | Transaction::Implicit(_) => self.block_ends(false),
         }
+    }
+
+    fn rests(&mut self) {
+        self.shared.rests(match self.transaction.status() {
+            TransactionStatus::Idle => SessionState::Idle,
+            TransactionStatus::InTransaction => SessionState::IdleInTransaction,
+            TransactionStatus::Failed => SessionState::IdleInFailedTransaction,
+        });
     }
 
     fn transaction_status(&self) -> TransactionStatus {

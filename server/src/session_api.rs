@@ -165,6 +165,9 @@ pub trait SqlSession: Send {
     /// an implicit transaction is rolled back, an explicit one becomes `Failed`.
     fn statement_failed(&mut self, error: &PgError);
 
+    /// All that the client has asked for is answered.
+    fn rests(&mut self) {}
+
     fn transaction_status(&self) -> TransactionStatus;
 
     /// Notices since the last call; they are sent before the statement's CommandComplete or error.

@@ -124,7 +124,7 @@ impl SessionShared {
         };
     }
 
-    /// The statement is done (its rows may still be on their way).
+    /// All statements are answered.
     pub fn rests(&self, state: SessionState) {
         self.activity.lock().state = state;
     }

@@ -69,12 +69,16 @@ impl Session {
     /// Begins a subscription. It belongs to no transaction: it begins with the newest epoch.
     pub async fn follow(&mut self, subscribe: &Subscribe) -> Result<Following, PgError> {
         let object = self.followed(subscribe)?;
-        let (snapshot, subscription) = self.server.engine.subscribe(object.id).await?;
+        let (snapshot, subscription) = self
+            .server
+            .engine
+            .subscribe(object.id, subscribe.as_of)
+            .await?;
         let table = snapshot.table_provider(object.id)?;
         let schema = schema(&table.schema());
         let state = self.states.get(&self.shared, &self.server.queries);
         let queries = self.server.queries.clone();
-        let rows = if subscribe.has_snapshot {
+        let rows = if subscribe.has_snapshot && subscribe.as_of.is_none() {
             let source = provider_as_source(table);
             let name = object.name.name.clone();
             let planned = queries.run(async move {
@@ -89,9 +93,9 @@ impl Session {
         };
         let (idle, is_idle) = watch::channel(false);
         let follower = Follower {
-            epoch: snapshot.epoch,
+            epoch: subscribe.as_of.unwrap_or(snapshot.epoch),
             rows,
-            is_behind_snapshot: true,
+            is_behind_snapshot: subscribe.as_of.is_none(),
             pieces: None,
             subscription,
             schema: schema.clone(),

@@ -1,12 +1,14 @@
 //! The schema `rivermark`: the server's state as relations, readable like any other.
 
+use std::sync::Arc;
+
 use rivermark_executor::api::{DeadLetter, ViewState};
 use rivermark_planner::Catalog;
-use rivermark_planner::catalog::ObjectKind;
+use rivermark_planner::catalog::{Object, ObjectKind};
 
 use crate::catalog::Namespace;
 use crate::pg_error::PgError;
-use crate::rows::ColumnType::{Bool, Bytea, Float8, Int4, Int8, Text, Timestamptz};
+use crate::rows::ColumnType::{Bool, Bytea, Float8, Int4, Int8, Text, TextArray, Timestamptz};
 use crate::rows::{Cell, Column, Rows};
 
 const SOURCES: &[Column] = &[
@@ -84,6 +86,8 @@ const EPOCHS: &[Column] = &[
     ("is_durable", Bool),
 ];
 
+const SECRETS: &[Column] = &[("name", Text), ("used_by", TextArray)];
+
 const SERVER: &[Column] = &[
     ("version", Text),
     ("started_at", Timestamptz),
@@ -118,6 +122,7 @@ pub const VIEWS: &[(&str, &[Column])] = &[
     ("late_rows", LATE_ROWS),
     ("materialized_views", MATERIALIZED_VIEWS),
     ("operators", OPERATORS),
+    ("secrets", SECRETS),
     ("server", SERVER),
     ("sessions", SESSIONS),
     ("settings", SETTINGS),
@@ -133,6 +138,7 @@ pub fn rows(name: &str, names: &Namespace) -> Result<Option<Rows>, PgError> {
         "dead_letters" => dead_letters(names)?,
         "late_rows" => late_rows(names)?,
         "epochs" => epochs(names),
+        "secrets" => secrets(names),
         "server" => server(names)?,
         "settings" => settings(names),
         "sessions" => sessions(names),
@@ -298,6 +304,25 @@ fn epochs(names: &Namespace) -> Rows {
             epoch.commit_us.into(),
             epoch.is_durable.into(),
         ]);
+    }
+    rows
+}
+
+/// What secrets are called; never what they are.
+fn secrets(names: &Namespace) -> Rows {
+    let mut rows = Rows::new(SECRETS);
+    let catalog = &names.snapshot.catalog;
+    for secret in catalog.security.secret_names() {
+        let uses = |object: &&Arc<Object>| match &object.kind {
+            ObjectKind::Source(def) => def.secrets.values().any(|used| used == secret),
+            ObjectKind::Table(_)
+            | ObjectKind::View(_)
+            | ObjectKind::MaterializedView(_)
+            | ObjectKind::Index(_) => false,
+        };
+        let users = catalog.objects().filter(uses);
+        let users = users.map(|object| object.name.to_string());
+        rows.push(vec![secret.into(), Cell::Texts(users.collect())]);
     }
     rows
 }

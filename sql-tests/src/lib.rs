@@ -2,8 +2,10 @@
 //! the wire as a user would, and takes it down again. The tests are in `tests/`, the SQL files in `slt/`.
 
 pub mod certificate;
+pub mod clients;
 pub mod compat;
 pub mod equivalence;
+pub mod following;
 pub mod kafka;
 pub mod ports;
 pub mod postgres;

@@ -8,12 +8,18 @@
 //! KAFKA PARTITIONS readings_$RUN 6
 //! KAFKA DELETE TOPIC readings_$RUN
 //! SERVER RESTART
+//! CLOCK +90 minutes
 //! ```
+//!
+//! The clock is the one by which rows leave temporal filters and partitions fall silent; the next statement that writes
+//! something sees it.
 //!
 //! The data of a `COPY … FROM STDIN` stands in the lines behind it; an empty line ends it.
 //!
 //! In every statement `$KAFKA` is the broker's `host:port` and `$RUN` a suffix that only this run of the file uses.
 //! In a message `\x80` stands for that byte, and `<null>` alone for a message without a payload.
+
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
@@ -37,6 +43,8 @@ pub enum Directive {
     },
     /// Stop the server cleanly and start it again.
     RestartServer,
+    /// Let so much time pass.
+    Wait(Duration),
 }
 
 impl Directive {
@@ -46,6 +54,7 @@ impl Directive {
         let words: Vec<&str> = head.split_whitespace().collect();
         let directive = match words.as_slice() {
             ["SERVER", "RESTART"] => Directive::RestartServer,
+            ["CLOCK", count, unit] => Directive::Wait(duration(count, unit)?),
             ["KAFKA", "CREATE", "TOPIC", topic] => Directive::CreateTopic {
                 topic: (*topic).into(),
                 partitions: 1,
@@ -103,9 +112,24 @@ impl Directive {
                 });
                 kafka.produce(topic, messages)
             }
-            Directive::RestartServer => bail!("SERVER RESTART is done by whoever owns the server"),
+            Directive::RestartServer | Directive::Wait(_) => {
+                bail!("this is done by whoever owns the server: {self:?}")
+            }
         }
     }
+}
+
+/// `+90 minutes`.
+fn duration(count: &str, unit: &str) -> Result<Duration> {
+    let count: u64 = count.trim_start_matches('+').parse()?;
+    let seconds = match unit.trim_end_matches('s') {
+        "second" => 1,
+        "minute" => 60,
+        "hour" => 3600,
+        "day" => 86_400,
+        _ => bail!("unknown unit of CLOCK: {unit}"),
+    };
+    Ok(Duration::from_secs(count * seconds))
 }
 
 fn produce_options(mut options: &[&str]) -> Result<(Option<i32>, Option<String>)> {

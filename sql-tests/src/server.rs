@@ -147,6 +147,7 @@ impl Server {
         if let Some(shards) = self.options.shards {
             command.args(["--shards", &shards.to_string()]);
         }
+        command.env("RIVERMARK_TEST_CLOCK", self.clock_path());
         command.envs(self.options.env.iter().map(|(k, v)| (k, v)));
         command
             .stdin(Stdio::null())
@@ -157,6 +158,22 @@ impl Server {
                 .spawn()
                 .with_context(|| format!("cannot start {command:?}"))?,
         );
+        Ok(())
+    }
+
+    fn clock_path(&self) -> PathBuf {
+        self.own_dir.path().join("clock")
+    }
+
+    /// Sets the server's clock ahead, by so much more than it is.
+    pub fn set_ahead(&mut self, time: Duration) -> Result<()> {
+        let before = std::fs::read_to_string(self.clock_path()).unwrap_or_default();
+        let before: u128 = before.trim().parse().unwrap_or(0);
+        let ahead = before + time.as_millis();
+        // Nobody must read half of the number.
+        let new = self.own_dir.path().join("clock.new");
+        std::fs::write(&new, ahead.to_string())?;
+        std::fs::rename(&new, self.clock_path())?;
         Ok(())
     }
 

@@ -8,6 +8,8 @@ use anyhow::{Context, Result, bail};
 
 /// Protocol 3.0.
 const VERSION: u32 = 196_608;
+/// Instead of a version.
+const CANCEL_REQUEST: u32 = 80_877_102;
 
 /// The answer to one statement or message.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Reply {
     pub notifications: Vec<(String, String)>,
     /// Lines of a COPY to the client.
     pub copied: Vec<String>,
+    /// Process number and secret of a new session.
+    pub key: Vec<u8>,
     /// ReadyForQuery's status.
     pub status: char,
 }
@@ -49,6 +53,20 @@ pub fn startup(parameters: &[(&str, &str)]) -> Vec<u8> {
     bytes
 }
 
+/// A request to cancel what runs in the session with this key, on a connection of its own.
+pub fn cancel(port: u16, key: &[u8]) -> Result<()> {
+    let mut bytes = (key.len() as u32 + 8).to_be_bytes().to_vec();
+    bytes.extend(CANCEL_REQUEST.to_be_bytes());
+    bytes.extend(key);
+    let mut wire = Wire::open(port)?;
+    wire.send(&bytes)?;
+    // The server closes the connection when it has passed the request on.
+    match wire.receive()? {
+        None => Ok(()),
+        Some((tag, _)) => bail!("a cancel request was answered with {tag}"),
+    }
+}
+
 /// A Query message.
 pub fn query(sql: &str) -> Vec<u8> {
     message(b'Q', format!("{sql}\0").as_bytes())
@@ -74,12 +92,17 @@ impl Wire {
 
     /// A session of a user who needs no password.
     pub fn connect(port: u16, user: &str) -> Result<Wire> {
+        Ok(Self::connect_with_key(port, user)?.0)
+    }
+
+    /// The same, with the key by which it is cancelled; its first four bytes are the process number.
+    pub fn connect_with_key(port: u16, user: &str) -> Result<(Wire, Vec<u8>)> {
         let mut wire = Wire::open(port)?;
         wire.send(&startup(&[("user", user), ("database", "rivermark")]))?;
         let reply = wire.reply()?;
         match reply.error {
             Some((code, message)) => bail!("{code}: {message}"),
-            None => Ok(wire),
+            None => Ok((wire, reply.key)),
         }
     }
 
@@ -118,6 +141,7 @@ impl Wire {
                 b'E' => reply.error = Some((field(&body, b'C'), field(&body, b'M'))),
                 b'A' => reply.notifications.push(notification(&body)),
                 b'd' => reply.copied.push(text(&body)),
+                b'K' => reply.key = body,
                 // the server wants data: there is none
                 b'G' => self.send(&message(b'c', b""))?,
                 _ => {}

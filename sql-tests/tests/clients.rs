@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use rivermark_sql_tests::certificate::Certificate;
+use rivermark_sql_tests::clients::{JDBC, NODE, PYTHON, cache};
 use rivermark_sql_tests::postgres::Postgres;
 use rivermark_sql_tests::server::Server;
 use rivermark_sql_tests::{env_number, in_ci, is_full, repository};
@@ -23,14 +24,6 @@ const FETCH_TIMEOUT: Duration = Duration::from_secs(300);
 const RUN_TIMEOUT: Duration = Duration::from_secs(100);
 /// 2,000 rows through every driver.
 const VALUES_TIMEOUT: Duration = Duration::from_secs(600);
-
-const PYTHON: [&str; 3] = [
-    "psycopg[binary]==3.3.*",
-    "asyncpg==0.32.*",
-    "sqlalchemy==2.1.*",
-];
-const NODE: &str = "pg@8";
-const JDBC: &str = "org.postgresql:postgresql:42.7.4";
 
 /// How a client connects.
 enum Access<'a> {
@@ -242,21 +235,6 @@ fn fetched(language: &str, fetch: impl FnOnce(&Path) -> Result<()>) -> Option<Pa
 
 fn sources(file: &str) -> PathBuf {
     repository().join("sql-tests/clients").join(file)
-}
-
-/// A directory for what is fetched; another one when what is asked for changes.
-fn cache(language: &str) -> PathBuf {
-    let home = std::env::var("XDG_CACHE_HOME").map_or_else(
-        |_| PathBuf::from(std::env::var("HOME").unwrap_or_else(|_| "/tmp".into())).join(".cache"),
-        PathBuf::from,
-    );
-    let asked: String = [PYTHON.concat(), NODE.into(), JDBC.into()].concat();
-    // FNV-1a
-    let version = asked.bytes().fold(0x811c_9dc5_u32, |h, b| {
-        (h ^ u32::from(b)).wrapping_mul(0x0100_0193)
-    });
-    home.join("rivermark/clients")
-        .join(format!("{}-{version:08x}", language.to_lowercase()))
 }
 
 fn python(directory: &Path) -> Result<()> {

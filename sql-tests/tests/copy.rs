@@ -175,3 +175,47 @@ fn files_come_back_as_they_went() {
     assert_eq!(run("SELECT count(*) FROM big", b""), "0\n");
     server.stop().expect("the server stops cleanly");
 }
+
+/// Rows in the order of their keys and against it, with a key and without one, more than go through the log: what was
+/// answered is there after a crash, once, and a key that is taken is still found.
+#[test]
+fn large_files_survive_a_crash() {
+    const ROWS: u64 = 150_000;
+    let mut server = Server::options().start().expect("the server starts");
+    let run = |server: &Server, sql: &str, input: &str| {
+        psql_with_input(&server.connection_string(), sql, input.as_bytes()).expect("psql runs")
+    };
+    let columns = "(id BIGINT, a TEXT, b TEXT)";
+    for sql in [
+        &format!(
+            "CREATE TABLE keyed {}",
+            columns.replace("BIGINT", "BIGINT PRIMARY KEY")
+        ),
+        &format!("CREATE TABLE bag {columns}"),
+        "CREATE INDEX by_a ON keyed (a)",
+        "CREATE MATERIALIZED VIEW sums AS SELECT count(*) AS n, sum(id) AS s FROM keyed",
+    ] {
+        assert_eq!(run(&server, sql, "").1, "", "{sql}");
+    }
+    let line = |id: u64| format!("{id}\tdevice {}\t{:060}\n", id % 100, id);
+    let up: String = (0..ROWS).map(line).collect();
+    let down: String = (ROWS..2 * ROWS).rev().map(line).collect();
+    for (file, table) in [(&up, "keyed"), (&up, "bag"), (&down, "keyed"), (&up, "bag")] {
+        let copied = run(&server, &format!("COPY {table} FROM STDIN"), file);
+        assert_eq!(copied, (format!("COPY {ROWS}\n"), String::new()), "{table}");
+        server.kill9().expect("killed");
+        server.start_again().expect("the server starts again");
+    }
+    let session = server.connect();
+    let told = session.rows(
+        "SELECT count(*), sum(id), (SELECT n FROM sums), (SELECT s FROM sums),
+            (SELECT count(*) FROM keyed WHERE a = 'device 7'), (SELECT count(*) FROM bag),
+            (SELECT count(DISTINCT id) FROM bag), (SELECT count(*) FROM bag WHERE id = 77) FROM keyed",
+    );
+    let sum = ROWS * (2 * ROWS - 1);
+    let expected = [2 * ROWS, sum, 2 * ROWS, sum, ROWS / 50, 2 * ROWS, ROWS, 2];
+    assert_eq!(told, [expected.map(|n| Some(n.to_string())).to_vec()]);
+    let (_, err) = run(&server, "COPY keyed FROM STDIN", &line(2 * ROWS - 1));
+    assert!(err.contains("Key (id)=(299999) already exists."), "{err}");
+    server.stop().expect("the server stops cleanly");
+}

@@ -322,6 +322,11 @@ fn roles_log_in_as_they_may() {
         assert_eq!(refusal("grafana", "changed").as_deref(), expected, "{sql}");
     }
     assert_eq!(admin.must_fail("DROP ROLE rivermark").code, "55006");
+    // what was granted to a role keeps it
+    let kept = admin.must_fail("DROP ROLE grafana");
+    assert_eq!(kept.code, "2BP01");
+    assert!(kept.detail.contains("privileges for table t"), "{kept}");
+    admin.must("DROP OWNED BY grafana");
     admin.must("DROP ROLE grafana");
     assert_eq!(refusal("grafana", "changed").as_deref(), Some("28P01"));
     // no password and no verifier is shown

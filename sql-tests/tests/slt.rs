@@ -67,6 +67,10 @@ impl Wire {
         let done = match (directive, &self.target) {
             (Directive::RestartServer, Target::Rivermark(server)) => lock(server).restart(),
             (Directive::RestartServer, Target::Oracle { .. }) => Ok(()),
+            (Directive::Wait(time), Target::Rivermark(server)) => lock(server).set_ahead(*time),
+            (Directive::Wait(_), Target::Oracle { .. }) => {
+                Err(anyhow::anyhow!("CLOCK: PostgreSQL has another one"))
+            }
             // The broker's client blocks; the runtime has a second thread for the sessions.
             (other, _) => std::thread::scope(|scope| {
                 let applied = scope.spawn(|| other.apply(Kafka::shared())).join();

@@ -2,8 +2,12 @@
 //! does not read costs the others nothing, and those who LISTEN are told of each epoch.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+use rivermark_sql_tests::following::{Digest, Subscriber};
 use rivermark_sql_tests::server::Server;
 use rivermark_sql_tests::session::Session;
 use rivermark_sql_tests::wire::{Wire, query};
@@ -200,7 +204,10 @@ fn what_cannot_be_followed_says_so() {
         ("SUBSCRIBE rivermark.epochs", "0A000"),
         ("SUBSCRIBE missing", "42P01"),
         ("SUBSCRIBE (SELECT 1)", "0A000"),
-        ("SUBSCRIBE t AS OF 3", "0A000"),
+        ("SUBSCRIBE t AS OF 999999", "55000"),
+        ("SUBSCRIBE t AS OF 1", "55000"),
+        ("SUBSCRIBE t AS OF now()", "42601"),
+        ("SUBSCRIBE t AS OF 1 WITH (PROGRESS) AS OF 2", "42601"),
         ("SUBSCRIBE t WITH (SPEED)", "22023"),
         ("DECLARE c CURSOR FOR SUBSCRIBE t", "25P01"),
     ] {
@@ -301,5 +308,131 @@ fn listeners_are_told_of_each_epoch_and_of_each_other() {
         wire.simple("SELECT 1").expect("an answer").notifications,
         []
     );
+    server.stop().expect("the server stops cleanly");
+}
+
+/// Each of a hundred subscribers adds up to the view after every epoch, while one does not read at all.
+#[test]
+fn a_hundred_subscribers_see_every_epoch() {
+    const SUBSCRIBERS: usize = 100;
+    const EPOCHS: u64 = 20;
+    let options = Server::options().memory_limit("256MB");
+    let mut server = options.start().expect("the server starts");
+    let session = server.connect();
+    session.must("CREATE TABLE t (id INT PRIMARY KEY, kind INT, v NUMERIC(10,2), note TEXT)");
+    session.must(
+        "CREATE MATERIALIZED VIEW totals AS SELECT kind, count(*) AS n, sum(v) AS total, max(note) AS note FROM t GROUP BY kind",
+    );
+    session.must(
+        "INSERT INTO t SELECT i, i % 900, i, 'note ' || i FROM generate_series(1, 2000) AS i",
+    );
+    let mut stopped = Wire::connect(server.port(), "rivermark").expect("a session");
+    stopped
+        .send(&query("SUBSCRIBE totals WITH (PROGRESS)"))
+        .expect("sent");
+    let port = server.port();
+    let last = Arc::new(AtomicU64::new(u64::MAX));
+    let followers: Vec<JoinHandle<Vec<(u64, Digest)>>> = (0..SUBSCRIBERS)
+        .map(|_| {
+            let mut subscriber = Subscriber::start(port, "totals").expect("a subscription");
+            let last = last.clone();
+            std::thread::spawn(move || {
+                let mut seen = vec![subscriber.next_epoch().expect("a snapshot")];
+                while seen.last().is_none_or(|(e, _)| *e < last.load(Relaxed)) {
+                    seen.push(subscriber.next_epoch().expect("an epoch"));
+                }
+                seen
+            })
+        })
+        .collect();
+    let view = || Digest::of(&session.rows("SELECT kind, n, total, note FROM totals"));
+    let mut expected = BTreeMap::from([(epoch(&session), view())]);
+    for i in 0..EPOCHS {
+        session.must(&match i % 4 {
+            0 => format!("DELETE FROM t WHERE id % 7 = {}", i % 7),
+            1 => format!("UPDATE t SET v = v + {i}, note = NULL WHERE id % 3 = 1"),
+            _ => format!(
+                "INSERT INTO t SELECT {i} * 10000 + n, n % 1100, n, 'new ' || n FROM generate_series(1, 700) AS n"
+            ),
+        });
+        expected.insert(epoch(&session), view());
+    }
+    // Nobody knows yet that this one is the last.
+    last.store(epoch(&session), Relaxed);
+    session.must("CREATE TABLE other (id INT PRIMARY KEY)");
+    for follower in followers {
+        let seen = follower.join().expect("no subscriber fails");
+        let mut changed = 0;
+        for (epoch, digest) in &seen {
+            let before = expected.range(..=epoch).next_back();
+            let (at, rows) = before.expect("no subscription began before the rows were there");
+            assert_eq!(digest, rows, "epoch {epoch}");
+            changed += usize::from(at == epoch);
+        }
+        assert!(
+            changed >= EPOCHS as usize,
+            "every epoch is heard of: {changed}"
+        );
+    }
+    drop(stopped);
+    server.stop().expect("the server stops cleanly");
+}
+
+#[test]
+fn a_subscriber_that_comes_back_goes_on_where_it_was() {
+    let mut server = Server::options().start().expect("the server starts");
+    let session = server.connect();
+    session.must("CREATE TABLE t (id INT PRIMARY KEY, v TEXT)");
+    session.must("CREATE MATERIALIZED VIEW counts AS SELECT v, count(*) AS n FROM t GROUP BY v");
+    session.must("INSERT INTO t SELECT i, 'v' || i % 10 FROM generate_series(1, 100) AS i");
+    let mut known = Known::default();
+    let follow = |port: u16, known: &mut Known, sql: &str, until: u64| {
+        let mut wire = Wire::connect(port, "rivermark").expect("a session");
+        wire.send(&query(sql)).expect("sent");
+        read_until(&mut wire, known, until);
+    };
+    let view = "SELECT v, n FROM counts";
+    let begin = epoch(&session);
+    follow(
+        server.port(),
+        &mut known,
+        "SUBSCRIBE counts WITH (PROGRESS)",
+        begin,
+    );
+    // Each time the connection is gone while the view changes.
+    for change in [
+        "INSERT INTO t SELECT i, 'w' || i % 3 FROM generate_series(101, 200) AS i",
+        "DELETE FROM t WHERE id % 2 = 0; UPDATE t SET v = 'u' WHERE id < 20",
+        "TRUNCATE t; INSERT INTO t VALUES (1, NULL)",
+    ] {
+        session.must(change);
+        session.must("INSERT INTO t VALUES (1000, 'x') ON CONFLICT (id) DO UPDATE SET v = 'y'");
+        let now = epoch(&session);
+        let sql = format!("SUBSCRIBE counts AS OF {} WITH (PROGRESS)", known.complete);
+        follow(server.port(), &mut known, &sql, now);
+        assert_eq!(known.sorted(), sorted(&session, view), "{change}");
+    }
+    // It is a form of the statement like any other.
+    let mut wire = Wire::connect(server.port(), "rivermark").expect("a session");
+    wire.simple("BEGIN").expect("an answer");
+    let declare = format!("DECLARE c CURSOR FOR SUBSCRIBE counts AS OF {begin}");
+    assert_eq!(wire.simple(&declare).expect("an answer").error, None);
+    let rows = wire.simple("FETCH ALL FROM c").expect("an answer").rows;
+    assert!(!rows.is_empty() && rows[0][0] > Some(begin.to_string()));
+
+    // A new definition is another relation, and what is not kept is said.
+    session.must("ALTER TABLE t ADD COLUMN extra INT");
+    for (sql, code) in [
+        (format!("SUBSCRIBE t AS OF {begin}"), "55000"),
+        (format!("SUBSCRIBE counts AS OF {}", begin - 1), "55000"),
+        (format!("SUBSCRIBE counts AS OF {}", u32::MAX), "55000"),
+    ] {
+        assert_eq!(session.must_fail(&sql).code, code, "{sql}");
+    }
+    server.restart().expect("the server starts again");
+    let session = server.connect();
+    let error = session.must_fail(&format!("SUBSCRIBE counts AS OF {begin}"));
+    assert_eq!(error.code, "55000");
+    assert!(error.message.contains("are not kept"), "{}", error.message);
     server.stop().expect("the server stops cleanly");
 }

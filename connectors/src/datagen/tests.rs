@@ -39,6 +39,7 @@ fn def(options: &[(&str, &str)]) -> SourceDef {
             .into_iter()
             .map(|(k, v)| (k.to_string(), v.to_string()))
             .collect(),
+        secrets: std::collections::BTreeMap::new(),
         format: Format::Plain,
         encode: Encode::Native,
         encode_options: Default::default(),

@@ -57,6 +57,7 @@ pub fn def(bootstrap: &str, topic: &str, options: &[(&str, &str)]) -> SourceDef 
         columns: vec![column("id", SqlType::BigInt), column("name", text())],
         watermark: None,
         options: all,
+        secrets: BTreeMap::new(),
         format: Format::Plain,
         encode: Encode::Json,
         encode_options: BTreeMap::new(),

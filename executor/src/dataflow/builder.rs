@@ -81,7 +81,7 @@ impl<'a> Builder<'a> {
             is_dirty: false,
             prefix,
             stats: OperatorStats::default(),
-            marks: NodeMarks::of(plan),
+            marks: Box::new(NodeMarks::of(plan)),
         })
     }
 

@@ -3,16 +3,20 @@
 mod aggregate;
 mod chunks;
 mod conform;
+mod due;
 mod filter;
 mod grouping_sets;
 mod join;
+mod nearest;
 mod net;
 mod ordered_rows;
 mod over;
+mod panes;
 mod passed;
 mod project;
 mod session;
 mod session_close;
+mod session_open;
 mod set_operation;
 mod temporal_filter;
 mod top_n;
@@ -102,29 +106,45 @@ pub fn build_operator(
             schema,
             tables,
         )?),
+        PlanOp::Panes {
+            keys,
+            calls,
+            time,
+            windows,
+        } => Box::new(panes::Panes::new(
+            operator_id,
+            keys,
+            calls,
+            (*time, *windows),
+            (&input_of(node)?.schema, schema),
+            tables,
+        )?),
         PlanOp::Join {
             kind,
             keys,
             residual,
             window,
+            is_as_of_now,
         } => Box::new(Join::new(
             operator_id,
-            *kind,
+            (*kind, *is_as_of_now),
             (keys, *window),
             residual.as_ref(),
             &node.inputs,
             schema,
             tables,
         )?),
+        PlanOp::Nearest { .. } => nearest_row(operator_id, node, tables)?,
         PlanOp::Over {
             partition_by,
             order_by,
             checked,
             calls,
             window,
+            due,
         } => Box::new(over::Over::new(
             operator_id,
-            (partition_by, *window),
+            (partition_by, *window, *due),
             order_by,
             (checked, calls),
             &input_of(node)?.schema,
@@ -165,6 +185,7 @@ fn sessions(
         gap_us,
         bounds,
         is_final,
+        ..
     } = &node.op
     else {
         return Err(ExecutorError::Internal("no sessions".to_string()));
@@ -191,6 +212,33 @@ fn sessions(
             tables,
         )?),
     })
+}
+
+/// Of a node that is known to be a join with the nearest row.
+fn nearest_row(
+    operator_id: u32,
+    node: &PlanNode,
+    tables: Vec<StateTable>,
+) -> Result<Box<dyn Operator>> {
+    let PlanOp::Nearest {
+        keeps_unmatched,
+        keys,
+        times,
+        tolerance,
+        forgets,
+    } = &node.op
+    else {
+        return Err(ExecutorError::Internal("no nearest row".to_string()));
+    };
+    Ok(Box::new(nearest::Nearest::new(
+        operator_id,
+        (keys, times),
+        (*keeps_unmatched, tolerance.as_ref()),
+        *forgets,
+        &node.inputs,
+        node.schema.clone(),
+        tables,
+    )?))
 }
 
 fn first_rows(

@@ -24,10 +24,10 @@ use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::{Evaluator, evaluate_all};
 use crate::operator::{EpochContext, Failure};
-use crate::state::{KeyCodec, KeyRange, Keys, RowCodec, StateTable, TableScan};
+use crate::state::{KeyCodec, KeyRange, Keys, RowCodec, StateTable, TableReader, TableScan};
 
 /// How a key's cell begins that is not NULL.
-const PRESENT: u8 = 1;
+pub const PRESENT: u8 = 1;
 
 /// How rows become keys.
 pub struct RowOrder {
@@ -316,9 +316,29 @@ pub struct GroupScan<'a> {
     group_len: usize,
 }
 
+/// A table that rows are read from: with the writer's iterators, or with a thread's own.
+pub trait Ranges {
+    fn range(&self, range: &KeyRange, is_reverse: bool) -> Result<TableScan<'_>>;
+}
+
+impl Ranges for StateTable {
+    fn range(&self, range: &KeyRange, is_reverse: bool) -> Result<TableScan<'_>> {
+        Ok(match is_reverse {
+            true => self.scan_reverse(range)?,
+            false => self.scan(range)?,
+        })
+    }
+}
+
+impl Ranges for TableReader<'_> {
+    fn range(&self, range: &KeyRange, is_reverse: bool) -> Result<TableScan<'_>> {
+        Ok(self.scan(range, is_reverse)?)
+    }
+}
+
 /// The rows of `group` whose keys, without the group, are at or above `from` and below `to`.
 pub fn scan<'a>(
-    table: &'a StateTable,
+    table: &'a impl Ranges,
     group: &[u8],
     from: &[u8],
     to: Option<&[u8]>,
@@ -329,13 +349,8 @@ pub fn scan<'a>(
         None => KeyRange::prefix(group).to,
     };
     let range = KeyRange::new([group, from].concat(), to);
-    let scan = if is_reverse {
-        table.scan_reverse(&range)?
-    } else {
-        table.scan(&range)?
-    };
     Ok(GroupScan {
-        scan,
+        scan: table.range(&range, is_reverse)?,
         group_len: group.len(),
     })
 }

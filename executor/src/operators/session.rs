@@ -5,8 +5,9 @@
 //!   ends, exclusively, a gap after its last one. A row that comes in between merges sessions: what was shown of their
 //!   rows is retracted; a retraction can split one. NULL keys are one partition; a row whose time is NULL is in no
 //!   session; a row of which a key or the time fails is left out and reported.
-//! State: (partition, time, row) → weight, one entry per distinct row of the input. Nothing is forgotten; where sessions are only
-//!   wanted when they are over, `session_close.rs` does.
+//! State: (partition, time, row) → weight, one entry per distinct row of the input. If that is append-only and its time has
+//!   a watermark, only those of open sessions, and which these are (`session_open.rs`): a row that comes for a session that is
+//!   over is left out and counted then. Where sessions are only wanted when they are over, `session_close.rs` gives them.
 //! Output: the input's columns, then the bounds; stream key: the input's; not append-only, since a session grows.
 //! Watermark: of the end, everything up to the rows' watermark: a session that has ended by then does not change.
 //! Cost: per epoch, reading each touched session once, and emitting all its rows if its bounds have changed.
@@ -21,11 +22,13 @@ use super::conform::conform;
 use super::ordered_rows::{
     Change, GroupChanges, Pushed, RowOrder, changes, scan, time_of_order, write,
 };
+use super::session_open::{OpenSessions, take_rows};
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::operator::{Emit, EpochContext, Operator};
 use crate::pieces::most_rows;
 use crate::state::StateTable;
+use crate::watermark::Watermarks;
 
 /// Output rows are handed on in pieces of about so many.
 const PIECE_ROWS: usize = 8192;
@@ -39,6 +42,8 @@ pub struct Session {
     order: RowOrder,
     shown: Shown,
     rows: StateTable,
+    /// If sessions that are over are forgotten: those that are not, and the output's column of their ends.
+    open: Option<(OpenSessions, usize)>,
     pushed: Vec<Pushed>,
 }
 
@@ -71,7 +76,7 @@ pub(super) struct Output {
 }
 
 impl Session {
-    /// `tables`: rows. `input`: the schema of the input.
+    /// `tables`: rows; and to forget sessions that are over, those of [`OpenSessions`]. `input`: the schema of the input.
     ///
     /// # Errors
     /// If a type can not be stored.
@@ -84,9 +89,13 @@ impl Session {
         schema: SchemaRef,
         mut tables: Vec<StateTable>,
     ) -> Result<Self> {
-        let rows = tables
-            .pop()
-            .ok_or_else(|| ExecutorError::Internal("Session without a table".to_string()))?;
+        if tables.is_empty() {
+            return Err(ExecutorError::Internal("Session without a table".into()));
+        }
+        let rows = tables.remove(0);
+        let end = bounds.iter().position(|b| *b == SessionBound::End);
+        let end = end.map(|end| input.fields().len() + end);
+        let open = <[StateTable; 3]>::try_from(tables).ok().zip(end);
         let order_by = [(time.clone(), BY_TIME)];
         Ok(Session {
             order: RowOrder::new(operator_id, partition_by, &order_by, input)?,
@@ -96,6 +105,7 @@ impl Session {
                 gap_us,
             },
             rows,
+            open: open.map(|(tables, end)| (OpenSessions::new(gap_us, tables), end)),
             pushed: Vec::new(),
         })
     }
@@ -279,7 +289,10 @@ impl Operator for Session {
 
     fn finish_into(&mut self, context: &mut EpochContext, emit: &mut Emit<'_>) -> Result<()> {
         let pushed = std::mem::take(&mut self.pushed);
-        let groups = changes(&pushed, &mut self.rows, |_, _, _| true)?;
+        let groups = match &mut self.open {
+            Some((open, _)) => open.changes(&pushed, &mut self.rows)?,
+            None => changes(&pushed, &mut self.rows, |_, _, _| true)?,
+        };
         let mut output = Output::default();
         for group in &groups {
             self.change(group, &mut output)?;
@@ -296,7 +309,33 @@ impl Operator for Session {
         if !output.rows.is_empty() {
             emit(self.shown.delta(&self.order, output)?, context)?;
         }
-        Ok(())
+        match &mut self.open {
+            Some((open, _)) => open.add(&groups),
+            None => Ok(()),
+        }
+    }
+
+    fn advance(
+        &mut self,
+        _inputs: &[Watermarks],
+        output: &Watermarks,
+        _context: &mut EpochContext,
+        _emit: &mut Emit<'_>,
+    ) -> Result<()> {
+        let Some((open, end)) = &mut self.open else {
+            return Ok(());
+        };
+        let rows = &mut self.rows;
+        open.close(output.get(*end), &mut |sessions| {
+            let forget = |session| take_rows(rows, session, &mut |_, _| ());
+            sessions.iter().try_for_each(forget)
+        })
+    }
+
+    fn take_dropped(&mut self) -> u64 {
+        self.open
+            .as_mut()
+            .map_or(0, |(open, _)| open.take_dropped())
     }
 
     fn held_bytes(&self) -> usize {
@@ -304,11 +343,16 @@ impl Operator for Session {
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
-        vec![&mut self.rows]
+        let mut tables = vec![&mut self.rows];
+        tables.extend(self.open.iter_mut().flat_map(|(open, _)| open.tables()));
+        tables
     }
 
     fn discard(&mut self) {
         self.pushed.clear();
         self.rows.discard();
+        if let Some((open, _)) = &mut self.open {
+            open.discard();
+        }
     }
 }

@@ -58,6 +58,7 @@ fn equal_cutting_the_whole_input() {
                     gap_us: gap,
                     bounds: vec![SessionBound::Start, SessionBound::End],
                     is_final: false,
+                    forgets: false,
                 };
                 let mut bench = Bench::new(op, 1, fields.chain(bounds).collect(), false);
                 let reference = |bags: &[Bag]| -> Sum {

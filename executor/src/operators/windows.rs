@@ -21,6 +21,8 @@ use crate::watermark::{is_reached, key_of};
 
 /// Epochs between two cleanings: every later read of the tables pays for a deleted range.
 const LEAST_EPOCHS: u64 = if cfg!(test) { 2 } else { 16 };
+/// An epoch that has written so much of the tables is worth a range: of a backlog it can be days of windows.
+const MANY_BYTES: usize = if cfg!(test) { 200 } else { 1 << 20 };
 /// The key of the one entry.
 const MARKS: &[u8] = b"";
 
@@ -107,7 +109,8 @@ impl Windows {
             return Ok(());
         };
         known.passed = Some(bound);
-        let is_due = |last| context.epoch >= last + LEAST_EPOCHS;
+        let written: usize = tables.iter().map(|table| table.epoch_bytes()).sum();
+        let is_due = |last| context.epoch >= last + LEAST_EPOCHS || written >= MANY_BYTES;
         if self.last_epoch.is_none_or(is_due) {
             let from = known
                 .deleted

@@ -83,7 +83,21 @@ impl Keys {
         self.data.len()
     }
 
-    fn span(&self, index: usize) -> Range<usize> {
+    /// The whole buffer, when the strings' places are known elsewhere.
+    pub(super) fn into_data(self) -> Vec<u8> {
+        self.data
+    }
+
+    /// Copies of the strings at `order`.
+    pub fn gather(&self, order: &[u32]) -> Self {
+        let mut gathered = Keys::with_capacity(order.len(), self.data.len());
+        for &at in order {
+            gathered.push(self.get(at as usize));
+        }
+        gathered
+    }
+
+    pub(super) fn span(&self, index: usize) -> Range<usize> {
         let start = if index == 0 { 0 } else { self.ends[index - 1] };
         start..self.ends[index]
     }

@@ -169,11 +169,18 @@ impl CacheGuard<'_> {
         self.entries.get(key)
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
     pub(super) fn contains(&self, key: &[u8]) -> bool {
         self.entries.find(key).is_some()
     }
 
     pub(super) fn put(&mut self, key: &[u8], value: Option<&[u8]>) {
+        if self.budget_bytes() == 0 {
+            return;
+        }
         let had = self.entries.allocations;
         self.entries.put(key, value);
         if self.entries.allocations != had {

@@ -1,4 +1,4 @@
-//! A state table agrees with a `BTreeMap` under random epochs: puts, deletes, range deletes, reads, scans both ways,
+//! A state table agrees with a `BTreeMap` under random epochs: puts, runs of puts, deletes, range deletes, reads, scans both ways,
 //! commits through the log and through files, spilling, discards, restarts, and a cache that is always too small.
 
 use std::collections::BTreeMap;
@@ -42,6 +42,13 @@ fn change(table: &mut StateTable, model: &mut Model, rng: &mut StdRng) {
             table.delete(&key);
             model.remove(&key);
         }
+        6 | 7 => {
+            let keys = (0..rng.random_range(0..10)).map(|_| random_key(rng));
+            let run: Model = keys.map(|key| (key.clone(), key)).collect();
+            let all: Keys = run.keys().map(Vec::as_slice).collect();
+            table.put_ascending(all.clone(), all);
+            model.extend(run);
+        }
         _ => {
             let (key, value) = (random_key(rng), vec![rng.random(); rng.random_range(0..40)]);
             table.put(&key, &value);
@@ -60,6 +67,10 @@ fn check(table: &mut StateTable, model: &Model, rng: &mut StdRng) {
     let values = table.get_many(&keys).unwrap();
     for (key, value) in keys.iter().zip(values.iter()) {
         assert_eq!(value, model.get(key).map(Vec::as_slice), "key {key:?}");
+    }
+    let (first, last) = (random_key(rng), random_key(rng));
+    if first <= last && table.is_empty_between(&first, &last).unwrap() {
+        assert_eq!(model.range(first..=last).next(), None);
     }
     let range = random_range(rng);
     let expected: Vec<_> = model

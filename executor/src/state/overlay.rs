@@ -1,13 +1,15 @@
 //! The changes of one epoch to one table: a hash table over bump-allocated keys and values, so that a million puts
-//! are a few hundred allocations, and an order over it that is made only when somebody scans.
+//! are a few hundred allocations. `key_order.rs` has the order over it that scans need.
 //!
 //! A range delete forgets what this epoch wrote in the range and hides what the database has there; later puts are
 //! visible again. When the overlay is written, its range deletes come first and its entries after them.
-
-use std::cmp::Ordering;
+//!
+//! Many keys that come in order, as from a COPY, are taken as they are: a run, which is searched instead of hashed.
 
 use hashbrown::{DefaultHashBuilder, HashTable};
 use std::hash::BuildHasher;
+
+use super::arena::Keys;
 
 const FIRST_CHUNK: usize = 4 << 10;
 const MAX_CHUNK: usize = 1 << 20;
@@ -50,6 +52,8 @@ struct Entry {
 pub(super) struct Overlay {
     chunks: Vec<Vec<u8>>,
     entries: Vec<Entry>,
+    /// So many first entries are a run: in key order, and not in `index`.
+    run: usize,
     index: HashTable<u32>,
     hasher: DefaultHashBuilder,
     /// From (inclusive), to (exclusive, `None`: the end of the table).
@@ -104,9 +108,62 @@ impl Overlay {
         &self.deleted_ranges
     }
 
-    fn find(&self, key: &[u8]) -> Option<u32> {
+    /// Bytes of the keys and values that came as a run.
+    pub(super) fn run_bytes(&self) -> usize {
+        let of = |entry: &Entry| (entry.key.len + entry.value.len) as usize;
+        self.entries[..self.run].iter().map(of).sum()
+    }
+
+    /// The entry of a key.
+    pub(super) fn find(&self, key: &[u8]) -> Option<u32> {
         let hash = self.hasher.hash_one(key);
-        self.index.find(hash, |&id| self.key(id) == key).copied()
+        let found = self.index.find(hash, |&id| self.key(id) == key).copied();
+        found.or_else(|| self.find_in_run(key))
+    }
+
+    fn find_in_run(&self, key: &[u8]) -> Option<u32> {
+        let run = &self.entries[..self.run];
+        let at = run.partition_point(|entry| self.slice(entry.key) < key);
+        let entry = run.get(at)?;
+        (self.slice(entry.key) == key).then_some(at as u32)
+    }
+
+    /// [`Self::memory`] of a run.
+    pub(super) fn memory_of_run(keys: &Keys, values: &Keys) -> usize {
+        keys.data_len() + values.data_len() + keys.len() * (size_of::<Entry>() + 16)
+    }
+
+    /// Whether keys and values of these sizes can be a run here.
+    pub(super) fn takes_run(&self, keys: &Keys, values: &Keys) -> bool {
+        let fits = |strings: &Keys| u32::try_from(strings.data_len()).is_ok();
+        self.entries.is_empty() && fits(keys) && fits(values)
+    }
+
+    /// Sets the values of keys in strictly ascending order, without copying them; only if [`Self::takes_run`].
+    pub(super) fn put_run(&mut self, keys: Keys, values: Keys) {
+        debug_assert!(self.takes_run(&keys, &values));
+        self.bytes += keys.data_len() + values.data_len();
+        self.run = keys.len();
+        let chunk = self.chunks.len() as u32;
+        let span = |strings: &Keys, chunk, at| {
+            let range = strings.span(at);
+            Span {
+                chunk,
+                offset: range.start as u32,
+                len: range.len() as u32,
+            }
+        };
+        let entries = (0..keys.len()).map(|at| {
+            let value = span(&values, chunk + 1, at);
+            Entry {
+                key: span(&keys, chunk, at),
+                value,
+                value_capacity: value.len,
+                state: State::Put,
+            }
+        });
+        self.entries = entries.collect();
+        self.chunks.extend([keys.into_data(), values.into_data()]);
     }
 
     /// What the overlay's entries say of a key. It may be range deleted all the same.
@@ -278,109 +335,9 @@ impl Overlay {
     }
 }
 
-const MAX_BLOCK: usize = 512;
-
-/// The ids of an overlay's entries in key order, in blocks, so that a put after a scan costs a short move.
-#[derive(Default)]
-pub(super) struct KeyOrder {
-    blocks: Vec<Vec<u32>>,
-}
-
-/// A place in a [`KeyOrder`]: the entry there, or behind the last.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Place {
-    block: usize,
-    index: usize,
-}
-
-impl KeyOrder {
-    pub(super) fn new(overlay: &Overlay) -> Self {
-        let mut ids: Vec<u32> = (0..overlay.len() as u32).collect();
-        ids.sort_unstable_by(|&a, &b| overlay.key(a).cmp(overlay.key(b)));
-        Self {
-            blocks: ids.chunks(MAX_BLOCK / 2).map(<[u32]>::to_vec).collect(),
-        }
-    }
-
-    /// Adds an entry that is new to the overlay.
-    pub(super) fn insert(&mut self, overlay: &Overlay, id: u32) {
-        let Place { block, index } = self.seek(overlay, overlay.key(id));
-        if self.blocks.is_empty() {
-            self.blocks.push(Vec::new());
-        }
-        // Behind the last block means at its end.
-        let (block, index) = match self.blocks.get(block) {
-            Some(_) => (block, index),
-            None => (
-                self.blocks.len() - 1,
-                self.blocks[self.blocks.len() - 1].len(),
-            ),
-        };
-        let ids = &mut self.blocks[block];
-        ids.insert(index, id);
-        if ids.len() > MAX_BLOCK {
-            let upper = ids.split_off(MAX_BLOCK / 2);
-            self.blocks.insert(block + 1, upper);
-        }
-    }
-
-    /// The first entry whose key is at or above `key`.
-    pub(super) fn seek(&self, overlay: &Overlay, key: &[u8]) -> Place {
-        let is_below = |&id: &u32| overlay.key(id).cmp(key) == Ordering::Less;
-        let block = self
-            .blocks
-            .partition_point(|ids| ids.last().is_some_and(is_below));
-        let index = self
-            .blocks
-            .get(block)
-            .map_or(0, |ids| ids.partition_point(is_below));
-        Place { block, index }
-    }
-
-    /// Behind the last entry.
-    pub(super) fn end(&self) -> Place {
-        Place {
-            block: self.blocks.len(),
-            index: 0,
-        }
-    }
-
-    pub(super) fn get(&self, place: Place) -> Option<u32> {
-        self.blocks.get(place.block)?.get(place.index).copied()
-    }
-
-    pub(super) fn next(&self, place: Place) -> Place {
-        match self.blocks.get(place.block) {
-            Some(ids) if place.index + 1 < ids.len() => Place {
-                block: place.block,
-                index: place.index + 1,
-            },
-            Some(_) => Place {
-                block: place.block + 1,
-                index: 0,
-            },
-            None => place,
-        }
-    }
-
-    /// The place before, or `None` at the first.
-    pub(super) fn previous(&self, place: Place) -> Option<Place> {
-        if place.index > 0 {
-            return Some(Place {
-                block: place.block,
-                index: place.index - 1,
-            });
-        }
-        let block = place.block.checked_sub(1)?;
-        Some(Place {
-            block,
-            index: self.blocks[block].len() - 1,
-        })
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use super::super::key_order::KeyOrder;
     use super::*;
 
     fn get<'a>(overlay: &'a Overlay, key: &[u8]) -> Change<'a> {
@@ -411,6 +368,33 @@ mod tests {
     }
 
     #[test]
+    fn a_run_is_like_single_puts() {
+        let strings = |strings: &[&str]| -> Keys { strings.iter().map(|s| s.as_bytes()).collect() };
+        let mut overlay = Overlay::default();
+        overlay.put_run(strings(&["b", "d", "f"]), strings(&["1", "", "3"]));
+        assert_eq!(overlay.run_bytes(), 5);
+        assert_eq!(get(&overlay, b"d"), Change::Put(b""));
+        for other in [b"a", b"c", b"g"] {
+            assert_eq!(get(&overlay, other), Change::Untouched);
+        }
+        assert_eq!(overlay.put(b"f", b"longer"), None);
+        assert_eq!(overlay.put(b"c", b"new"), Some(3));
+        assert_eq!(overlay.delete(b"d"), None);
+        overlay.delete_range(b"a", Some(b"c"));
+        assert_eq!(get(&overlay, b"b"), Change::Deleted);
+        assert_eq!(get(&overlay, b"c"), Change::Put(b"new"));
+        let order = KeyOrder::new(&overlay);
+        let first = order.get(order.seek(&overlay, b"c"));
+        assert_eq!(first.map(|id| overlay.key(id)), Some(&b"c"[..]));
+        let mut changes: Vec<_> = overlay.changes().collect();
+        changes.sort();
+        let expected: [(&[u8], Option<&[u8]>); 3] =
+            [(b"c", Some(b"new")), (b"d", None), (b"f", Some(b"longer"))];
+        assert_eq!(changes, expected);
+        assert!(!overlay.takes_run(&Keys::new(), &Keys::new()));
+    }
+
+    #[test]
     fn large_values_get_their_own_chunk() {
         let mut overlay = Overlay::default();
         let large = vec![7u8; 3 << 20];
@@ -418,38 +402,5 @@ mod tests {
         overlay.put(b"s", b"small");
         assert_eq!(get(&overlay, b"k"), Change::Put(&large));
         assert_eq!(get(&overlay, b"s"), Change::Put(b"small"));
-    }
-
-    #[test]
-    fn order_stays_sorted_under_inserts() {
-        let mut overlay = Overlay::default();
-        let mut order = KeyOrder::new(&overlay);
-        for n in 0..5000u32 {
-            let key = (n.wrapping_mul(2_654_435_761) % 3000).to_be_bytes();
-            if let Some(id) = overlay.put(&key, b"") {
-                order.insert(&overlay, id);
-            }
-        }
-        let mut place = order.seek(&overlay, &[]);
-        let mut keys = Vec::new();
-        while let Some(id) = order.get(place) {
-            keys.push(overlay.key(id).to_vec());
-            place = order.next(place);
-        }
-        assert_eq!(place, order.end());
-        assert_eq!(keys.len(), overlay.len());
-        assert!(keys.is_sorted());
-        let mut backwards = Vec::new();
-        let mut place = order.end();
-        while let Some(previous) = order.previous(place) {
-            place = previous;
-            backwards.push(overlay.key(order.get(place).unwrap()).to_vec());
-        }
-        backwards.reverse();
-        assert_eq!(backwards, keys);
-        assert_eq!(
-            order.get(order.seek(&overlay, &keys[700])),
-            overlay.find(&keys[700])
-        );
     }
 }

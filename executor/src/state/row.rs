@@ -14,11 +14,14 @@ use arrow::array::ArrayRef;
 use arrow::datatypes::DataType;
 
 use super::arena::{Keys, Rows};
-use super::column::{BuilderValues, Cells, ColumnBuilder, ColumnView, check_columns, shape};
+use super::column::{BuilderValues, Cells, ColumnBuilder, ColumnView, Shape, check_columns, shape};
 use super::error::StateError;
 
 /// First byte of every row.
 pub const ROW_VERSION: u8 = 1;
+
+/// Of each row: its null bitmap, and the cells behind it.
+type BitmapsAndCells<'a> = (Vec<&'a [u8]>, Vec<&'a [u8]>);
 
 /// Encodes and decodes rows of fixed column types.
 #[derive(Debug, Clone)]
@@ -111,6 +114,51 @@ impl RowCodec {
         &self,
         rows: impl Iterator<Item = &'a [u8]>,
     ) -> Result<Vec<ArrayRef>, StateError> {
+        let (bitmaps, mut cursors) = self.open(rows)?;
+        let mut columns = Vec::with_capacity(self.types.len());
+        for (index, data_type) in self.types.iter().enumerate() {
+            let mut builder = ColumnBuilder::new(data_type, cursors.len())?;
+            read_column(&mut builder, index, &bitmaps, &mut cursors)?;
+            columns.push(builder.finish()?);
+        }
+        match cursors.iter().find(|rest| !rest.is_empty()) {
+            Some(rest) => Err(StateError::Corrupt(format!(
+                "{} bytes are left behind a row",
+                rest.len()
+            ))),
+            None => Ok(columns),
+        }
+    }
+
+    /// The columns at `wanted`, in that order, of rows as for [`Self::decode`]; the others are stepped over.
+    pub fn decode_some<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [u8]>,
+        wanted: &[usize],
+    ) -> Result<Vec<ArrayRef>, StateError> {
+        let (bitmaps, mut cursors) = self.open(rows)?;
+        let end = wanted.iter().max().map_or(0, |last| last + 1);
+        let mut columns: Vec<Option<ArrayRef>> = Vec::with_capacity(end);
+        for (index, data_type) in self.types.iter().take(end).enumerate() {
+            columns.push(if wanted.contains(&index) {
+                let mut builder = ColumnBuilder::new(data_type, cursors.len())?;
+                read_column(&mut builder, index, &bitmaps, &mut cursors)?;
+                Some(builder.finish()?)
+            } else {
+                skip_column(data_type, index, &bitmaps, &mut cursors)?;
+                None
+            });
+        }
+        let column = |at: &usize| columns.get(*at).cloned().flatten();
+        let columns: Option<_> = wanted.iter().map(column).collect();
+        columns.ok_or_else(|| StateError::Bug("a column that rows do not have".to_string()))
+    }
+
+    /// The rows' bitmaps, and what is behind these.
+    fn open<'a>(
+        &self,
+        rows: impl Iterator<Item = &'a [u8]>,
+    ) -> Result<BitmapsAndCells<'a>, StateError> {
         let bitmap_len = self.types.len().div_ceil(8);
         let mut bitmaps: Vec<&[u8]> = Vec::with_capacity(rows.size_hint().0);
         let mut cursors: Vec<&[u8]> = Vec::with_capacity(rows.size_hint().0);
@@ -129,19 +177,7 @@ impl RowCodec {
                 }
             }
         }
-        let mut columns = Vec::with_capacity(self.types.len());
-        for (index, data_type) in self.types.iter().enumerate() {
-            let mut builder = ColumnBuilder::new(data_type, cursors.len())?;
-            read_column(&mut builder, index, &bitmaps, &mut cursors)?;
-            columns.push(builder.finish()?);
-        }
-        match cursors.iter().find(|rest| !rest.is_empty()) {
-            Some(rest) => Err(StateError::Corrupt(format!(
-                "{} bytes are left behind a row",
-                rest.len()
-            ))),
-            None => Ok(columns),
-        }
+        Ok((bitmaps, cursors))
     }
 }
 
@@ -346,8 +382,61 @@ fn read_nullable(
     read_cell(builder, cursor)
 }
 
+/// Moves all rows' cursors behind a column.
+fn skip_column(
+    data_type: &DataType,
+    index: usize,
+    bitmaps: &[&[u8]],
+    cursors: &mut [&[u8]],
+) -> Result<(), StateError> {
+    let shape = shape(data_type)?;
+    for (bitmap, cursor) in bitmaps.iter().zip(cursors) {
+        if bitmap[index / 8] & (1 << (index % 8)) == 0 {
+            skip_cell(&shape, cursor)?;
+        }
+    }
+    Ok(())
+}
+
+/// Moves a cursor behind a cell that is not NULL.
+#[inline]
+fn skip_cell(cell: &Shape, cursor: &mut &[u8]) -> Result<(), StateError> {
+    match cell {
+        Shape::Null => {}
+        Shape::Boolean => *cursor = behind(cursor, 1)?,
+        Shape::Fixed(width) => *cursor = behind(cursor, *width)?,
+        Shape::Bytes => {
+            let len = take_varint(cursor)?;
+            *cursor = behind(cursor, len)?;
+        }
+        Shape::List(item) => {
+            let count = take_varint(cursor)?;
+            skip_tuple(std::iter::repeat_n(&**item, count), cursor)?;
+        }
+        Shape::Struct(fields) => skip_tuple(fields.iter(), cursor)?,
+    }
+    Ok(())
+}
+
+fn skip_tuple<'a>(
+    types: impl ExactSizeIterator<Item = &'a DataType>,
+    cursor: &mut &[u8],
+) -> Result<(), StateError> {
+    let bitmap = take(cursor, types.len().div_ceil(8))?;
+    for (index, data_type) in types.enumerate() {
+        if bitmap[index / 8] & (1 << (index % 8)) == 0 {
+            skip_cell(&shape(data_type)?, cursor)?;
+        }
+    }
+    Ok(())
+}
+
 fn truncated() -> StateError {
     StateError::Corrupt("a row ends in the middle of a cell".to_string())
+}
+
+fn behind<'a>(cursor: &&'a [u8], len: usize) -> Result<&'a [u8], StateError> {
+    cursor.get(len..).ok_or_else(truncated)
 }
 
 fn take<'a>(cursor: &mut &'a [u8], len: usize) -> Result<&'a [u8], StateError> {
@@ -398,101 +487,4 @@ fn take_varint(cursor: &mut &[u8]) -> Result<usize, StateError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::sync::Arc;
-
-    use arrow::array::{
-        Array, BooleanArray, Float64Array, Int32Array, Int64Array, ListArray, StringArray,
-    };
-    use arrow::datatypes::Int32Type;
-
-    use super::super::test_values::{all_types, random_array, rng};
-    use super::*;
-
-    #[test]
-    fn bytes_are_golden() {
-        let columns: Vec<ArrayRef> = vec![
-            Arc::new(Int64Array::from(vec![Some(1), None])),
-            Arc::new(StringArray::from(vec![Some("ab"), Some("")])),
-            Arc::new(BooleanArray::from(vec![Some(true), None])),
-            Arc::new(Float64Array::from(vec![-0.0, 1.5])),
-            Arc::new(ListArray::from_iter_primitive::<Int32Type, _, _>([
-                Some([Some(7), None]),
-                None,
-            ])),
-        ];
-        let codec = RowCodec::new(columns.iter().map(|c| c.data_type().clone()).collect()).unwrap();
-        let rows = codec.encode(&columns).unwrap();
-        let first: Vec<u8> = [
-            &[1, 0][..],
-            &[1, 0, 0, 0, 0, 0, 0, 0],
-            &[2, b'a', b'b'],
-            &[1],
-            &[0, 0, 0, 0, 0, 0, 0, 0x80],
-            &[2, 0b10, 7, 0, 0, 0],
-        ]
-        .concat();
-        assert_eq!(rows.get(0), first);
-        assert_eq!(
-            rows.get(1),
-            [&[1, 0b10101, 0][..], &1.5f64.to_le_bytes()].concat()
-        );
-        let mut single = Vec::new();
-        codec.encode_row_into(&columns, 0, &mut single).unwrap();
-        assert_eq!(single, first);
-    }
-
-    #[test]
-    fn every_type_comes_back_exactly() {
-        let mut rng = rng();
-        for data_type in all_types() {
-            for nulls in [0.0, 0.3, 1.0] {
-                let column = random_array(&data_type, 200, nulls, &mut rng);
-                let sliced = column.slice(3, 150);
-                let ids: ArrayRef = Arc::new(Int32Array::from_iter_values(0..150));
-                let columns = vec![ids, sliced];
-                let codec = RowCodec::new(vec![DataType::Int32, data_type.clone()]).unwrap();
-                let rows = codec.encode(&columns).unwrap();
-                let decoded = codec.decode(rows.iter()).unwrap();
-                assert_eq!(decoded[1].data_type(), &data_type);
-                assert_eq!(decoded[1].to_data(), columns[1].to_data(), "{data_type}");
-                let mut single = Vec::new();
-                codec.encode_row_into(&columns, 77, &mut single).unwrap();
-                assert_eq!(single, rows.get(77));
-            }
-        }
-    }
-
-    #[test]
-    fn header_is_the_callers() {
-        let columns: Vec<ArrayRef> = vec![Arc::new(Int32Array::from(vec![5, 6]))];
-        let codec = RowCodec::new(vec![DataType::Int32]).unwrap();
-        let rows = codec
-            .encode_with_header(&columns, 2, |row, header| header[1] = row as u8 + 1)
-            .unwrap();
-        assert_eq!(rows.get(1), [0, 2, 1, 0, 6, 0, 0, 0]);
-        let decoded = codec.decode(rows.iter().map(|row| &row[2..])).unwrap();
-        assert_eq!(&decoded[0], &columns[0]);
-    }
-
-    #[test]
-    fn damaged_rows_are_errors() {
-        let codec = RowCodec::new(vec![DataType::Utf8]).unwrap();
-        for row in [
-            &[][..],
-            &[2, 0, 0],
-            &[1],
-            &[1, 0, 5, b'a'],
-            &[1, 0, 0, 9],
-            &[1, 0, 1, 0xFF],
-        ] {
-            assert!(
-                matches!(
-                    codec.decode(std::iter::once(row)),
-                    Err(StateError::Corrupt(_))
-                ),
-                "{row:?}"
-            );
-        }
-    }
-}
+mod tests;

@@ -2,11 +2,13 @@
 //! backwards.
 
 use std::cell::{Ref, RefCell};
+use std::ops::Deref;
 
 use super::error::StateError;
+use super::key_order::{KeyOrder, Place};
 use super::layout::{PREFIX_LEN, prefix_end};
 use super::open_db::OwnedIterator;
-use super::overlay::{Change, KeyOrder, Overlay, Place};
+use super::overlay::{Change, Overlay};
 use super::spill::spilled_value;
 
 /// A range of keys of a table, without table prefix.
@@ -66,6 +68,23 @@ pub(super) struct IteratorPool {
     pub(super) spilled: RefCell<Option<OwnedIterator>>,
 }
 
+/// The order of the overlay's entries, which a table makes when it is first needed.
+pub(super) enum OrderRef<'a> {
+    Shared(Ref<'a, KeyOrder>),
+    Plain(&'a KeyOrder),
+}
+
+impl Deref for OrderRef<'_> {
+    type Target = KeyOrder;
+
+    fn deref(&self) -> &KeyOrder {
+        match self {
+            OrderRef::Shared(order) => order,
+            OrderRef::Plain(order) => order,
+        }
+    }
+}
+
 /// What a scan reads besides the overlay.
 pub(super) struct Layers {
     pub(super) database: OwnedIterator,
@@ -76,7 +95,7 @@ pub(super) struct Layers {
 /// copies nothing, or use it as an iterator of owned pairs.
 pub struct TableScan<'a> {
     overlay: &'a Overlay,
-    order: Ref<'a, KeyOrder>,
+    order: OrderRef<'a>,
     /// Where the scan's iterators go when it is done, for the next scan.
     pool: &'a IteratorPool,
     database: Option<OwnedIterator>,
@@ -92,7 +111,7 @@ pub struct TableScan<'a> {
 impl<'a> TableScan<'a> {
     pub(super) fn new(
         overlay: &'a Overlay,
-        order: Ref<'a, KeyOrder>,
+        order: OrderRef<'a>,
         pool: &'a IteratorPool,
         layers: Layers,
         prefix: &[u8; PREFIX_LEN],

@@ -4,6 +4,7 @@
 //! reference to the old one gone. So a snapshot can be revoked, and a scan reads in chunks and holds nothing of
 //! RocksDB between two of them.
 
+use std::cmp::Ordering;
 use std::sync::Arc;
 
 use parking_lot::RwLock;
@@ -11,10 +12,18 @@ use rocksdb::ReadOptions;
 
 use super::arena::{Keys, Values};
 use super::error::StateError;
-use super::layout::{Family, TableId, prefix_end, table_prefix};
+use super::layout::{Family, PREFIX_LEN, TableId, prefix_end, table_prefix};
 use super::open_db::OwnedSnapshot;
 use super::scan::KeyRange;
 use super::table::read_sorted;
+
+/// Fewer keys are looked up one by one.
+const FEW_KEYS: usize = 64;
+/// Steps of an iterator that cost as much as a seek.
+const MAX_STEPS: usize = 6;
+/// Keys that lie together have at least so many found for each seek, the first seeks aside.
+const KEYS_PER_SEEK: usize = 4;
+const MIN_SEEKS: usize = 16;
 
 /// An entry of a state table: its key without table prefix, and its value.
 pub type KeyValue = (Vec<u8>, Vec<u8>);
@@ -81,6 +90,36 @@ impl StoreSnapshot {
                 id,
                 keys,
                 missing,
+                &snapshot.read_options(),
+                |index, value| {
+                    if let Some(value) = value {
+                        values.set(index, value);
+                    }
+                },
+            )?;
+            Ok(values)
+        })
+    }
+
+    /// As [`Self::get_many`], for keys that may lie close together, as where an index has about the order of the
+    /// rows: an iterator passes over them, many times as fast. If they turn out to lie far apart, it gives up.
+    pub fn get_near(&self, family: Family, id: TableId, keys: &Keys) -> Result<Values, StateError> {
+        if keys.len() < FEW_KEYS {
+            return self.get_many(family, id, keys);
+        }
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        if !order.is_sorted_by(|a, b| keys.get(*a) <= keys.get(*b)) {
+            order.sort_unstable_by(|&a, &b| keys.get(a).cmp(keys.get(b)));
+        }
+        self.read(|snapshot| {
+            let mut values = Values::absent(keys.len());
+            let passed = pass_over((snapshot, family, id), keys, &order, &mut values)?;
+            read_sorted(
+                snapshot.db(),
+                family,
+                id,
+                keys,
+                order.split_off(passed),
                 &snapshot.read_options(),
                 |index, value| {
                     if let Some(value) = value {
@@ -162,6 +201,59 @@ impl StoreSnapshot {
     }
 }
 
+/// Reads the keys at `order`, which sorts them, with an iterator; returns how many it read before it gave up.
+fn pass_over(
+    (snapshot, family, id): (&OwnedSnapshot, Family, TableId),
+    keys: &Keys,
+    order: &[usize],
+    values: &mut Values,
+) -> Result<usize, StateError> {
+    let prefix = table_prefix(id);
+    let mut options = snapshot.read_options();
+    if let Some(end) = prefix_end(&prefix) {
+        options.set_iterate_upper_bound(end);
+    }
+    let mut iterator = snapshot.db().iterator(family, options);
+    let mut wanted = prefix.to_vec();
+    let mut seeks = 0;
+    for (done, &index) in order.iter().enumerate() {
+        let key = keys.get(index);
+        // The first key has to be sought; from there on the next one is perhaps only steps away.
+        let mut steps = if done == 0 { MAX_STEPS } else { 0 };
+        loop {
+            let ordering = match iterator.item() {
+                Some((found, value)) => {
+                    let ordering = found[PREFIX_LEN..].cmp(key);
+                    if ordering.is_eq() {
+                        values.set(index, value);
+                    }
+                    ordering
+                }
+                None if done == 0 && steps == MAX_STEPS => Ordering::Less,
+                // Nothing is stored behind here.
+                None => Ordering::Greater,
+            };
+            if ordering.is_ge() {
+                break;
+            }
+            if steps < MAX_STEPS {
+                iterator.raw().next();
+            } else if steps == MAX_STEPS {
+                if seeks > MIN_SEEKS && seeks > done / KEYS_PER_SEEK {
+                    return Ok(done);
+                }
+                seeks += 1;
+                wanted.truncate(PREFIX_LEN);
+                wanted.extend_from_slice(key);
+                iterator.raw().seek(&wanted);
+            }
+            steps += 1;
+        }
+    }
+    iterator.status()?;
+    Ok(order.len())
+}
+
 /// A scan of a snapshot in progress.
 pub struct SnapshotScan {
     snapshot: StoreSnapshot,
@@ -188,36 +280,47 @@ impl SnapshotScan {
         max_rows: usize,
         max_bytes: usize,
     ) -> Result<Option<ScanChunk>, StateError> {
-        if self.is_done {
-            return Ok(None);
-        }
-        let (chunk, is_end) = self
-            .snapshot
-            .read(|snapshot| self.read_chunk(snapshot, max_rows, max_bytes))?;
-        self.is_done = is_end;
-        match chunk.keys.is_empty() {
-            true => {
-                self.is_done = true;
-                Ok(None)
-            }
-            false => {
-                // The next chunk starts right behind the last key.
-                let last = chunk.keys.get(chunk.keys.len() - 1);
-                self.from.truncate(self.prefix_len);
-                self.from.extend_from_slice(last);
-                self.from.push(0);
-                Ok(Some(chunk))
-            }
-        }
+        let mut chunk = ScanChunk::default();
+        let found = self.visit_chunk(max_rows, max_bytes, |key, value| {
+            chunk.keys.push(key);
+            chunk.values.push(value);
+            Ok::<_, StateError>(())
+        })?;
+        Ok((found > 0).then_some(chunk))
     }
 
-    /// The entries, and whether they are the last ones.
-    fn read_chunk(
+    /// As [`Self::next_chunk`], but hands each key (without table prefix) and value to `take`; how many there were.
+    pub fn visit_chunk<E: From<StateError>>(
+        &mut self,
+        max_rows: usize,
+        max_bytes: usize,
+        take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        if self.is_done {
+            return Ok(0);
+        }
+        let read =
+            |snapshot: &OwnedSnapshot| Ok(self.read_chunk(snapshot, max_rows, max_bytes, take));
+        let (found, last) = self.snapshot.read(read)??;
+        match last {
+            Some(last) => {
+                // The next chunk starts right behind the last key.
+                self.from = last;
+                self.from.push(0);
+            }
+            None => self.is_done = true,
+        }
+        Ok(found)
+    }
+
+    /// How many entries there were, and the last one's key unless the range has ended.
+    fn read_chunk<E: From<StateError>>(
         &self,
         snapshot: &OwnedSnapshot,
         max_rows: usize,
         max_bytes: usize,
-    ) -> Result<(ScanChunk, bool), StateError> {
+        mut take: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+    ) -> Result<(usize, Option<Vec<u8>>), E> {
         let mut options: ReadOptions = snapshot.read_options();
         options.set_iterate_lower_bound(self.from.clone());
         if let Some(to) = &self.to {
@@ -225,20 +328,19 @@ impl SnapshotScan {
         }
         let mut iterator = snapshot.db().iterator(self.family, options);
         iterator.raw().seek(&self.from);
-        let mut chunk = ScanChunk::default();
-        let mut is_end = true;
+        let (mut rows, mut bytes) = (0, 0);
+        let mut last = None;
         while let Some((key, value)) = iterator.item() {
-            chunk.keys.push(&key[self.prefix_len..]);
-            chunk.values.push(value);
-            if chunk.keys.len() >= max_rows
-                || chunk.keys.data_len() + chunk.values.data_len() >= max_bytes
-            {
-                is_end = false;
+            take(&key[self.prefix_len..], value)?;
+            rows += 1;
+            bytes += key.len() - self.prefix_len + value.len();
+            if rows >= max_rows || bytes >= max_bytes {
+                last = Some(key.to_vec());
                 break;
             }
             iterator.raw().next();
         }
         iterator.status()?;
-        Ok((chunk, is_end))
+        Ok((rows, last))
     }
 }

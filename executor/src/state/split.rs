@@ -29,32 +29,77 @@ pub fn split(
     if parts < 2 {
         return whole();
     }
-    let Some(first) = snapshot.scan(family, id, range).next_chunk(1, 1)? else {
+    let Some(keys) = KeySpan::of(snapshot, (family, id), range)? else {
         return whole();
     };
-    let first = first.keys.get(0).to_vec();
-    let Some((last, _)) = snapshot.last(family, id, range)? else {
-        return whole();
-    };
-    let common = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
-    let (low, high) = (number(&first[common..]), number(&last[common..]));
-    let key_at = |n: u64| [&first[..common], &n.to_be_bytes()[..]].concat();
     let mut ends: Vec<Vec<u8>> = Vec::new();
     for part in 1..parts {
         let wanted = bytes / parts * part;
-        let (mut from, mut to) = (low, high);
+        let (mut from, mut to) = (keys.low, keys.high);
         for _ in 0..STEPS {
             let middle = from + (to - from) / 2;
-            let before = KeyRange::new(range.from.clone(), Some(key_at(middle)));
+            let before = KeyRange::new(range.from.clone(), Some(keys.at(middle)));
             if snapshot.disk_bytes(family, id, &before)? < wanted {
                 from = middle;
             } else {
                 to = middle;
             }
         }
-        ends.push(key_at(to));
+        ends.push(keys.at(to));
     }
     Ok(cut(range, ends))
+}
+
+/// At most `parts` ranges that make up `range`, as if keys were spread evenly between the first and the last: for
+/// entries of whose sizes nothing is known.
+pub fn split_evenly(
+    snapshot: &StoreSnapshot,
+    place: (Family, TableId),
+    range: &KeyRange,
+    parts: usize,
+) -> Result<Vec<KeyRange>, StateError> {
+    let Some(keys) = KeySpan::of(snapshot, place, range)? else {
+        return Ok(vec![range.clone()]);
+    };
+    let parts = parts as u64;
+    let step = (keys.high - keys.low) / parts.max(1);
+    let ends = (1..parts).map(|part| keys.at(keys.low + step * part));
+    Ok(cut(range, ends.collect()))
+}
+
+/// Where the keys of a range lie.
+struct KeySpan {
+    common: Vec<u8>,
+    /// What follows in the first and the last key.
+    low: u64,
+    high: u64,
+}
+
+impl KeySpan {
+    /// `None`: the range is empty.
+    fn of(
+        snapshot: &StoreSnapshot,
+        (family, id): (Family, TableId),
+        range: &KeyRange,
+    ) -> Result<Option<Self>, StateError> {
+        let Some(first) = snapshot.scan(family, id, range).next_chunk(1, 1)? else {
+            return Ok(None);
+        };
+        let Some((last, _)) = snapshot.last(family, id, range)? else {
+            return Ok(None);
+        };
+        let first = first.keys.get(0);
+        let common = first.iter().zip(&last).take_while(|(a, b)| a == b).count();
+        Ok(Some(KeySpan {
+            common: first[..common].to_vec(),
+            low: number(&first[common..]),
+            high: number(&last[common..]),
+        }))
+    }
+
+    fn at(&self, n: u64) -> Vec<u8> {
+        [&self.common[..], &n.to_be_bytes()[..]].concat()
+    }
 }
 
 /// The first eight bytes as a number.

@@ -33,6 +33,8 @@ use super::write_set::WriteSet;
 const PATIENCE: Duration = Duration::from_secs(12);
 /// How long a reopening waits for reads in progress.
 const REOPEN_WAIT: Duration = Duration::from_secs(30);
+/// Keys that came in order make a good file: they are ingested from this share of the threshold on.
+const RUN_SHARE: usize = 8;
 /// What must fit on the disk before a reopening is worth trying.
 const PROBE_BYTES: usize = 4 << 20;
 
@@ -114,6 +116,11 @@ pub(super) struct OverlayBudget {
 }
 
 impl OverlayBudget {
+    /// Bytes beyond which tables spill.
+    pub(super) fn limit(&self) -> usize {
+        self.limit
+    }
+
     /// Changes smaller than this need not be accounted for.
     pub(super) fn step(&self) -> usize {
         (self.limit / 64).min(64 << 10)
@@ -266,7 +273,9 @@ impl Store {
             bytes: writes.bytes(),
             was_ingested: false,
         };
-        if stats.bytes >= self.inner.options.ingest_threshold_bytes || writes.has_spilled() {
+        let threshold = self.inner.options.ingest_threshold_bytes;
+        let is_large = stats.bytes >= threshold || writes.run_bytes() >= threshold / RUN_SHARE;
+        if is_large || writes.has_spilled() {
             ingest::commit(&db, &self.inner.options, &self.inner.memory, writes)?;
             if !writes.dropped().is_empty() {
                 log_write::write(&db, false, || {

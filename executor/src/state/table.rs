@@ -19,16 +19,22 @@ use rocksdb::ReadOptions;
 use super::arena::{Keys, Values};
 use super::cache::{CacheHandle, CacheStats, TableCache};
 use super::error::StateError;
-use super::layout::{Family, PREFIX_LEN, TableId, prefix_end, table_prefix};
+use super::key_order::KeyOrder;
+use super::layout::{Family, PREFIX_LEN, TableId, table_prefix};
 use super::open_db::OpenDb;
-use super::overlay::{Change, KeyOrder, Overlay};
-use super::scan::{IteratorPool, KeyRange, Layers, TableScan};
+use super::overlay::{Change, Overlay};
+use super::readers::{TableReaders, layers};
+use super::scan::{IteratorPool, KeyRange, OrderRef, TableScan};
 use super::spill::Spill;
 use super::store::Store;
 use super::write_set::WriteSet;
 
 /// Keys per call into RocksDB; bounds what a read pins.
 const MULTI_GET_CHUNK: usize = 512;
+/// A look whether a range is empty gives up behind so many deleted keys.
+const SKIPPED_KEYS: u64 = 1000;
+/// A run may be larger than what tables spill, since its bytes are in memory already: so many times the limit.
+const RUN_LIMITS: usize = 2;
 
 /// See the module.
 pub struct StateTable {
@@ -90,6 +96,11 @@ impl StateTable {
     /// Bytes of this epoch's uncommitted changes.
     pub fn overlay_bytes(&self) -> usize {
         self.overlay.bytes()
+    }
+
+    /// The same, with those that were spilled.
+    pub fn epoch_bytes(&self) -> usize {
+        self.overlay.bytes() + self.spilled.bytes
     }
 
     /// Hits, misses and bytes of this table's cache.
@@ -236,6 +247,49 @@ impl StateTable {
         self.keep_order(new);
     }
 
+    /// Sets the values of keys that are in strictly ascending order. Cheaper than one by one.
+    pub fn put_ascending(&mut self, keys: Keys, values: Keys) {
+        debug_assert!(
+            self.in_commit.is_none(),
+            "{:?} was written while its epoch is being committed",
+            self.id
+        );
+        debug_assert!(keys.iter().is_sorted_by(|a, b| a < b));
+        let limit = self
+            .store
+            .overlay_budget()
+            .limit()
+            .saturating_mul(RUN_LIMITS);
+        let is_run = self.overlay.takes_run(&keys, &values)
+            && Overlay::memory_of_run(&keys, &values) <= limit;
+        if !is_run {
+            for (key, value) in keys.iter().zip(values.iter()) {
+                self.put(key, value);
+            }
+            return;
+        }
+        self.overlay.put_run(keys, values);
+        self.order = RefCell::new(None);
+        let memory = self.overlay.memory();
+        self.store.overlay_budget().replace(self.accounted, memory);
+        self.accounted = memory;
+    }
+
+    /// True if no key from the first to the last, both included, is there. False also if it would take long to find out.
+    pub fn is_empty_between(&self, first: &[u8], last: &[u8]) -> Result<bool, StateError> {
+        self.check_not_in_commit()?;
+        if !self.overlay.is_empty() || self.spilled.place.is_some() {
+            return Ok(false);
+        }
+        let whole = |key: &[u8]| [&table_prefix(self.id), key].concat();
+        let mut options = ReadOptions::default();
+        options.set_iterate_upper_bound([&whole(last)[..], &[0]].concat());
+        options.set_max_skippable_internal_keys(SKIPPED_KEYS);
+        let mut iterator = self.store.db()?.iterator(self.family, options);
+        iterator.raw().seek(whole(first));
+        Ok(iterator.item().is_none() && iterator.status().is_ok())
+    }
+
     /// Deletes `key`, whether it exists or not.
     pub fn delete(&mut self, key: &[u8]) {
         let new = self.overlay.delete(key);
@@ -280,24 +334,11 @@ impl StateTable {
 
     fn scan_in(&self, range: &KeyRange, is_reverse: bool) -> Result<TableScan<'_>, StateError> {
         self.check_not_in_commit()?;
-        let prefix = table_prefix(self.id);
-        let pooled = self.pool.database.borrow_mut().take();
-        let database = match pooled {
-            Some(iterator) => iterator,
-            None => {
-                let mut options = ReadOptions::default();
-                options.set_iterate_lower_bound(prefix);
-                if let Some(end) = prefix_end(&prefix) {
-                    options.set_iterate_upper_bound(end);
-                }
-                self.store.db()?.iterator(self.family, options)
-            }
-        };
-        let spilled = self.spilled.place.as_ref().map(|spill| {
-            let pooled = self.pool.spilled.borrow_mut().take();
-            pooled.unwrap_or_else(|| spill.table_iterator(self.family, self.id))
-        });
-        let layers = Layers { database, spilled };
+        let layers = layers(
+            (&self.store, self.family, self.id),
+            self.spilled.place.as_ref(),
+            &self.pool,
+        )?;
         if self.order.borrow().is_none() {
             *self.order.borrow_mut() = Some(KeyOrder::new(&self.overlay));
         }
@@ -306,13 +347,28 @@ impl StateTable {
         });
         Ok(TableScan::new(
             &self.overlay,
-            order,
+            OrderRef::Shared(order),
             &self.pool,
             layers,
-            &prefix,
+            &table_prefix(self.id),
             range,
             is_reverse,
         ))
+    }
+
+    /// The table as it is, for ordered reads on several threads.
+    pub fn readers(&mut self) -> Result<TableReaders<'_>, StateError> {
+        self.check_not_in_commit()?;
+        let overlay = &self.overlay;
+        let order = self.order.get_mut();
+        Ok(TableReaders {
+            id: self.id,
+            family: self.family,
+            store: &self.store,
+            overlay,
+            order: order.get_or_insert_with(|| KeyOrder::new(overlay)),
+            spilled: self.spilled.place.as_ref(),
+        })
     }
 
     /// Hands this epoch's changes to the epoch's write, without copying them.
@@ -340,11 +396,18 @@ impl StateTable {
             return;
         };
         let mut cache = self.cache.lock();
+        if cache.budget_bytes() == 0 {
+            return;
+        }
         if !overlay.deleted_ranges().is_empty() {
             cache.retain(|key| !overlay.is_range_deleted(key));
         }
-        // An epoch that would flush everything else out of the cache only refreshes what is there already.
-        let fits = overlay.bytes() <= cache.budget_bytes() / 4;
+        // An epoch that would flush everything else out of the cache only refreshes what is there already; so does a run,
+        // most of whose keys nobody asks for soon.
+        let fits = overlay.run_bytes() == 0 && overlay.bytes() <= cache.budget_bytes() / 4;
+        if !fits && cache.is_empty() {
+            return;
+        }
         for (key, value) in overlay.changes() {
             if fits || cache.contains(key) {
                 cache.put(key, value);

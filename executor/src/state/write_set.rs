@@ -91,6 +91,11 @@ impl WriteSet {
             + self.spilled.iter().map(|table| table.bytes).sum::<usize>()
     }
 
+    /// Bytes of keys and values that came in the order of keys.
+    pub(super) fn run_bytes(&self) -> usize {
+        self.tables.iter().map(|t| t.writes.run_bytes()).sum()
+    }
+
     /// Sets an entry of the meta family.
     pub fn put_meta(&mut self, name: &[u8], value: &[u8]) {
         self.meta.put(name, value);

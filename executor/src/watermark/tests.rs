@@ -34,7 +34,7 @@ const PLANS: usize = 40;
 
 /// (key, time, value)
 type Row = (i64, Option<i64>, i64);
-/// (window end, window start, key): count, sum, distinct values
+/// (window end, window start, key): count, sum, distinct values or the greatest one
 type Windows = BTreeMap<(i64, i64, i64), (i64, i64, i64)>;
 
 /// An entry of it.
@@ -45,26 +45,32 @@ struct Shape {
     kind: &'static str,
     step: i64,
     size: i64,
+    /// Whether distinct values are counted, for which each row is copied into all its windows.
+    is_distinct: bool,
 }
 
 impl Shape {
     fn random(rng: &mut StdRng) -> Shape {
         let step = rng.random_range(1..8);
+        let is_distinct = rng.random_bool(0.5);
         match rng.random_range(0..3) {
             0 => Shape {
                 kind: "TUMBLE",
                 step,
                 size: step,
+                is_distinct,
             },
             1 => Shape {
                 kind: "HOP",
                 step,
                 size: rng.random_range(1..20),
+                is_distinct,
             },
             _ => Shape {
                 kind: "CUMULATE",
                 step,
                 size: step * rng.random_range(1..5),
+                is_distinct,
             },
         }
     }
@@ -75,9 +81,20 @@ impl Shape {
             "TUMBLE" => interval(self.size),
             _ => format!("{}, {}", interval(self.step), interval(self.size)),
         };
+        let third = if self.is_distinct {
+            "count(DISTINCT v)"
+        } else {
+            "max(v)"
+        };
+        // HOP has no rows without a window.
+        let filter = if self.kind == "HOP" {
+            ""
+        } else {
+            "WHERE window_start IS NOT NULL"
+        };
         format!(
-            "SELECT k, window_start, window_end, count(*) AS n, sum(v)::BIGINT AS s, count(DISTINCT v) AS d \
-             FROM {}(t, ts, {lengths}) WHERE window_start IS NOT NULL GROUP BY k, window_start, window_end",
+            "SELECT k, window_start, window_end, count(*) AS n, sum(v)::BIGINT AS s, {third} AS d \
+             FROM {}(t, ts, {lengths}) {filter} GROUP BY k, window_start, window_end",
             self.kind
         )
     }
@@ -108,10 +125,15 @@ impl Shape {
         }
         let result = |values: Vec<i64>| {
             let distinct: BTreeSet<i64> = values.iter().copied().collect();
+            let greatest = distinct.last().copied().unwrap_or_default();
             (
                 values.len() as i64,
                 values.iter().sum(),
-                distinct.len() as i64,
+                if self.is_distinct {
+                    distinct.len() as i64
+                } else {
+                    greatest
+                },
             )
         };
         values

@@ -19,6 +19,7 @@ use crate::names::{fold, ident};
 use crate::parse::parse_expression;
 use crate::parse_query::parse_query;
 use crate::relations::qualified_sql;
+use crate::rewrite::proctime::{is_as_of_now, mark};
 use crate::window::WindowKind;
 
 /// What the readers of a relation have to be told.
@@ -78,6 +79,7 @@ impl Reader<'_> {
     }
 
     fn change_factor(&self, factor: &mut TableFactor) -> Result<()> {
+        let is_as_of_now = is_as_of_now(factor);
         match factor {
             TableFactor::Table {
                 name,
@@ -94,9 +96,13 @@ impl Reader<'_> {
                         *name = AstName::from(vec![ident(&to.schema), ident(&to.name)]);
                     }
                     Reader::Columns { of, columns } => {
+                        let mut subquery = Self::old_columns(columns, of)?;
+                        if is_as_of_now {
+                            mark(&mut subquery);
+                        }
                         *factor = TableFactor::Derived {
                             lateral: false,
-                            subquery: Box::new(Self::old_columns(columns, of)?),
+                            subquery: Box::new(subquery),
                             alias: alias.clone(),
                             sample: None,
                         };

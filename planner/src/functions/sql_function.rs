@@ -94,6 +94,9 @@ impl From<SqlType> for Gives {
     }
 }
 
+/// Computes all rows at once where it can: `None` leaves them to the [`Body`]. The result is of the overload's type.
+pub type Whole = fn(&[ColumnarValue]) -> Result<Option<ArrayRef>>;
+
 struct Overload {
     takes: Vec<Kind>,
     /// How many more of the last kind may follow.
@@ -101,6 +104,7 @@ struct Overload {
     gives: Gives,
     is_strict: bool,
     body: Body,
+    whole: Option<Whole>,
 }
 
 /// A function under construction and in plans.
@@ -134,6 +138,7 @@ impl SqlFunction {
             gives,
             is_strict,
             body,
+            whole: None,
         });
         self
     }
@@ -156,6 +161,14 @@ impl SqlFunction {
     /// An overload that sees NULLs, and whose last kind may occur any number of times.
     pub fn variadic(self, takes: &[Kind], gives: impl Into<Gives>, body: Body) -> Self {
         self.overload(takes, true, false, gives.into(), body)
+    }
+
+    /// The last overload can do many rows at once.
+    pub fn at_once(mut self, whole: Whole) -> Self {
+        if let Some(overload) = self.overloads.last_mut() {
+            overload.whole = Some(whole);
+        }
+        self
     }
 
     /// Finishes the definition.
@@ -268,6 +281,11 @@ impl ScalarUDFImpl for SqlFunction {
             .args
             .iter()
             .all(|a| matches!(a, ColumnarValue::Scalar(_)));
+        if let Some(whole) = overload.whole.filter(|_| !is_scalar)
+            && let Some(result) = whole(&args.args)?
+        {
+            return Ok(ColumnarValue::Array(result));
+        }
         let rows = if is_scalar { 1 } else { args.number_rows };
         let columns = args
             .args

@@ -15,7 +15,7 @@ use datafusion::logical_expr::{
 };
 
 /// The latest aligned instant that is not after `micros`.
-fn floor_to(micros: i64, step: i64, offset: i64) -> Option<i64> {
+pub(crate) fn floor_to(micros: i64, step: i64, offset: i64) -> Option<i64> {
     let shifted = micros.checked_sub(offset)?;
     shifted
         .checked_sub(shifted.rem_euclid(step))?

@@ -9,7 +9,7 @@ use datafusion::logical_expr::expr::{AggregateFunction, NullTreatment};
 use datafusion::logical_expr::{Aggregate, Expr, ExprSchemable, LogicalPlan};
 
 use super::window_close::closing_column;
-use super::{Lowered, Lowering, bound, column_index, internal, node_of, renamed_columns};
+use super::{Lowered, Lowering, bound, column_index, internal, node_of, panes, renamed_columns};
 use crate::describe::{describe, list};
 use crate::error::{PlanError, Result};
 use crate::functions;
@@ -56,10 +56,21 @@ impl Lowering<'_> {
             Some(_) => Vec::new(),
             None => growing(keys, &calls, &projected.1),
         };
+        let marks = projected.0.watermark_columns.clone();
         let (mut properties, lineage) =
             properties::of_aggregate(projected, keys.len(), calls.len());
         properties.grows = grows;
         let schema = renamed(&schema, &group_by, &calls);
+        if self.emits_on_window_close
+            && window.is_some()
+            && let Some(paned) = panes::paned(&lowered.node, &group_by, &calls, &marks)
+        {
+            properties.append_only = true;
+            return Ok(Lowered {
+                node: node_of(paned.op, vec![paned.input], schema, properties),
+                lineage,
+            });
+        }
         let op = PlanOp::Aggregate {
             group_by,
             calls,

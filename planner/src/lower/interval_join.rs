@@ -106,8 +106,8 @@ fn shifted(expr: &Expr) -> Option<(&Expr, Range)> {
             _ => None,
         },
         Expr::ScalarFunction(function) => match (function.name(), function.args.as_slice()) {
-            ("rm_timestamp_add", [time, length]) => plus(time, length, 1),
-            ("rm_timestamp_subtract", [time, length]) => plus(time, length, -1),
+            ("rm_timestamp_add", [time, length, ..]) => plus(time, length, 1),
+            ("rm_timestamp_subtract", [time, length, ..]) => plus(time, length, -1),
             _ => None,
         },
         _ => None,

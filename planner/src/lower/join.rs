@@ -7,6 +7,7 @@ use datafusion::common::{Column, DFSchema, JoinType, NullEquality};
 use datafusion::logical_expr::utils::{conjunction, split_conjunction};
 use datafusion::logical_expr::{BinaryExpr, Expr, Join, LogicalPlan, Operator};
 
+use super::full_join::full_within;
 use super::interval_join::{Buckets, interval_of};
 use super::over::picked;
 use super::temporal::time_filtered;
@@ -17,23 +18,42 @@ use crate::properties::{self, JoinSide, unaliased};
 use crate::rewrite::temporal::has_now_test;
 
 /// One input, lowered.
-struct Side {
-    lowered: Lowered,
+#[derive(Clone)]
+pub(super) struct Side {
+    pub(super) lowered: Lowered,
     /// Its columns as expressions name them, as many as the node has.
-    schema: DFSchema,
+    pub(super) schema: DFSchema,
     /// Only the number of its rows is wanted: the node has one constant column that no expression knows.
     is_counted: bool,
 }
 
 impl Lowering<'_> {
     pub(super) fn join(&mut self, join: &Join) -> Result<Lowered> {
-        let Some(kind) = kind_of(join) else {
-            return self.join(&swapped(join));
-        };
+        match kind_of(join) {
+            Some(kind) => self.joined(kind, join, false),
+            None => self.join(&swapped(join)),
+        }
+    }
+
+    /// A join with the right side as it is when a row of the left comes.
+    pub(super) fn as_of_join(&mut self, join: &Join) -> Result<Lowered> {
+        match kind_of(join) {
+            Some(kind @ (JoinKind::Inner | JoinKind::Left)) => self.joined(kind, join, true),
+            _ => Err(PlanError::Internal(format!(
+                "no as-of join of type {}",
+                join.join_type
+            ))),
+        }
+    }
+
+    fn joined(&mut self, kind: JoinKind, join: &Join, is_as_of_now: bool) -> Result<Lowered> {
         let (left, right) = (
             self.side(&join.left, "rm:left")?,
             self.side(&join.right, "rm:right")?,
         );
+        if is_as_of_now && !left.lowered.node.properties.append_only {
+            return Err(left_changes());
+        }
         let both = left.schema.join(&right.schema).map_err(internal)?;
         let mut keys = Vec::new();
         for (left_expr, right_expr) in &join.on {
@@ -61,7 +81,9 @@ impl Lowering<'_> {
             ));
         }
         let hidden = (left.is_counted, right.is_counted && kind.is_pairing());
-        if !tests.is_empty() && (kind != JoinKind::Inner || hidden != (false, false)) {
+        if !tests.is_empty()
+            && (kind != JoinKind::Inner || hidden != (false, false) || is_as_of_now)
+        {
             return Err(PlanError::unsupported(
                 format!(
                     "now() in ON of this {} join in a materialized view",
@@ -70,17 +92,26 @@ impl Lowering<'_> {
                 "write the condition into a subquery in FROM, of the side whose rows come and go",
             ));
         }
-        let window = window_key(kind, &mut keys, &left, &right);
+        let window = match is_as_of_now {
+            true => None,
+            false => window_key(kind, &mut keys, &left, &right),
+        };
         let buckets = match window {
-            Some(_) => None,
-            None => buckets_of(kind, &rest, &left, &right),
+            None if !is_as_of_now => buckets_of(kind, &rest, &left, &right),
+            _ => None,
         };
         let widths = (left.width(), right.width());
         let joined = match buckets {
+            Some((interval, _)) if kind == JoinKind::Full => {
+                full_within(join, (left, right), keys, rest, interval)?
+            }
             Some((interval, buckets)) => {
                 bucketed((kind, join), (left, right), keys, rest, interval, &buckets)?
             }
-            None => paired((kind, join), (left, right), keys, rest, window)?,
+            None => {
+                let moment = (window, is_as_of_now);
+                paired((kind, join), (left, right), keys, rest, moment)?
+            }
         };
         if hidden == (false, false) {
             return time_filtered(joined, &tests, &both);
@@ -88,7 +119,7 @@ impl Lowering<'_> {
         without_counted(joined, hidden, widths)
     }
 
-    fn side(&mut self, plan: &LogicalPlan, hidden: &str) -> Result<Side> {
+    pub(super) fn side(&mut self, plan: &LogicalPlan, hidden: &str) -> Result<Side> {
         let mut lowered = self.lower(plan)?;
         if lowered.node.schema.fields().is_empty() {
             lowered = super::counted(lowered)?;
@@ -117,7 +148,7 @@ impl Side {
         self.lowered.node.properties.stream_key.as_deref() == Some(&[])
     }
 
-    fn as_input(&self, keys: &[JoinKey], is_left: bool) -> JoinSide<'_> {
+    pub(super) fn as_input(&self, keys: &[JoinKey], is_left: bool) -> JoinSide<'_> {
         let names = &self.lowered.node.schema;
         let plain = |key: &JoinKey| {
             let expr = if is_left { &key.left } else { &key.right };
@@ -148,20 +179,24 @@ fn paired(
     (left, right): (Side, Side),
     keys: Vec<JoinKey>,
     rest: Vec<Expr>,
-    window: Option<JoinWindow>,
+    (window, is_as_of_now): (Option<JoinWindow>, bool),
 ) -> Result<Lowered> {
     let both = left.schema.join(&right.schema).map_err(internal)?;
     let pair_names = pair_fields(&left.lowered.node, &right.lowered.node);
     let residual = conjunction(rest)
         .map(|expr| bound(&expr, &both, &Schema::new(pair_names)))
         .transpose()?;
-    let (properties, lineage) = properties::of_join(
-        kind,
-        &left.as_input(&keys, true),
-        &right.as_input(&keys, false),
-        window.is_some(),
-        window.and_then(|window| window.interval),
-    );
+    let sides = (left.as_input(&keys, true), right.as_input(&keys, false));
+    let (properties, lineage) = match is_as_of_now {
+        true => properties::of_as_of_join(kind, &sides.0, &sides.1),
+        false => properties::of_join(
+            kind,
+            &sides.0,
+            &sides.1,
+            window.is_some(),
+            window.and_then(|window| window.interval),
+        ),
+    };
     let schema = output_schema(kind, &left.lowered.node, &right.lowered.node, join);
     let inputs = vec![left.lowered.node, right.lowered.node];
     let op = PlanOp::Join {
@@ -169,6 +204,7 @@ fn paired(
         keys,
         residual,
         window,
+        is_as_of_now,
     };
     Ok(Lowered {
         node: node_of(op, inputs, Arc::new(schema), properties),
@@ -177,7 +213,7 @@ fn paired(
 }
 
 /// The join with buckets of time as its first key, which do not show.
-fn bucketed(
+pub(super) fn bucketed(
     (kind, join): (JoinKind, &Join),
     (left, right): (Side, Side),
     mut keys: Vec<JoinKey>,
@@ -216,7 +252,13 @@ fn bucketed(
         right: right_width,
         interval: Some(interval),
     };
-    let joined = paired((kind, join), (left, right), keys, rest, Some(window))?;
+    let joined = paired(
+        (kind, join),
+        (left, right),
+        keys,
+        rest,
+        (Some(window), false),
+    )?;
     let all = joined.node.schema.fields().len();
     let is_bucket =
         |place: &usize| *place == left_width || (kind.is_pairing() && *place + 1 == all);
@@ -230,6 +272,14 @@ fn bucketed(
     // As without buckets: each pair is met in one of them.
     picked.node.properties = known;
     Ok(Lowered { lineage, ..picked })
+}
+
+fn left_changes() -> PlanError {
+    PlanError::unsupported(
+        "FOR SYSTEM_TIME AS OF PROCTIME() with a left side whose rows can change or go",
+        "let them come from a source, from a table WITH (append_only = 'true') or from a view that is append-only \
+         (EXPLAIN says which is); or leave the clause out: the view then follows later changes of both sides",
+    )
 }
 
 /// Of the keys, one that is a time with a watermark on both sides comes first.
@@ -268,11 +318,16 @@ fn buckets_of(
     left: &Side,
     right: &Side,
 ) -> Option<(JoinInterval, Buckets)> {
-    // Rows of the side that is in one bucket only can show without a match.
+    // Rows of the side that is in one bucket only can show without a match; of a full join each side is in turn.
     let is_left_single = match kind {
-        JoinKind::Inner | JoinKind::Left | JoinKind::Semi | JoinKind::Anti | JoinKind::Mark => true,
+        JoinKind::Inner
+        | JoinKind::Left
+        | JoinKind::Full
+        | JoinKind::Semi
+        | JoinKind::Anti
+        | JoinKind::Mark => true,
         JoinKind::Right => false,
-        JoinKind::Full | JoinKind::NotIn => return None,
+        JoinKind::NotIn => return None,
     };
     let marks = |side: &'_ Side| side.lowered.node.properties.watermark_columns.clone();
     let interval = interval_of(
@@ -309,7 +364,7 @@ fn swapped(join: &Join) -> Join {
     swapped
 }
 
-fn key(
+pub(super) fn key(
     left: &Expr,
     right: &Expr,
     matches_null: bool,
@@ -332,7 +387,7 @@ fn key(
 }
 
 /// The sides of an equality between a value of the left row and one of the right row, and whether NULLs are equal.
-fn compared<'a>(
+pub(super) fn compared<'a>(
     conjunct: &'a Expr,
     left: &DFSchema,
     right: &DFSchema,
@@ -386,13 +441,18 @@ fn unkeyed_cost(
     ))
 }
 
-fn pair_fields(left: &PlanNode, right: &PlanNode) -> Vec<Field> {
+pub(super) fn pair_fields(left: &PlanNode, right: &PlanNode) -> Vec<Field> {
     let fields = left.schema.fields().iter().chain(right.schema.fields());
     fields.map(|field| field.as_ref().clone()).collect()
 }
 
 /// The output's columns, named as the inputs name them.
-fn output_schema(kind: JoinKind, left: &PlanNode, right: &PlanNode, join: &Join) -> Schema {
+pub(super) fn output_schema(
+    kind: JoinKind,
+    left: &PlanNode,
+    right: &PlanNode,
+    join: &Join,
+) -> Schema {
     let width = left.schema.fields().len();
     let mut fields = match kind.is_pairing() {
         true => pair_fields(left, right),

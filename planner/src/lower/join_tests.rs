@@ -299,3 +299,30 @@ fn order() {
         );
     }
 }
+
+/// Conditions on the left side alone bound what a join with the nearest row keeps.
+#[test]
+fn filters_go_below_the_nearest_row() {
+    for (condition, expected) in [
+        ("t.a > 1", true),
+        ("t.a > 1 AND log.v > 2", true),
+        ("log.v > 2", false),
+        ("10 / t.a > 1", false),
+    ] {
+        let sql = format!(
+            "SELECT t.id, log.v FROM t ASOF JOIN log ON t.name = log.k AND log.v <= t.b WHERE {condition}"
+        );
+        let root = plan(&sql).unwrap().plan.root;
+        let mut node = &root;
+        while !matches!(node.op, PlanOp::Nearest { .. }) {
+            node = node.inputs.first().expect("a join with the nearest row");
+        }
+        let left = node.inputs.first().expect("a left side");
+        let is_below = matches!(left.op, PlanOp::Filter { .. })
+            || left
+                .inputs
+                .iter()
+                .any(|i| matches!(i.op, PlanOp::Filter { .. }));
+        assert_eq!(is_below, expected, "{condition}");
+    }
+}

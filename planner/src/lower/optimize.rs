@@ -29,6 +29,7 @@ use crate::rewrite::guard::GuardedPushDownFilter;
 use crate::rewrite::join_keys::JoinKeys;
 use crate::rewrite::join_order::order_joins;
 use crate::rewrite::marks::MarkSubqueries;
+use crate::rewrite::nearest_join::FilterNearest;
 use crate::rewrite::set_operation::capture_set_operations;
 use crate::rewrite::simplify::Simplify;
 use crate::rewrite::sort_columns::order_sort_columns;
@@ -99,6 +100,7 @@ fn rules(connects_joins: bool, prunes_columns: bool) -> Rules {
     }
     rules.push(Arc::new(EliminateOuterJoin::new()));
     rules.push(Arc::new(GuardedPushDownFilter::default()));
+    rules.push(Arc::new(FilterNearest));
     if prunes_columns {
         rules.push(Arc::new(OptimizeProjections::new()));
     }

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema};
+use arrow::compute::SortOptions;
+use arrow::datatypes::{DataType, Field, Schema, TimeUnit};
 use datafusion::common::{Column, DFSchema, ScalarValue};
 use datafusion::execution::context::ExecutionProps;
 use datafusion::logical_expr::expr::{NullTreatment, WindowFunction, WindowFunctionParams};
@@ -21,7 +22,7 @@ use super::window_close::window_first;
 use super::{Lowered, Lowering, bound, column_index, internal, node_of, renamed_columns};
 use crate::describe::{describe, list};
 use crate::error::{PlanError, Result};
-use crate::plan::{BoundExpr, FrameAggregate, PlanOp, Reach, WindowCall};
+use crate::plan::{BoundExpr, FrameAggregate, PlanNode, PlanOp, Reach, WindowCall};
 use crate::properties::{self, Lineage, unaliased};
 use crate::rewrite::float_keys::with_equal_zeros;
 use crate::rewrite::guard::is_fallible;
@@ -144,11 +145,22 @@ fn one_over(
         all.push(Field::new(&call.display, field.data_type().clone(), true));
         calls.push(call);
     }
+    let reach = calls.iter().map(|call| call.reach).reduce(Reach::and);
+    // Where windows are over as a whole, their rows are final then.
+    let time = timed_order(&order_by, &node).filter(|_| window.is_none());
+    let due = time.filter(|_| matches!(reach, Some(Reach::Rows { .. })));
+    let final_by = time.filter(|_| match reach {
+        Some(Reach::Rows { after, .. }) => after == 0,
+        // One that fails takes the whole partition out of the result.
+        Some(Reach::Before) => functions.iter().all(|(_, function)| never_fails(function)),
+        Some(Reach::Partition) | None => false,
+    });
     let (mut properties, new_lineage) =
-        properties::of_over(&node.properties, &lineage, &places, calls.len());
-    properties.grows = match window {
-        Some(_) => Vec::new(),
-        None => growing(&lineage, &params.partition_by, &places),
+        properties::of_over(&node.properties, &lineage, &places, final_by, calls.len());
+    properties.grows = match (window, due) {
+        (Some(_), _) => Vec::new(),
+        (None, Some(_)) => growing_keys(&lineage, &params.partition_by),
+        (None, None) => growing(&lineage, &params.partition_by, &places),
     };
     let op = PlanOp::Over {
         partition_by,
@@ -156,11 +168,44 @@ fn one_over(
         checked,
         calls,
         window,
+        due,
     };
     Ok(Lowered {
         node: node_of(op, vec![node], Arc::new(Schema::new(all)), properties),
         lineage: new_lineage,
     })
+}
+
+/// The column of `input` that the order begins with, if no row goes, and the watermark of that column says before which place
+/// none comes: ascending, and rows without a time at the end.
+fn timed_order(order_by: &[(BoundExpr, SortOptions)], input: &PlanNode) -> Option<usize> {
+    let (first, options) = order_by.first()?;
+    let any = first.physical.as_ref() as &dyn std::any::Any;
+    let column = any
+        .downcast_ref::<datafusion::physical_expr::expressions::Column>()?
+        .index();
+    let is_time = matches!(
+        first.data_type,
+        DataType::Timestamp(TimeUnit::Microsecond, _)
+    );
+    let known = &input.properties;
+    let is_bounded = known.append_only && known.watermark_columns.contains(&column);
+    (is_time && is_bounded && !options.descending && !options.nulls_first).then_some(column)
+}
+
+/// Whether the function has a result for any rows.
+fn never_fails(function: &WindowFunction) -> bool {
+    matches!(
+        function.fun.name(),
+        "row_number"
+            | "rank"
+            | "dense_rank"
+            | "count"
+            | "min"
+            | "max"
+            | "first_value"
+            | "last_value"
+    )
 }
 
 fn call(
@@ -353,6 +398,19 @@ fn display(function: &WindowFunction, from: &DFSchema, names: &Schema) -> Result
     Ok(text)
 }
 
+/// A sentence if there are ever more partitions, of each of which the last rows are kept.
+fn growing_keys(lineage: &Lineage, partition_by: &[Expr]) -> Vec<String> {
+    if lineage.unbounded.is_empty() || partition_by.is_empty() {
+        return Vec::new();
+    }
+    vec![format!(
+        "the last rows of every {} of source {} are kept, and each new one adds to them; partition by a window (TUMBLE, \
+         HOP) too to bound it",
+        list(partition_by),
+        lineage.unbounded.join(", ")
+    )]
+}
+
 /// Sentences about state that nothing bounds.
 fn growing(lineage: &Lineage, partition_by: &[Expr], places: &[Option<usize>]) -> Vec<String> {
     let is_windowed = places
@@ -373,7 +431,8 @@ fn growing(lineage: &Lineage, partition_by: &[Expr], places: &[Option<usize>]) -
              time to bound it"
         ),
         false => format!(
-            "{by} keeps every row of source {of}; partition by a window (TUMBLE, HOP) too to bound it"
+            "{by} keeps every row of source {of}; partition by a window (TUMBLE, HOP) too to bound it, or order by a time with \
+             a WATERMARK and look at so many rows only (lag, ROWS BETWEEN n PRECEDING AND CURRENT ROW)"
         ),
     }]
 }

@@ -65,13 +65,12 @@ impl Lowering<'_> {
             column_index(expr, from).is_some_and(|c| node.properties.watermark_columns.contains(&c))
         });
         let end = bounds.iter().position(|bound| *bound == SessionBound::End);
+        let forgets = is_marked && end.is_some() && node.properties.append_only;
         let known = SessionProperties {
             bounds: bounds.len(),
             end: end.filter(|_| is_marked),
-            is_final: self.emits_on_window_close
-                && is_marked
-                && end.is_some()
-                && node.properties.append_only,
+            is_final: self.emits_on_window_close && forgets,
+            forgets,
         };
         let is_final = known.is_final;
         let (properties, lineage) = properties::of_session(&node.properties, &lineage, known);
@@ -81,6 +80,7 @@ impl Lowering<'_> {
             gap_us,
             bounds,
             is_final,
+            forgets,
         };
         Ok(Lowered {
             node: node_of(op, vec![node], Arc::new(Schema::new(all)), properties),

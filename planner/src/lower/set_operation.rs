@@ -9,12 +9,21 @@ use super::{Lowered, Lowering, node_of};
 use crate::error::{PlanError, Result};
 use crate::plan::PlanOp;
 use crate::properties;
+use crate::rewrite::as_of_join::AsOfJoinNode;
+use crate::rewrite::nearest_join::NearestJoinNode;
 use crate::rewrite::set_operation::SetOperationNode;
 
 impl Lowering<'_> {
     /// A node of our own.
     pub(super) fn extension(&mut self, extension: &Extension) -> Result<Lowered> {
-        match extension.node.as_any().downcast_ref::<SetOperationNode>() {
+        let node = extension.node.as_any();
+        if let Some(node) = node.downcast_ref::<AsOfJoinNode>() {
+            return self.as_of_join(&node.join);
+        }
+        if let Some(node) = node.downcast_ref::<NearestJoinNode>() {
+            return self.nearest_join(node);
+        }
+        match node.downcast_ref::<SetOperationNode>() {
             Some(node) => self.set_operation(node),
             None => Err(PlanError::Internal(format!(
                 "no streaming operator for {}",

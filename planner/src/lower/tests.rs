@@ -309,7 +309,20 @@ fn notices() {
         ),
         (
             "SELECT lag(ts) OVER (PARTITION BY device_id ORDER BY ts) FROM readings",
+            vec!["the last rows of every device_id of source"],
+        ),
+        ("SELECT lag(ts) OVER (ORDER BY ts) FROM readings", vec![]),
+        (
+            "SELECT sum(temperature) OVER (PARTITION BY device_id ORDER BY ts) FROM readings",
             vec!["OVER (PARTITION BY"],
+        ),
+        (
+            "SELECT a.ts FROM readings AS a ASOF JOIN readings AS b ON a.device_id = b.device_id AND b.ts <= a.ts",
+            vec!["ASOF JOIN keeps the latest row of every key of source readings"],
+        ),
+        (
+            "SELECT a.ts FROM readings AS a ASOF JOIN readings AS b ON a.device_id = b.device_id AND b.ts >= a.ts",
+            vec!["ASOF JOIN keeps all that it has read of source readings"],
         ),
         (
             "SELECT t.id FROM t, log",

@@ -16,8 +16,11 @@ use crate::fingerprint::fingerprint;
 use crate::names::ident;
 use crate::parse_query::parse_query;
 use crate::plan::{PlanNode, StreamPlan};
+use crate::read_order::{is_circular, read_order};
 use crate::relations::CatalogRelations;
+use crate::rewrite::as_of_join::capture_as_of_joins;
 use crate::rewrite::fixed_zone::{fix_zone, fixed_zone};
+use crate::rewrite::nearest_join::capture_nearest_joins;
 use crate::rewrite::qualify::Qualified;
 use crate::rewrite::refuse::{refuse_subqueries, refuse_unsupported};
 use crate::rewrite::scalar_subquery::{Scalars, checked_scalars};
@@ -75,7 +78,8 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
     let analyzed = checked_scalars(plan, Scalars::All)
         .and_then(|plan| analyze(plan, &state))
         .map_err(fail)?;
-    let captured = capture_temporal(analyzed)?;
+    let captured = capture_as_of_joins(capture_temporal(analyzed)?)?;
+    let captured = capture_nearest_joins(captured)?;
     refuse_clocks(&captured)?;
     let optimized = optimize(captured, &state, catalog).map_err(fail)?;
     refuse_subqueries(&optimized)?;
@@ -90,6 +94,12 @@ pub fn plan_view(catalog: &Catalog, view: ViewQuery<'_>) -> Result<PlannedView> 
         true => on_window_close(lowered, catalog)?,
         false => lowered,
     };
+    if is_circular(&read_order(&root)) {
+        return Err(PlanError::unsupported(
+            "FOR SYSTEM_TIME AS OF PROCTIME() of a relation that the rows which come to it are of, too",
+            "make a materialized view of one of the sides, and join that",
+        ));
+    }
     let mut notices = lowering.notices;
     collect_growing(&root, &mut notices);
     notices.dedup();
@@ -132,14 +142,14 @@ fn bind(
         false => qualified.query.to_string(),
     };
 
-    let expanded = if is_materialized {
+    let bound = if is_materialized {
         let expanded = binder.expand_for_stream(&qualified.query)?;
         refuse_unsupported(&expanded.query)?;
-        expanded
+        binder.bind_for_stream(expanded)?
     } else {
-        binder.expand(&qualified.query)?
+        binder.bind_expanded(binder.expand(&qualified.query)?)?
     };
-    let BoundQuery { plan, .. } = binder.bind_expanded(expanded)?;
+    let BoundQuery { plan, .. } = bound;
     let fail = |error| plan_error(error, SourceText(view.text));
     let analyzed = state
         .analyzer()

@@ -51,6 +51,7 @@ fn is_padded(node: &PlanNode, column: usize) -> bool {
         Some(expr.downcast_ref::<Column>()?.index())
     };
     let below = match &node.op {
+        PlanOp::Project { exprs } if exprs.get(column).is_some_and(is_null) => return true,
         // What is computed of several columns takes the one that is there.
         PlanOp::Project { exprs } => plain(exprs),
         PlanOp::Aggregate { group_by, .. } => plain(group_by),
@@ -75,12 +76,20 @@ fn is_padded(node: &PlanNode, column: usize) -> bool {
             let input = node.inputs.get(side);
             return is_padded_here || input.is_some_and(|input| is_padded(input, column));
         }
+        PlanOp::Nearest { .. } => {
+            let left = node.inputs.first();
+            return left.is_none_or(|left| {
+                column >= left.schema.fields().len() || is_padded(left, column)
+            });
+        }
+        PlanOp::UnionAll => return node.inputs.iter().any(|input| is_padded(input, column)),
         PlanOp::Filter { .. }
         | PlanOp::Unnest { .. }
         | PlanOp::Over { .. }
         | PlanOp::TopN { .. }
         | PlanOp::WindowClose { .. } => Some(column),
-        PlanOp::UnionAll
+        // Rows without a time are in no window.
+        PlanOp::Panes { .. }
         | PlanOp::Scan { .. }
         | PlanOp::TemporalFilter { .. }
         | PlanOp::Session { .. }
@@ -92,6 +101,10 @@ fn is_padded(node: &PlanNode, column: usize) -> bool {
     input
         .zip(below)
         .is_some_and(|(input, column)| is_padded(input, column))
+}
+
+fn is_null(expr: &BoundExpr) -> bool {
+    matches!(&expr.logical, Expr::Literal(value, _) if value.is_null())
 }
 
 /// Of groups' columns, which are the input's at `places`, puts one with a watermark first: where the input has it.
@@ -169,11 +182,13 @@ fn is_cumulated(node: &PlanNode, column: usize) -> bool {
         | PlanOp::TopN { .. }
         | PlanOp::WindowClose { .. } => input.is_some_and(|input| is_cumulated(input, column)),
         PlanOp::Scan { .. }
+        | PlanOp::Panes { .. }
         | PlanOp::TemporalFilter { .. }
         | PlanOp::Session { .. }
         | PlanOp::Values { .. }
         | PlanOp::GroupingSets { .. }
         | PlanOp::SetOperation { .. }
+        | PlanOp::Nearest { .. }
         | PlanOp::Join { .. } => false,
     }
 }

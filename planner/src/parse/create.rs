@@ -1,7 +1,7 @@
 //! CREATE: finds out what is created and hands over to its parser; schemas are parsed here.
 
 use super::input::Input;
-use super::{index, refused, role, source, table, view};
+use super::{index, refused, role, secret, source, table, view};
 use crate::error::{PlanError, Result};
 use crate::statement::Statement;
 
@@ -44,6 +44,9 @@ pub(super) fn create(input: &mut Input) -> Result<Statement> {
     }
     if !or_replace && (input.accept(&["ROLE"]) || input.accept(&["GROUP"])) {
         return role::create_role(input, false);
+    }
+    if !or_replace && input.accept(&["SECRET"]) {
+        return secret::create_secret(input);
     }
     if !or_replace && input.accept(&["USER"]) {
         return role::create_role(input, true);

@@ -1,7 +1,7 @@
 //! DROP and COMMENT ON.
 
 use super::input::Input;
-use super::{refused, role};
+use super::{refused, role, secret};
 use crate::error::{PlanError, Result};
 use crate::statement::{CommentTarget, ObjectName, RelationKind, Statement};
 
@@ -22,6 +22,12 @@ pub(super) fn drop(input: &mut Input) -> Result<Statement> {
         .any(|word| input.accept(&[word]))
     {
         return role::drop_role(input);
+    }
+    if input.accept(&["OWNED", "BY"]) {
+        return role::drop_owned(input);
+    }
+    if input.accept(&["SECRET"]) {
+        return secret::drop_secret(input);
     }
     let Some(kind) = relation_kind(input) else {
         return Err(refused::drop(input));

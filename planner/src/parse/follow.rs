@@ -6,7 +6,7 @@ use super::input::Input;
 use crate::error::{PlanError, Result};
 use crate::statement::{Statement, Subscribe};
 
-/// `SUBSCRIBE [TO] relation [WITH (SNAPSHOT = false, PROGRESS)]`, from the first word on.
+/// `SUBSCRIBE [TO] relation [AS OF epoch] [WITH (SNAPSHOT = false, PROGRESS)]`, from the first word on.
 pub(super) fn subscribe(input: &mut Input) -> Result<Subscribe> {
     input.expect(&["SUBSCRIBE"])?;
     input.accept(&["TO"]);
@@ -21,12 +21,13 @@ pub(super) fn subscribe(input: &mut Input) -> Result<Subscribe> {
         relation,
         has_snapshot: true,
         has_progress: false,
+        as_of: None,
     };
-    refuse_as_of(input)?;
+    as_of(input, &mut subscribe)?;
     if input.accept(&["WITH"]) {
         input.parenthesized_list(|input| option(input, &mut subscribe))?;
     }
-    refuse_as_of(input)?;
+    as_of(input, &mut subscribe)?;
     Ok(subscribe)
 }
 
@@ -63,13 +64,23 @@ fn boolean(input: &mut Input, name: &str) -> Result<bool> {
     }
 }
 
-fn refuse_as_of(input: &Input) -> Result<()> {
-    if input.is_at(&["AS", "OF"]) {
-        return Err(PlanError::unsupported(
-            "SUBSCRIBE AS OF",
-            "subscribe anew: the snapshot replaces what was followed before",
-        ));
+/// `AS OF epoch`, if it stands here.
+fn as_of(input: &mut Input, subscribe: &mut Subscribe) -> Result<()> {
+    if !input.accept(&["AS", "OF"]) {
+        return Ok(());
     }
+    if subscribe.as_of.is_some() {
+        return Err(input.error("AS OF is given twice: one epoch is enough"));
+    }
+    let epoch = match input.token(0) {
+        Token::Number(digits, _) => digits.parse().ok(),
+        _ => None,
+    };
+    let Some(epoch) = epoch else {
+        return Err(input.expected("the number of an epoch"));
+    };
+    input.skip(1);
+    subscribe.as_of = Some(epoch);
     Ok(())
 }
 

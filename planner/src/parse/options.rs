@@ -1,4 +1,5 @@
-//! `WITH (key = value, ...)` and `ENCODE x (...)`: keys are dotted words in lower case, values are text.
+//! `WITH (key = value, ...)` and `ENCODE x (...)`: keys are dotted words in lower case, values are text, or, of sources,
+//! `SECRET name`.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +8,10 @@ use sqlparser::tokenizer::Token;
 use super::input::Input;
 use crate::error::{PlanError, Result};
 
+pub(super) type Options = BTreeMap<String, String>;
+
 /// `WITH (...)` if it comes next, else no options.
-pub(super) fn with_options(input: &mut Input) -> Result<BTreeMap<String, String>> {
+pub(super) fn with_options(input: &mut Input) -> Result<Options> {
     if input.is_at(&["WITH"]) && input.token(1) == &Token::LParen {
         input.skip(1);
         return options(input);
@@ -16,8 +19,23 @@ pub(super) fn with_options(input: &mut Input) -> Result<BTreeMap<String, String>
     Ok(BTreeMap::new())
 }
 
+/// The same where values may be secrets: options with values, and options with names of secrets.
+pub(super) fn with_options_and_secrets(input: &mut Input) -> Result<(Options, Options)> {
+    let mut secrets = BTreeMap::new();
+    if !(input.is_at(&["WITH"]) && input.token(1) == &Token::LParen) {
+        return Ok((BTreeMap::new(), secrets));
+    }
+    input.skip(1);
+    let options = list(input, Some(&mut secrets))?;
+    Ok((options, secrets))
+}
+
 /// `(key = value, ...)`; may be empty.
-pub(super) fn options(input: &mut Input) -> Result<BTreeMap<String, String>> {
+pub(super) fn options(input: &mut Input) -> Result<Options> {
+    list(input, None)
+}
+
+fn list(input: &mut Input, mut secrets: Option<&mut Options>) -> Result<Options> {
     let mut options = BTreeMap::new();
     input.expect_token(&Token::LParen)?;
     if input.accept_token(&Token::RParen) {
@@ -26,8 +44,22 @@ pub(super) fn options(input: &mut Input) -> Result<BTreeMap<String, String>> {
     loop {
         let key = key(input)?;
         input.expect_token(&Token::Eq)?;
-        let value = value(input)?;
-        if options.insert(key.clone(), value).is_some() {
+        let is_secret = input.is_at(&["SECRET"]) && matches!(input.token(1), Token::Word(_));
+        let is_again = if is_secret {
+            let Some(secrets) = &mut secrets else {
+                return Err(PlanError::unsupported(
+                    "SECRET in options of anything but a source",
+                    "write the value in quotes",
+                ));
+            };
+            input.skip(1);
+            let secret = input.name("a secret's name")?;
+            secrets.insert(key.clone(), secret).is_some() || options.contains_key(&key)
+        } else {
+            let is_secret = secrets.as_ref().is_some_and(|s| s.contains_key(&key));
+            options.insert(key.clone(), value(input)?).is_some() || is_secret
+        };
+        if is_again {
             return Err(PlanError::invalid_option(format!(
                 "option \"{key}\" is given twice"
             )));

@@ -5,6 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::input::Input;
 use super::shape::is_word;
 use super::split::Piece;
+use super::system_time;
 use crate::error::PlanError;
 
 /// A statement that starts with no word we take.
@@ -70,10 +71,7 @@ pub(super) fn create(input: &Input) -> PlanError {
             refused("CREATE TRIGGER", "write a materialized view over the table")
         }
         "EXTENSION" => refused("CREATE EXTENSION", "leave it out"),
-        "CONNECTION" | "SECRET" => refused(
-            "CREATE CONNECTION and SECRET",
-            "write the options in WITH (...)",
-        ),
+        "CONNECTION" => refused("CREATE CONNECTION", "write the options in WITH (...)"),
         "FOREIGN" | "SERVER" => refused("foreign data wrappers", "declare a source"),
         "SUBSCRIPTION" | "PUBLICATION" => refused("logical replication", "declare a source"),
         _ => input.expected("SOURCE, TABLE, VIEW, MATERIALIZED VIEW, INDEX or SCHEMA"),
@@ -107,10 +105,10 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
             .all(|(n, word)| tokens.get(i + n).is_some_and(|t| is_word(&t.token, word)))
     };
     for i in 0..tokens.len() {
-        if at(i, &["FOR", "SYSTEM_TIME"]) {
+        if at(i, &["FOR", "SYSTEM_TIME"]) && system_time::clause_end(tokens, i).is_none() {
             return Some(PlanError::unsupported(
-                "a temporal join (FOR SYSTEM_TIME AS OF)",
-                "join the table without it: the view then also follows later changes of the table",
+                "FOR SYSTEM_TIME with anything but AS OF PROCTIME()",
+                "write FOR SYSTEM_TIME AS OF PROCTIME(): what a relation held in the past is not kept",
             ));
         }
         if ["CURRENT", "GROUP", "TIES"]

@@ -1,4 +1,5 @@
-//! Roles and privileges: CREATE, ALTER and DROP ROLE, GRANT, REVOKE, ALTER DEFAULT PRIVILEGES and REASSIGN OWNED.
+//! Roles and privileges: CREATE, ALTER and DROP ROLE, GRANT, REVOKE, ALTER DEFAULT PRIVILEGES, REASSIGN and
+//! DROP OWNED.
 
 use sqlparser::tokenizer::Token;
 
@@ -165,6 +166,16 @@ pub(super) fn reassign(input: &mut Input) -> Result<Statement> {
     input.expect(&["TO"])?;
     let to = role(input)?;
     Ok(Statement::Reassign { from, to })
+}
+
+/// What stands behind DROP OWNED BY.
+pub(super) fn drop_owned(input: &mut Input) -> Result<Statement> {
+    let names = input.list(role)?;
+    let cascade = input.accept(&["CASCADE"]);
+    if !cascade {
+        input.accept(&["RESTRICT"]);
+    }
+    Ok(Statement::DropOwned { names, cascade })
 }
 
 fn privileges_on(input: &mut Input, is_revoke: bool) -> Result<GrantStatement> {

@@ -6,7 +6,7 @@ use sqlparser::tokenizer::Token;
 
 use super::columns::{Owner, column_list, duplicate_column};
 use super::input::Input;
-use super::options::{options, with_options};
+use super::options::{options, with_options_and_secrets};
 use super::watermark::check_watermark;
 use crate::catalog::{ColumnDef, Encode, Format, Include, Positions, SourceDef};
 use crate::error::{PlanError, Result};
@@ -30,7 +30,7 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
         }
         columns.push(column);
     }
-    let source_options = with_options(input)?;
+    let (source_options, secrets) = with_options_and_secrets(input)?;
     let (format, encode, encode_options) = format_encode(input)?;
     if format != Format::Plain {
         return Err(PlanError::unsupported(
@@ -50,18 +50,12 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
     }
     if let Some(watermark) = &list.watermark {
         check_watermark(watermark, &columns)?;
-        let column = columns.iter().find(|c| c.name == watermark.column);
-        if column.is_some_and(|c| c.generated.is_some()) {
-            return Err(PlanError::unsupported(
-                "a watermark on a generated column of a source",
-                "declare the time as a column of its own; ENCODE JSON (timestamp.unit = 'ms') reads numbers as times",
-            ));
-        }
     }
     let def = SourceDef {
         columns,
         watermark: list.watermark,
         options: source_options,
+        secrets,
         format,
         encode,
         encode_options,

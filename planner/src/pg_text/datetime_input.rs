@@ -3,6 +3,7 @@
 
 use super::ValueError;
 use super::calendar::{days_from_civil, days_in_month};
+use super::iso_datetime;
 use super::output::MICROS_PER_DAY;
 use super::time_zone::{MICROS_PER_SECOND, SessionTimeZone, parse_offset};
 
@@ -69,8 +70,13 @@ fn field_overflow(text: &str) -> ValueError {
 
 /// Days since 1970-01-01.
 pub fn parse_date(text: &str) -> Result<i32, ValueError> {
-    let parts = Parts::read("date", text)?;
-    let days = parts.days.ok_or_else(|| ValueError::syntax("date", text))?;
+    let days = match iso_datetime::days(text) {
+        Some(days) => days,
+        None => {
+            let parts = Parts::read("date", text)?;
+            parts.days.ok_or_else(|| ValueError::syntax("date", text))?
+        }
+    };
     i32::try_from(days).map_err(|_| ValueError(format!("date out of range: \"{text}\"")))
 }
 
@@ -84,11 +90,19 @@ pub fn parse_time(text: &str) -> Result<i64, ValueError> {
 
 /// Microseconds since 1970-01-01 00:00; a zone is read and ignored, as PostgreSQL does.
 pub fn parse_timestamp(text: &str) -> Result<i64, ValueError> {
+    if let Some((us, _)) = iso_datetime::moment(text) {
+        return Ok(us);
+    }
     local_us("timestamp", text).map(|(us, _)| us)
 }
 
 /// The moment in microseconds since 1970 UTC; without a zone the text is in `session`'s.
 pub fn parse_timestamptz(text: &str, session: &SessionTimeZone) -> Result<i64, ValueError> {
+    match iso_datetime::moment(text) {
+        Some((local, Some(east_s))) => return Ok(local - east_s * MICROS_PER_SECOND),
+        Some((local, None)) => return Ok(session.local_to_utc(local)),
+        None => {}
+    }
     let (local, zone) = local_us("timestamp with time zone", text)?;
     match zone {
         None => Ok(session.local_to_utc(local)),

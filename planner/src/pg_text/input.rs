@@ -129,6 +129,9 @@ fn check_float(
     text: &str,
     type_name: &str,
 ) -> Result<(), ValueError> {
+    if !is_infinite && !is_zero {
+        return Ok(());
+    }
     let mantissa = text.split(['e', 'E']).next().unwrap_or_default();
     let lost = is_infinite && text.bytes().any(|b| b.is_ascii_digit())
         || is_zero && mantissa.bytes().any(|b| (b'1'..=b'9').contains(&b));

@@ -26,8 +26,9 @@ pub fn follows(expr: &Expr, is_base: &dyn Fn(&Expr) -> bool) -> bool {
                 .args
                 .first()
                 .is_some_and(|time| follows(time, is_base)),
+            // and the zone, which matters for days and months only
             "rm_timestamp_add" | "rm_timestamp_subtract" => match function.args.as_slice() {
-                [time, length] => is_fixed_length(length) && follows(time, is_base),
+                [time, length, ..] => is_fixed_length(length) && follows(time, is_base),
                 _ => false,
             },
             "date_trunc" | "date_bin" => {

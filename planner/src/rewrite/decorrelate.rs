@@ -14,6 +14,7 @@ mod first_rows;
 mod joins;
 mod lateral;
 mod lift;
+mod nearest;
 mod references;
 mod simple;
 
@@ -36,9 +37,13 @@ use self::simple::{Use, is_simple};
 
 pub use self::references::with_references;
 
-/// `plan` without the subqueries of this module.
-pub fn decorrelated(plan: LogicalPlan) -> Result<LogicalPlan> {
-    Decorrelation::default().plan(plan)
+/// `plan` without the subqueries of this module. `is_for_stream`: joins with the nearest row are marked as such.
+pub fn decorrelated(plan: LogicalPlan, is_for_stream: bool) -> Result<LogicalPlan> {
+    let mut decorrelation = Decorrelation {
+        is_for_stream,
+        ..Decorrelation::default()
+    };
+    decorrelation.plan(plan)
 }
 
 /// What [`references()`] says, for subqueries of all depths: DataFusion's binder does not see through nested ones.
@@ -61,6 +66,8 @@ struct Decorrelation {
     named: usize,
     /// How many subqueries are around.
     depth: usize,
+    /// What streams do in their own way is kept for them.
+    is_for_stream: bool,
 }
 
 impl Decorrelation {

@@ -40,6 +40,18 @@ const PARAMETERS: &[(&str, &[&str])] = &[(
     &["years", "months", "weeks", "days", "hours", "mins", "secs"],
 )];
 
+/// Types whose names are called like functions: `date(x)` is `x::date`.
+const TYPES: &[(&str, DataType)] = &[
+    ("bool", DataType::Bool),
+    ("date", DataType::Date),
+    ("float4", DataType::Float4),
+    ("float8", DataType::Float8),
+    ("int2", DataType::Int2(None)),
+    ("int4", DataType::Int4(None)),
+    ("int8", DataType::Int8(None)),
+    ("text", DataType::Text),
+];
+
 /// The array that holds the rows of a function.
 pub fn array_of_rows(name: &str) -> Option<&'static str> {
     ROWS.iter()
@@ -63,6 +75,11 @@ pub(super) fn rewrite_function(function: &mut Function) -> Option<Expr> {
     if let Some(data_type) = integer_type(&name) {
         return Some(cast(Expr::Function(function.clone()), data_type));
     }
+    if let Some((_, data_type)) = TYPES.iter().find(|(known, _)| *known == name)
+        && let Some(argument) = only_argument(function)
+    {
+        return Some(cast(argument.clone(), data_type.clone()));
+    }
     let array = array_of_rows(&name)?;
     function.name = ObjectName::from(vec![ident(array)]);
     let rows = call("unnest", vec![Expr::Function(function.clone())]);
@@ -70,6 +87,21 @@ pub(super) fn rewrite_function(function: &mut Function) -> Option<Expr> {
         Some(data_type) => cast(rows, data_type),
         None => rows,
     })
+}
+
+/// The argument of a plain call with one.
+fn only_argument(function: &Function) -> Option<&Expr> {
+    let FunctionArguments::List(list) = &function.args else {
+        return None;
+    };
+    let is_plain = function.over.is_none()
+        && function.filter.is_none()
+        && list.duplicate_treatment.is_none()
+        && list.clauses.is_empty();
+    match list.args.as_slice() {
+        [FunctionArg::Unnamed(FunctionArgExpr::Expr(argument))] if is_plain => Some(argument),
+        _ => None,
+    }
 }
 
 /// The type of what DataFusion counts in integers without a sign.

@@ -25,6 +25,7 @@ use crate::rewrite::cast_names::name_casts;
 use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::first_rows::fetch_as_limit;
 use crate::rewrite::grouping_keys::separate_grouping_keys;
+use crate::rewrite::proctime::{check_as_of_now, is_as_of_now, mark_as_of_now, refuse_alone};
 use crate::rewrite::scope::{Scope, constraint};
 use crate::rewrite::select_list::{Names, expand_select_list, resolve_ordinals, strip_schemas};
 use crate::rewrite::value_lists::type_literals;
@@ -268,8 +269,13 @@ impl Qualifier<'_> {
     }
 
     fn table_with_joins(&mut self, table: &mut TableWithJoins, ctes: &Ctes) -> Result<Scope> {
+        refuse_alone(&table.relation)?;
         let mut scope = self.table_factor(&mut table.relation, ctes)?;
         for join in &mut table.joins {
+            let is_as_of_now = is_as_of_now(&join.relation);
+            if is_as_of_now {
+                check_as_of_now(join)?;
+            }
             scope.resolve_arguments(&mut join.relation);
             let seen = seen_by(&join.relation, &scope);
             let right = self.within(&seen, |inner| inner.table_factor(&mut join.relation, ctes))?;
@@ -281,6 +287,9 @@ impl Qualifier<'_> {
             scope.resolve_values(&mut join.join_operator);
             if join.global && self.mode.is_expanded() {
                 expand_asof(join, &columns)?;
+            }
+            if is_as_of_now && self.mode == Mode::ExpandForStream {
+                mark_as_of_now(join)?;
             }
         }
         Ok(scope)

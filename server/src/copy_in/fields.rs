@@ -13,7 +13,8 @@ use crate::wire::decode_binary::utf8;
 pub struct Style {
     is_csv: bool,
     delimiter: u8,
-    pub null: Vec<u8>,
+    /// What NULL is written as.
+    pub null: String,
     quote: u8,
     escape: u8,
 }
@@ -81,22 +82,27 @@ impl Style {
         loop {
             let (raw_start, start) = (at, fields.data.len());
             let mut raw_end = line.len();
-            while let Some(&byte) = line.get(at) {
+            loop {
+                let plain = line[at..].iter();
+                let plain = plain.take_while(|b| **b != self.delimiter && **b != b'\\');
+                let plain = plain.count();
+                fields.data.extend_from_slice(&line[at..at + plain]);
+                at += plain;
+                let Some(&byte) = line.get(at) else { break };
                 at += 1;
                 if byte == self.delimiter {
                     raw_end = at - 1;
                     break;
                 }
-                match byte {
-                    b'\\' if at < line.len() => {
-                        let (value, width) = escaped(&line[at..]);
-                        fields.data.push(value);
-                        at += width;
-                    }
-                    other => fields.data.push(other),
+                if at == line.len() {
+                    fields.data.push(byte);
+                    break;
                 }
+                let (value, width) = escaped(&line[at..]);
+                fields.data.push(value);
+                at += width;
             }
-            let is_null = line[raw_start..raw_end] == self.null[..];
+            let is_null = &line[raw_start..raw_end] == self.null.as_bytes();
             let span = start..fields.data.len();
             fields.spans.push((!is_null).then_some(span));
             if raw_end == line.len() {
@@ -105,12 +111,22 @@ impl Style {
         }
     }
 
+    /// Whether a byte of CSV is more than itself.
+    fn is_special(&self, byte: u8) -> bool {
+        byte == self.delimiter || byte == self.quote || byte == self.escape
+    }
+
     fn split_csv(&self, line: &[u8], fields: &mut Fields) -> Result<(), PgError> {
         let mut at = 0;
         loop {
             let start = fields.data.len();
             let (mut was_quoted, mut is_quoted, mut is_last) = (false, false, true);
-            while let Some(&byte) = line.get(at) {
+            loop {
+                let plain = line[at..].iter();
+                let plain = plain.take_while(|b| !self.is_special(**b)).count();
+                fields.data.extend_from_slice(&line[at..at + plain]);
+                at += plain;
+                let Some(&byte) = line.get(at) else { break };
                 at += 1;
                 if is_quoted {
                     let next = line.get(at).copied();
@@ -140,7 +156,7 @@ impl Style {
                     "unterminated CSV quoted field",
                 ));
             }
-            let is_null = !was_quoted && fields.data[start..] == self.null[..];
+            let is_null = !was_quoted && &fields.data[start..] == self.null.as_bytes();
             let span = start..fields.data.len();
             fields.spans.push((!is_null).then_some(span));
             if is_last {

@@ -244,13 +244,13 @@ impl Input {
             let number = lines.number;
             let line = lines.bytes(line);
             utf8(line).map_err(in_line)?;
-            let places = Places {
+            let places = || Places {
                 table: self.table.clone(),
                 numbers: vec![number],
                 text: line.to_vec(),
                 ends: vec![line.len()],
             };
-            let of_line = |error: PgError| places.at_row(0, error);
+            let of_line = |error: PgError| places().at_row(0, error);
             match std::mem::replace(header, CopyHeader::None) {
                 CopyHeader::None => {}
                 CopyHeader::Line => continue,
@@ -269,13 +269,13 @@ impl Input {
                 let message = format!("missing data for column \"{}\"", missing.name);
                 let error = of_line(bad_format(message));
                 // Those before it come first.
-                return Err(first_bad(fields, &self.columns, &self.zone, &places).unwrap_or(error));
+                let first = first_bad(fields, &self.columns, &self.zone, &places());
+                return Err(first.unwrap_or(error));
             }
-            let null = String::from_utf8_lossy(&style.null).into_owned();
             for (i, text) in self.pending.texts.iter_mut().enumerate() {
                 let value = match fields.get(i).map_err(of_line)? {
-                    None if force_not_null[i] => Some(null.as_str()),
-                    Some(value) if force_null[i] && value == null => None,
+                    None if force_not_null[i] => Some(style.null.as_str()),
+                    Some(value) if force_null[i] && value == style.null => None,
                     value => value,
                 };
                 text.append_option(value);

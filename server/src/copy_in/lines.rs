@@ -81,6 +81,7 @@ impl Lines {
     /// The next line without its end; `None` if more input is needed, or, with `is_last`, if there are no more.
     pub fn next_line(&mut self, is_last: bool) -> Result<Option<Range<usize>>, PgError> {
         while !self.is_over {
+            self.skip_plain();
             let Some(&byte) = self.input.get(self.at) else {
                 if is_last && self.start < self.input.len() {
                     return Ok(Some(self.found(self.input.len(), 0)));
@@ -127,6 +128,26 @@ impl Lines {
             };
         }
         Ok(None)
+    }
+
+    /// Goes on to the next byte that may be more than itself. The first of a line always is: an end marker may begin there.
+    fn skip_plain(&mut self) {
+        if self.at == self.start {
+            return;
+        }
+        let is_plain = |byte: &u8| match self.csv {
+            None => !matches!(*byte, b'\n' | b'\r' | b'\\'),
+            Some((quote, escape)) => {
+                !matches!(*byte, b'\n' | b'\r') && *byte != quote && *byte != escape
+            }
+        };
+        let rest = self.input.get(self.at..).unwrap_or_default();
+        let plain = rest.iter().take_while(|byte| is_plain(byte)).count();
+        if plain > 0 {
+            // A byte that is neither a quote nor an escape ends what an escape has begun.
+            self.is_escaped = false;
+            self.at += plain;
+        }
     }
 
     fn note_quotes(&mut self, byte: u8, quote: u8, escape: u8) {

@@ -85,6 +85,7 @@ pub fn insert_query(change: &Change<ast::Insert>, target: &Target) -> Result<Row
         are_listed,
         is_width_open: false,
         assigned: Vec::new(),
+        is_blind: false,
         is_join: false,
         joined: Vec::new(),
     };

@@ -1,7 +1,7 @@
-//! The rows of an INSERT whose values are plain constants, read from the statement's text without planning a query.
+//! The rows of an INSERT whose values are plain constants and parameters, read from the statement without planning a query.
 //!
 //! Planning handles every value as an expression of its own, which costs far more than storing it. What is not plain (an
-//! expression, a parameter, numbers where the column takes texts) is left to a query, which gives the same rows.
+//! expression, numbers where the column takes texts) is left to a query, which gives the same rows.
 
 use std::sync::Arc;
 
@@ -9,14 +9,28 @@ use arrow::array::{
     ArrayRef, BooleanArray, Decimal128Array, Int64Array, NullArray, RecordBatch, StringArray,
 };
 use arrow::datatypes::{DECIMAL128_MAX_PRECISION, Field, Schema};
-use datafusion::sql::sqlparser::ast::{self, Expr, SetExpr, UnaryOperator, Value};
+use datafusion::scalar::ScalarValue;
+use datafusion::sql::sqlparser::ast::{Expr, SetExpr, UnaryOperator, Value};
 use rivermark_planner::types::SqlType;
 
-/// The rows, if `query` is a VALUES list of constants; `types` are those of the columns that take them.
-pub fn literal_rows(query: &ast::Query, types: &[SqlType]) -> Option<RecordBatch> {
+use crate::dml::row_query::RowQuery;
+use crate::parameters;
+
+/// The rows, if the statement has a VALUES list of constants and of parameters that are assigned as they are; `types` are
+/// those of the columns that take them.
+pub fn literal_rows(
+    rows: &RowQuery,
+    types: &[SqlType],
+    parameters: &[ScalarValue],
+) -> Option<RecordBatch> {
+    let query = &rows.query;
     let SetExpr::Values(values) = query.body.as_ref() else {
         return None;
     };
+    // A parameter got its column's type in a cast. One that was written means more: it cuts texts.
+    let cells = values.rows.iter().flat_map(|row| &row.content);
+    let casts = cells.filter(|cell| cast_parameter(cell).is_some()).count();
+    let parameters = (casts == rows.assigned.len()).then_some(parameters);
     let is_plain = query.with.is_none()
         && query.order_by.is_none()
         && query.limit_clause.is_none()
@@ -28,7 +42,11 @@ pub fn literal_rows(query: &ast::Query, types: &[SqlType]) -> Option<RecordBatch
     let columns = types[..first.content.len()].iter().enumerate();
     let arrays = columns.map(|(at, data_type)| {
         let cells = values.rows.iter().map(|row| row.content.get(at));
-        column(&cells.collect::<Option<Vec<&Expr>>>()?, data_type)
+        let cells = cells.collect::<Option<Vec<&Expr>>>()?;
+        match parameters.filter(|_| cast_parameter(cells[0]).is_some()) {
+            Some(parameters) => parameter_column(&cells, parameters),
+            None => column(&cells, data_type),
+        }
     });
     let arrays = arrays.collect::<Option<Vec<ArrayRef>>>()?;
     let fields = (0..).zip(&arrays);
@@ -36,6 +54,28 @@ pub fn literal_rows(query: &ast::Query, types: &[SqlType]) -> Option<RecordBatch
         fields.map(|(i, array)| Field::new(format!("column{i}"), array.data_type().clone(), true));
     let schema = Arc::new(Schema::new(fields.collect::<Vec<_>>()));
     RecordBatch::try_new(schema, arrays).ok()
+}
+
+/// The number of a parameter with a cast around it.
+fn cast_parameter(cell: &Expr) -> Option<usize> {
+    match cell {
+        Expr::Cast { expr, .. } => parameters::number(expr),
+        _ => None,
+    }
+}
+
+/// The parameters of a column, if nothing else is in it.
+fn parameter_column(cells: &[&Expr], parameters: &[ScalarValue]) -> Option<ArrayRef> {
+    let value = |cell: &&Expr| {
+        parameters
+            .get(cast_parameter(cell)?.checked_sub(1)?)
+            .cloned()
+    };
+    let values = cells
+        .iter()
+        .map(value)
+        .collect::<Option<Vec<ScalarValue>>>()?;
+    ScalarValue::iter_to_array(values).ok()
 }
 
 /// A constant as it is written.
@@ -188,7 +228,20 @@ mod tests {
     use super::*;
 
     fn rows(values: &str, types: &[SqlType]) -> Option<Vec<String>> {
-        let batch = literal_rows(&parse_query(values).unwrap(), types)?;
+        let parameters = [ScalarValue::Int32(Some(7)), ScalarValue::Int32(None)];
+        // those with CAST are the statement's own
+        let assigned = (0..values.matches("CAST").count()).map(|i| (i, 0));
+        let query = RowQuery {
+            query: *parse_query(values).unwrap(),
+            columns: vec![0],
+            are_listed: false,
+            is_width_open: false,
+            assigned: assigned.collect(),
+            is_blind: false,
+            is_join: false,
+            joined: Vec::new(),
+        };
+        let batch = literal_rows(&query, types, &parameters)?;
         let options = FormatOptions::default().with_null("NULL");
         let shown = batch.columns().iter().map(|column| {
             let formatter = ArrayFormatter::try_new(column, &options).unwrap();
@@ -258,6 +311,14 @@ mod tests {
                 None,
             ),
             ("VALUES ($1)", SqlType::Integer, None),
+            (
+                "VALUES (CAST($1 AS integer)), (CAST($2 AS integer))",
+                SqlType::Integer,
+                Some("Int32: 7 NULL"),
+            ),
+            ("VALUES (CAST($3 AS integer))", SqlType::Integer, None),
+            ("VALUES (CAST($1 AS integer)), (1)", SqlType::Integer, None),
+            ("VALUES ($1::integer)", SqlType::Integer, None),
             ("SELECT 1", SqlType::Integer, None),
             ("VALUES (1) LIMIT 1", SqlType::Integer, None),
         ];

@@ -20,6 +20,8 @@ pub struct RowQuery {
     pub is_width_open: bool,
     /// Parameters that are assigned to a column as they are: number and position in the table.
     pub assigned: Vec<(usize, usize)>,
+    /// Whether an UPDATE or DELETE depends on nothing that is in its table: it takes no right to read it.
+    pub is_blind: bool,
     /// Whether a row of the table may come several times, with different rows of other relations.
     pub is_join: bool,
     /// What RETURNING may read besides the table.

@@ -81,6 +81,7 @@ impl RowChange {
         count: usize,
         mut found: Found,
     ) -> Result<StatementShape, PgError> {
+        planner.unread = self.rows.is_blind.then_some(self.target.object.id);
         let early = early_types(count, declared, &found)?;
         let rows = planner.bind(&self.rows.query, &early).await?;
         parameters::add_inferred(&mut found, &rows.plan)?;

@@ -81,13 +81,13 @@ impl Verb {
         }
     }
 
-    /// What it takes; whoever changes rows reads them.
-    fn privileges(self) -> &'static [Privilege] {
+    /// What it takes, but for what the statement reads.
+    fn privilege(self) -> Privilege {
         match self {
-            Verb::Insert | Verb::Copy => &[Privilege::Insert],
-            Verb::Update => &[Privilege::Update, Privilege::Select],
-            Verb::Delete => &[Privilege::Delete, Privilege::Select],
-            Verb::Truncate => &[Privilege::Truncate],
+            Verb::Insert | Verb::Copy => Privilege::Insert,
+            Verb::Update => Privilege::Update,
+            Verb::Delete => Privilege::Delete,
+            Verb::Truncate => Privilege::Truncate,
         }
     }
 
@@ -109,9 +109,7 @@ impl Session {
     ) -> Result<Target, PgError> {
         let names = self.namespace();
         let object = names.object(name).ok_or_else(|| undefined_relation(name))?;
-        for privilege in verb.privileges() {
-            names.authorize(&object, *privilege)?;
-        }
+        names.authorize(&object, verb.privilege())?;
         let hint = match &object.kind {
             ObjectKind::Table(table) if table.append_only && !verb.only_adds() => {
                 let message = format!(

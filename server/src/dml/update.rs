@@ -1,6 +1,7 @@
 //! UPDATE and DELETE as queries for the rows that they take away.
 
 use std::collections::BTreeSet;
+use std::ops::ControlFlow;
 
 use datafusion::sql::sqlparser::ast::{
     self, Expr, FromTable, Ident, SelectItem, SetExpr, TableFactor, TableWithJoins,
@@ -100,6 +101,23 @@ fn select_of(query: &mut ast::Query) -> Result<&mut ast::Select, PgError> {
     }
 }
 
+/// Whether an expression names no column and asks no query.
+fn is_constant(expr: &Expr) -> bool {
+    let found = ast::visit_expressions(expr, |expr| match expr {
+        Expr::Identifier(_)
+        | Expr::CompoundIdentifier(_)
+        | Expr::CompoundFieldAccess { .. }
+        | Expr::Wildcard(_)
+        | Expr::QualifiedWildcard(..)
+        | Expr::Subquery(_)
+        | Expr::Exists { .. }
+        | Expr::InSubquery { .. } => ControlFlow::Break(()),
+        _ => ControlFlow::Continue(()),
+    });
+    let relation: ControlFlow<()> = ast::visit_relations(expr, |_| ControlFlow::Break(()));
+    found.is_continue() && relation.is_continue()
+}
+
 /// What a statement reads to find its rows.
 struct Reads<'a> {
     with: &'a Option<ast::With>,
@@ -122,6 +140,10 @@ impl Reads<'_> {
             true => joined(aliases, self.with, self.from, planner)?,
             false => Vec::new(),
         };
+        let is_blind = self.with.is_none()
+            && self.from.is_empty()
+            && !self.has_returning
+            && self.selection.iter().chain(&set.values).all(is_constant);
         let mut query = *parse_query("SELECT 1")?;
         query.with.clone_from(self.with);
         let select = select_of(&mut query)?;
@@ -145,6 +167,7 @@ impl Reads<'_> {
             are_listed: true,
             is_width_open: false,
             assigned: set.assigned,
+            is_blind,
             is_join: !self.from.is_empty(),
             joined,
         })

@@ -1,6 +1,7 @@
 //! The live tables of pg_catalog that say more about relations: defaults, indexes, constraints, comments, rules.
 
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, TableDef};
+use rivermark_planner::definition::MASK;
 
 use super::indexes::indexes;
 use super::oids;
@@ -236,10 +237,11 @@ pub fn pg_foreign_table(catalog: &Catalog) -> Rows {
             .options
             .iter()
             .map(|(name, value)| format!("{name}={}", shown_option(name, value)));
+        let secrets = source.secrets.keys().map(|name| format!("{name}={MASK}"));
         rows.push(vec![
             oids::relation(object.id).into(),
             oids::SOURCE_SERVER.into(),
-            Cell::Texts(options.collect()),
+            Cell::Texts(options.chain(secrets).collect()),
         ]);
     }
     rows

@@ -16,7 +16,7 @@ use rivermark_planner::types::SqlType;
 
 use super::function_registry::{Arguments, Registry, text_array};
 use super::indexes::{find_index, index};
-use super::{array_functions, definitions, oids, reg, roles, signals};
+use super::{array_functions, definitions, oids, reg, roles, signals, sleep};
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, VERSION_TEXT};
 use crate::pg_error::PgError;
 use crate::rows::Cell;
@@ -75,6 +75,7 @@ pub fn functions(session: &Arc<SessionShared>) -> Vec<ScalarUDF> {
         signature: Signature::any(1, Volatility::Stable),
     };
     registry.functions.push(ScalarUDF::new_from_impl(type_of));
+    registry.functions.push(sleep::function());
     registry.functions
 }
 

@@ -13,6 +13,7 @@ pub mod relations;
 pub mod rewrite;
 pub mod roles;
 mod signals;
+mod sleep;
 mod static_tables;
 mod time_zones;
 mod views;

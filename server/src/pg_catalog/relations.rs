@@ -1,6 +1,7 @@
 //! The live tables of pg_catalog: `pg_class` and those that describe its rows.
 
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, OutputColumn, TableDef};
+use rivermark_planner::definition::{MASK, is_secret_option};
 use rivermark_planner::security::GrantTarget;
 use rivermark_planner::types::SqlType;
 
@@ -354,9 +355,5 @@ pub fn pg_attribute(catalog: &Catalog, system: &[SystemRelation]) -> Rows {
 
 /// An option's value as it may be shown: secrets are masked.
 pub fn shown_option<'a>(name: &str, value: &'a str) -> &'a str {
-    let name = name.to_ascii_lowercase();
-    let is_secret = ["password", "secret", "sasl.jaas", "ssl.key.pem", "token"]
-        .iter()
-        .any(|s| name.contains(s));
-    if is_secret { "********" } else { value }
+    if is_secret_option(name) { MASK } else { value }
 }

@@ -340,6 +340,7 @@ impl<S: SqlSession> Connection<S> {
 
     fn put_ready(&mut self) {
         self.has_executed = false;
+        self.session.rests();
         self.put_notices();
         let status = match self.session.transaction_status() {
             TransactionStatus::Idle => WireStatus::Idle,

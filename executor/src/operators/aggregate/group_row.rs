@@ -12,10 +12,39 @@ use super::partial::{Change, Changes};
 use super::spec::Spec;
 use crate::aggregates::{Call, CallKind, GroupStates, Output, Reader, damaged, put_signed};
 use crate::error::{ExecutorError, Result};
-use crate::state::{Keys, StateTable};
+use crate::state::{Keys, StateTable, Values};
 
 /// First byte of every group row.
 const VERSION: u8 = 1;
+
+/// What is stored of the groups of an epoch.
+pub struct StoredGroups {
+    /// The groups in the order of their keys.
+    pub order: Vec<u32>,
+    /// In that order.
+    rows: Values,
+}
+
+impl StoredGroups {
+    /// `keys`: of the groups.
+    pub fn read(keys: &Keys, table: &mut StateTable) -> Result<Self> {
+        let key = |group: u32| keys.get(group as usize);
+        let mut order: Vec<u32> = (0..keys.len() as u32).collect();
+        order.sort_unstable_by(|&a, &b| key(a).cmp(key(b)));
+        let sorted: Keys = order.iter().map(|&group| key(group)).collect();
+        let rows = table.get_many(&sorted)?;
+        Ok(StoredGroups { order, rows })
+    }
+
+    /// By group; `None` has no rows.
+    pub fn readers(&self) -> Vec<Option<Reader<'_>>> {
+        let mut readers = vec![None; self.order.len()];
+        for (&group, row) in self.order.iter().zip(self.rows.iter()) {
+            readers[group as usize] = row.map(Reader::new);
+        }
+        readers
+    }
+}
 
 /// Row counts and states, by group.
 pub struct GroupTable {
@@ -71,6 +100,28 @@ impl GroupTable {
             counts: changes.row_counts,
             calls,
         })
+    }
+
+    /// What the epoch adds to groups whose calls all have states.
+    pub fn of_states(changes: Changes) -> Result<Self> {
+        let calls = changes.calls.into_iter().map(|change| match change {
+            Change::Accumulated(states) => Ok(states as Box<dyn GroupStates>),
+            Change::Collected(_) => Err(ExecutorError::Internal(
+                "a collection among states".to_string(),
+            )),
+        });
+        Ok(GroupTable {
+            counts: changes.row_counts,
+            calls: calls.collect::<Result<_>>()?,
+        })
+    }
+
+    /// Makes room for more groups, which have no rows.
+    pub fn resize(&mut self, group_count: usize) {
+        self.counts.resize(group_count, 0);
+        for call in &mut self.calls {
+            call.resize(group_count);
+        }
     }
 
     pub fn group_count(&self) -> usize {

@@ -19,10 +19,10 @@
 //!   and for calls over collections a seek (min, max, first, last) or a read of all its elements (the rest).
 
 mod collections;
-mod group_row;
+pub(super) mod group_row;
 mod keys;
-mod partial;
-mod spec;
+pub(super) mod partial;
+pub(super) mod spec;
 
 #[cfg(test)]
 mod tests;
@@ -32,16 +32,13 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, Int64Array, UInt32Array, make_comparator};
 use arrow::compute::{SortOptions, interleave, take};
 use arrow::datatypes::SchemaRef;
-use rayon::prelude::*;
 use rivermark_planner::plan::{AggregateCall, BoundExpr};
 
-use self::group_row::GroupTable;
+use self::group_row::{GroupTable, StoredGroups};
 use self::partial::Partial;
 use self::spec::Spec;
-use super::chunks;
 use super::conform::conform;
 use super::windows::Windows;
-use crate::aggregates::Reader;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::row_as_json;
@@ -121,18 +118,6 @@ impl Aggregate {
             dropped: 0,
             partials: Vec::new(),
         })
-    }
-
-    /// What all threads found, in one.
-    fn take_partial(&mut self) -> Result<Option<Partial>> {
-        let mut partials = std::mem::take(&mut self.partials).into_iter();
-        let Some(mut whole) = partials.next() else {
-            return Ok(None);
-        };
-        for part in partials {
-            whole.merge(&self.spec, part)?;
-        }
-        Ok((whole.group_count() > 0).then_some(whole))
     }
 
     /// The columns that a table of groups shows, and which groups it has. `keys` are the groups'.
@@ -267,56 +252,24 @@ impl Operator for Aggregate {
         delta: Delta,
         context: &mut EpochContext,
     ) -> Result<Vec<Delta>> {
-        if delta.is_empty() {
-            return Ok(Vec::new());
-        }
-        let parts = chunks::split(delta, context.shards);
-        while self.partials.len() < parts.len() {
-            self.partials.push(Partial::new(&self.spec)?);
-        }
         let passed = match &mut self.windows {
             Some(windows) => windows.passed()?,
             None => None,
         };
-        let spec = &self.spec;
-        let jobs = self.partials.iter_mut().zip(parts);
-        let run = |(partial, part): (&mut Partial, Delta)| {
-            let mut failures = Vec::new();
-            let dropped = partial.update(spec, part, passed, &mut failures)?;
-            Ok((failures, dropped))
-        };
-        let results: Vec<Result<(Vec<Failure>, u64)>> = if jobs.len() == 1 {
-            jobs.map(run).collect()
-        } else {
-            jobs.collect::<Vec<_>>().into_par_iter().map(run).collect()
-        };
-        for result in results {
-            let (failures, dropped) = result?;
-            context.failures.extend(failures);
-            self.dropped += dropped;
-        }
+        self.dropped +=
+            partial::update_all(&mut self.partials, &self.spec, delta, passed, context)?;
         Ok(Vec::new())
     }
 
     fn finish(&mut self, context: &mut EpochContext) -> Result<Vec<Delta>> {
-        let Some(partial) = self.take_partial()? else {
+        let Some(partial) = partial::merge_all(&mut self.partials, &self.spec)? else {
             return Ok(Vec::new());
         };
         let group_count = partial.group_count();
         let (keys, changes) = partial.into_changes()?;
         let key_bytes = self.spec.encode_keys(&keys, group_count)?;
-        let mut order: Vec<u32> = (0..group_count as u32).collect();
-        order.sort_unstable_by(|&a, &b| key_bytes.get(a as usize).cmp(key_bytes.get(b as usize)));
-
-        let sorted: Keys = order
-            .iter()
-            .map(|&group| key_bytes.get(group as usize))
-            .collect();
-        let stored = self.groups.get_many(&sorted)?;
-        let mut readers: Vec<Option<Reader<'_>>> = vec![None; group_count];
-        for (&group, row) in order.iter().zip(stored.iter()) {
-            readers[group as usize] = row.map(Reader::new);
-        }
+        let stored = StoredGroups::read(&key_bytes, &mut self.groups)?;
+        let readers = stored.readers();
 
         let mut before = GroupTable::empty(&self.spec, group_count)?;
         before.merge_stored(&mut readers.clone())?;
@@ -331,7 +284,7 @@ impl Operator for Aggregate {
 
         let old_view = self.view(&before, &keys, |group| readers[group].is_some())?;
         let new_view = self.view(&after, &keys, |group| after.counts()[group] > 0)?;
-        let output = self.difference(&keys, &order, &old_view, &new_view)?;
+        let output = self.difference(&keys, &stored.order, &old_view, &new_view)?;
         self.report(
             &keys,
             &key_bytes,
@@ -341,7 +294,7 @@ impl Operator for Aggregate {
         )?;
 
         let mut row = Vec::new();
-        for group in order.into_iter().map(|group| group as usize) {
+        for group in stored.order.iter().map(|&group| group as usize) {
             let old = readers[group].map(|reader| reader.rest());
             if after.counts()[group] == 0 {
                 if old.is_some() {

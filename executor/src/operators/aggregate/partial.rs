@@ -8,12 +8,14 @@ use arrow::compute::{filter, prep_null_mask_filter};
 use arrow::datatypes::{Int64Type, UInt64Type};
 use datafusion::logical_expr::EmitTo;
 use datafusion::physical_plan::aggregates::group_values::GroupValues;
+use rayon::prelude::*;
 
 use super::spec::{CallInputs, Spec};
 use crate::aggregates::{Accumulate, Call, CallKind, EpochEntries, GroupedRows, Reader};
 use crate::delta::Delta;
 use crate::error::Result;
-use crate::operator::Failure;
+use crate::operator::{EpochContext, Failure};
+use crate::operators::chunks;
 use crate::operators::windows::without_passed;
 
 /// See the module text.
@@ -38,6 +40,53 @@ pub enum Change {
 pub struct Changes {
     pub row_counts: Vec<i64>,
     pub calls: Vec<Change>,
+}
+
+/// Adds rows, on all threads if there are many, but for those of windows before `passed`; how many these were.
+pub fn update_all(
+    partials: &mut Vec<Partial>,
+    spec: &Spec,
+    delta: Delta,
+    passed: Option<i64>,
+    context: &mut EpochContext,
+) -> Result<u64> {
+    if delta.is_empty() {
+        return Ok(0);
+    }
+    let parts = chunks::split(delta, context.shards);
+    while partials.len() < parts.len() {
+        partials.push(Partial::new(spec)?);
+    }
+    let jobs = partials.iter_mut().zip(parts);
+    let run = |(partial, part): (&mut Partial, Delta)| {
+        let mut failures = Vec::new();
+        let dropped = partial.update(spec, part, passed, &mut failures)?;
+        Ok((failures, dropped))
+    };
+    let results: Vec<Result<(Vec<Failure>, u64)>> = if jobs.len() == 1 {
+        jobs.map(run).collect()
+    } else {
+        jobs.collect::<Vec<_>>().into_par_iter().map(run).collect()
+    };
+    let mut all_dropped = 0;
+    for result in results {
+        let (failures, dropped) = result?;
+        context.failures.extend(failures);
+        all_dropped += dropped;
+    }
+    Ok(all_dropped)
+}
+
+/// What all threads found, in one; `None` if there are no rows.
+pub fn merge_all(partials: &mut Vec<Partial>, spec: &Spec) -> Result<Option<Partial>> {
+    let mut partials = std::mem::take(partials).into_iter();
+    let Some(mut whole) = partials.next() else {
+        return Ok(None);
+    };
+    for part in partials {
+        whole.merge(spec, part)?;
+    }
+    Ok((whole.group_count() > 0).then_some(whole))
 }
 
 impl Partial {

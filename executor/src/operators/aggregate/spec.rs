@@ -11,8 +11,8 @@ use datafusion::physical_plan::aggregates::order::GroupOrdering;
 use rivermark_planner::plan::{AggregateCall, BoundExpr};
 
 use super::keys::Canonical;
-use crate::aggregates::Call;
-use crate::error::Result;
+use crate::aggregates::{Call, CallKind};
+use crate::error::{ExecutorError, Result};
 use crate::evaluate::{Evaluator, evaluate_all};
 use crate::state::{KeyCodec, Keys};
 
@@ -74,6 +74,17 @@ impl Spec {
             permanent: permanent.to_vec(),
             schema,
         })
+    }
+
+    /// An error if a call keeps more than a state that can be merged.
+    pub fn check_mergeable(&self) -> Result<()> {
+        let is_state = |call: &Call| matches!(call.kind, CallKind::Accumulated(_));
+        match self.calls.iter().all(is_state) {
+            true => Ok(()),
+            false => Err(ExecutorError::Internal(
+                "states of an aggregate over panes can not be merged".to_string(),
+            )),
+        }
     }
 
     /// Whether there is one group, always.

@@ -5,13 +5,14 @@
 //!   of a side without a match, padded with NULLs; semi, anti and mark give left rows by whether they have one. NOT IN
 //!   lets everything pass while R is empty, nothing while R has a NULL, and else no NULL. Weights multiply: bags. A
 //!   row of which a key fails is left out and reported; a pair of which the residual fails does not match and is
-//!   reported.
+//!   reported. As of now (`FOR SYSTEM_TIME AS OF PROCTIME()`, inner or left, L append-only): only `ΔL⋈R_new`, R being taken
+//!   first, so that a row of L meets what R is at the end of its epoch, and nothing of it changes later.
 //! State: `left`, `right`: join key, row → weight and, where there is a residual, the number of the row's matches;
 //!   `counts`: join key → rows of the left and of the right, and for NOT IN (empty key) → rows and NULLs of the right.
 //!   Rows whose key has a NULL can have no match and are not kept; nor are the right rows of semi, anti and mark
-//!   without a residual. Grows with both inputs, but for joins with a window: `forgotten` says up to where.
+//!   without a residual, nor the left rows of a join as of now. Grows with both inputs, but for joins with a window: `forgotten` says up to where.
 //! Output: the columns of both, or of the left (and the mark); stream key: those of the inputs; append-only if inner or
-//!   semi of append-only inputs. Each change once: every pair's weight before and after is known when it is met.
+//!   semi of append-only inputs, or as of now. Each change once: every pair's weight before and after is known when it is met.
 //! Watermark: kept on compared columns, the minimum of both sides (not of NOT IN), and on the times of an interval: of
 //!   `l ≤ left − right ≤ m`, left's is min(left's, right's + l) and right's min(right's, left's − m). If the first key is a
 //!   window (of time, or the bucket of an interval), state keys begin with it, and windows that both sides have passed
@@ -22,7 +23,7 @@
 mod changes;
 mod membership;
 mod output;
-mod pairs;
+pub(super) mod pairs;
 mod pass;
 mod spec;
 mod stored;
@@ -69,13 +70,13 @@ pub struct Join {
 }
 
 impl Join {
-    /// `window`: that of the first key. `tables`: left, right, counts, and with a window one for what is forgotten.
+    /// `kind`: and whether it is as of now. `window`: that of the first key. `tables`: left, right, counts, and with a window one for what is forgotten.
     ///
     /// # Errors
     /// If a type can not be stored.
     pub fn new(
         operator_id: u32,
-        kind: JoinKind,
+        kind: (JoinKind, bool),
         (keys, window): (&[JoinKey], Option<JoinWindow>),
         residual: Option<&BoundExpr>,
         inputs: &[PlanNode],
@@ -141,6 +142,9 @@ impl Join {
         for (touched, value) in touched.iter_mut().zip(counts.iter()) {
             touched.count_before = read_counts(value)?;
             for side in [LEFT, RIGHT] {
+                if side == LEFT && self.spec.is_as_of_now {
+                    continue;
+                }
                 let delta: i64 = changes[side].delta[touched.rows[side].clone()].iter().sum();
                 touched.count_after[side] = touched.count_before[side] + delta;
             }
@@ -266,6 +270,10 @@ impl Operator for Join {
 
     fn held_bytes(&self) -> usize {
         self.pending_bytes
+    }
+
+    fn takes_last_input_first(&self) -> bool {
+        self.spec.is_as_of_now
     }
 
     fn state_tables(&mut self) -> Vec<&mut StateTable> {

@@ -19,6 +19,8 @@ use crate::state::{KeyCodec, Keys, RowCodec};
 /// See the module.
 pub struct Spec {
     pub kind: JoinKind,
+    /// Left rows meet the right as it is when they come, and are not kept.
+    pub is_as_of_now: bool,
     /// Of the output.
     pub schema: SchemaRef,
     pub input_schemas: [SchemaRef; 2],
@@ -34,7 +36,7 @@ pub struct Spec {
 impl Spec {
     pub fn new(
         operator_id: u32,
-        kind: JoinKind,
+        (kind, is_as_of_now): (JoinKind, bool),
         keys: &[JoinKey],
         residual: Option<&BoundExpr>,
         inputs: &[PlanNode],
@@ -58,6 +60,7 @@ impl Spec {
             .transpose()?;
         Ok(Spec {
             kind,
+            is_as_of_now,
             row_codecs: [
                 RowCodec::new(types(&left.schema))?,
                 RowCodec::new(types(&right.schema))?,
@@ -94,7 +97,10 @@ impl Spec {
 
     /// Whether rows of the side are needed after their epoch, or only how many there are.
     pub fn keeps_rows(&self, side: usize) -> bool {
-        side == LEFT || self.kind.is_pairing() || self.residual.is_some()
+        match side {
+            LEFT => !self.is_as_of_now,
+            _ => self.kind.is_pairing() || self.residual.is_some(),
+        }
     }
 
     /// Whether pairs of rows must be looked at.

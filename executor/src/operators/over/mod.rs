@@ -7,16 +7,21 @@
 //!   over which a function fails (a sum out of range) is not shown while that lasts, and is reported. If all functions
 //!   look at so many rows before and after only, it is the row for which a function fails that is not shown.
 //! State: (partition, order, row) → weight, one entry per distinct row of the input; if a partition column has a
-//!   watermark, of those of partitions that it has not passed.
+//!   watermark, of those of partitions that it has not passed. If no row goes, the order begins with a time that has a
+//!   watermark, and all functions look at so many rows before and after, then of those that it has passed only as many as
+//!   later ones look at, or change; `due`: (time, row) → nothing says what it passes.
 //! Output: the input's columns, then one per function; stream key: the input's; not append-only.
-//! Watermark: kept on partition columns. Where one has one, state keys begin with it, and partitions that it has passed
+//! Watermark: kept on partition columns, and else on a time that the order begins with, if no row goes and no function looks
+//!   at rows behind its own. Where a partition column has one, state keys begin with it, and partitions that it has passed
 //!   are forgotten, a range at a time; their output rows stay. Rows that come for them all the same are left out and
 //!   counted.
 //! Cost: per epoch and touched partition, reading and evaluating it once as it was and once as it is; if all functions
 //!   look at so many rows before and after only (lag, lead, frames in ROWS), then no more rows than that around each
 //!   change (`segment.rs`), which are evaluated together; if they look back only, rows before the first change are evaluated, but not compared.
+//!   Forgetting reads the rows that are passed and those kept before them.
 //!   Aggregates over moving frames that can not subtract (floats, most others) cost rows × frame (`results.rs`).
 
+mod forget;
 mod results;
 mod segment;
 
@@ -32,19 +37,24 @@ use arrow::datatypes::SchemaRef;
 use rayon::prelude::*;
 use rivermark_planner::plan::{BoundExpr, Reach, WindowCall};
 
+use self::forget::Forget;
 use self::results::results;
 use self::segment::{Segment, SegmentRow, segments};
 use super::chunks::parallel_rows;
 use super::conform::conform;
-use super::ordered_rows::{Pushed, RowOrder, changes, write};
+use super::ordered_rows::{GroupChanges, Pushed, RowOrder, changes, write};
 use super::windows::{Windows, passed_of, windows_of};
 use crate::consolidate::consolidate;
 use crate::delta::Delta;
 use crate::error::{ExecutorError, Result};
 use crate::evaluate::{reason, row_as_json};
 use crate::operator::{Emit, EpochContext, Failure, Operator};
-use crate::state::StateTable;
+use crate::state::{StateTable, TableReader};
 use crate::watermark::Watermarks;
+
+/// So many changed rows, each with a seek or two, are worth the threads. Tests fork for few, to see that it changes
+/// nothing.
+const PARALLEL_CHANGES: usize = if cfg!(test) { 4 } else { 64 };
 
 /// How often a row is there, before or after the epoch.
 type Weight = fn(&SegmentRow) -> i64;
@@ -57,6 +67,7 @@ pub struct Over {
     rows: StateTable,
     /// Of the first partition column, with its place in the output.
     windows: Option<(Windows, usize)>,
+    forget: Option<Forget>,
     pushed: Vec<Pushed>,
     dropped: u64,
 }
@@ -82,14 +93,15 @@ enum Side {
 }
 
 impl Over {
-    /// `window`: the place in input and output of the first partition column, if it has a watermark. `tables`: rows, and
-    /// with a window one for what is forgotten. `input`: the schema of the input.
+    /// `window`: the place in input and output of the first partition column, if it has a watermark; `due`: of the first
+    /// order column, if what its watermark passes is forgotten. `tables`: rows, and with a window one for what is forgotten,
+    /// or what is due and up to where it is forgotten. `input`: the schema of the input.
     ///
     /// # Errors
     /// If a type can not be stored.
     pub fn new(
         operator_id: u32,
-        (partition_by, window): (&[BoundExpr], Option<usize>),
+        (partition_by, window, due): (&[BoundExpr], Option<usize>, Option<usize>),
         order_by: &[(BoundExpr, SortOptions)],
         (checked, calls): (&[BoundExpr], &[WindowCall]),
         input: &SchemaRef,
@@ -98,13 +110,28 @@ impl Over {
     ) -> Result<Self> {
         let mut tables = tables.into_iter();
         let missing = || ExecutorError::Internal("Over without a table".to_string());
-        let rows = tables.next().ok_or_else(missing)?;
+        let mut next = || tables.next().ok_or_else(missing);
+        let rows = next()?;
+        let due = match due {
+            Some(column) => Some((column, [next()?, next()?])),
+            None => None,
+        };
         let windows = windows_of(partition_by, window, tables.next())?;
         let reach = calls
             .iter()
             .map(|call| call.reach)
             .reduce(Reach::and)
             .unwrap_or(Reach::Partition);
+        let forget = match (due, reach) {
+            (Some((column, tables)), Reach::Rows { before, after }) => {
+                Some(Forget::new(column, before.saturating_add(after), tables))
+            }
+            (None, _) => None,
+            (Some(_), Reach::Before | Reach::Partition) => {
+                let message = "Over forgets rows that functions look at";
+                return Err(ExecutorError::Internal(message.to_string()));
+            }
+        };
         let evaluation = Evaluation {
             operator_id,
             order: RowOrder::new(operator_id, partition_by, order_by, input)?.checking(checked),
@@ -117,6 +144,7 @@ impl Over {
             evaluation,
             rows,
             windows,
+            forget,
             pushed: Vec::new(),
             dropped: 0,
         })
@@ -327,6 +355,35 @@ impl Evaluation {
     }
 }
 
+/// The segments of all groups, whose changes are written. Groups are read on several threads if there is much to read.
+fn segments_of<'a>(
+    groups: &'a [GroupChanges],
+    reach: Reach,
+    table: &mut StateTable,
+    context: &EpochContext,
+) -> Result<Vec<OfGroup<'a>>> {
+    let readers = table.readers()?;
+    let changed: usize = groups.iter().map(|changes| changes.rows.len()).sum();
+    let found: Vec<Result<Vec<Segment>>> = if context.shards > 1 && changed >= PARALLEL_CHANGES {
+        let read = |reader: &mut TableReader, changes| segments(changes, reach, reader);
+        let groups = groups.par_iter();
+        groups.map_init(|| readers.reader(), read).collect()
+    } else {
+        let reader = readers.reader();
+        let read = |changes| segments(changes, reach, &reader);
+        groups.iter().map(read).collect()
+    };
+    let mut all = Vec::new();
+    for (changes, found) in groups.iter().zip(found) {
+        all.extend(
+            found?
+                .into_iter()
+                .map(|segment| (&changes.group[..], segment)),
+        );
+    }
+    Ok(all)
+}
+
 /// Segments that can be evaluated together, up to so many rows that it does not matter any more, and the others.
 fn pieces(segments: Vec<OfGroup>) -> Vec<Vec<OfGroup>> {
     let (inner, others): (Vec<OfGroup>, Vec<OfGroup>) = segments
@@ -369,19 +426,16 @@ impl Operator for Over {
 
     fn finish(&mut self, context: &mut EpochContext) -> Result<Vec<Delta>> {
         let pushed = std::mem::take(&mut self.pushed);
-        let groups = changes(&pushed, &mut self.rows, |_, _, _| true)?;
-        let mut work: Vec<OfGroup> = Vec::new();
+        let groups = match &mut self.forget {
+            Some(forget) => forget.changes(&pushed, &mut self.rows)?,
+            None => changes(&pushed, &mut self.rows, |_, _, _| true)?,
+        };
         for changes in &groups {
             for change in &changes.rows {
                 write(&mut self.rows, &changes.group, change);
             }
-            let found = segments(changes, self.evaluation.reach, &self.rows)?;
-            work.extend(
-                found
-                    .into_iter()
-                    .map(|segment| (&changes.group[..], segment)),
-            );
         }
+        let work = segments_of(&groups, self.evaluation.reach, &mut self.rows, context)?;
         let count: usize = work.iter().map(|(_, segment)| segment.rows.len()).sum();
         let work = pieces(work);
         let evaluation = &self.evaluation;
@@ -407,11 +461,14 @@ impl Operator for Over {
 
     fn advance(
         &mut self,
-        _inputs: &[Watermarks],
+        inputs: &[Watermarks],
         output: &Watermarks,
         context: &mut EpochContext,
         _emit: &mut Emit<'_>,
     ) -> Result<()> {
+        if let (Some(forget), Some(input)) = (&mut self.forget, inputs.first()) {
+            forget.advance(input, &mut self.rows)?;
+        }
         match &mut self.windows {
             Some((windows, column)) => {
                 windows.clean(output.get(*column), context, &mut [&mut self.rows])
@@ -421,7 +478,8 @@ impl Operator for Over {
     }
 
     fn take_dropped(&mut self) -> u64 {
-        std::mem::take(&mut self.dropped)
+        let forget = self.forget.as_mut();
+        std::mem::take(&mut self.dropped) + forget.map_or(0, Forget::take_dropped)
     }
 
     fn held_bytes(&self) -> usize {
@@ -431,6 +489,7 @@ impl Operator for Over {
     fn state_tables(&mut self) -> Vec<&mut StateTable> {
         let mut tables = vec![&mut self.rows];
         tables.extend(self.windows.as_mut().map(|(windows, _)| windows.table()));
+        tables.extend(self.forget.iter_mut().flat_map(Forget::tables));
         tables
     }
 
@@ -439,6 +498,9 @@ impl Operator for Over {
         self.rows.discard();
         if let Some((windows, _)) = &mut self.windows {
             windows.discard();
+        }
+        if let Some(forget) = &mut self.forget {
+            forget.discard();
         }
     }
 }

@@ -11,7 +11,7 @@ use rivermark_planner::plan::Reach;
 
 use crate::error::Result;
 use crate::operators::ordered_rows::{Change, GroupChanges, Stored, scan};
-use crate::state::StateTable;
+use crate::state::TableReader;
 
 /// So many rows more than have to are read on to the next change: to go there anew costs more.
 const NEAR: i64 = 8;
@@ -58,8 +58,8 @@ impl Segment {
     }
 }
 
-/// The segments of a group, whose changes are written to `table`.
-pub fn segments(changes: &GroupChanges, reach: Reach, table: &StateTable) -> Result<Vec<Segment>> {
+/// The segments of a group, whose changes are written to the table that `table` reads.
+pub fn segments(changes: &GroupChanges, reach: Reach, table: &TableReader) -> Result<Vec<Segment>> {
     match reach {
         Reach::Rows { before, after } => local(changes, before, after, table),
         Reach::Before => {
@@ -101,7 +101,7 @@ fn local(
     changes: &GroupChanges,
     before: u64,
     after: u64,
-    table: &StateTable,
+    table: &TableReader,
 ) -> Result<Vec<Segment>> {
     let around = i64::try_from(before.saturating_add(after)).unwrap_or(i64::MAX);
     let mut segments = Vec::new();
@@ -141,7 +141,7 @@ fn context_before(
     changes: &GroupChanges,
     first: &Change,
     most: i64,
-    table: &StateTable,
+    table: &TableReader,
     rows: &mut Vec<SegmentRow>,
 ) -> Result<i64> {
     let mut count = 0;
@@ -186,7 +186,7 @@ impl<'a> Merge<'a> {
         changes: &'a GroupChanges,
         next: usize,
         from: &[u8],
-        table: &'a StateTable,
+        table: &'a TableReader,
     ) -> Result<Self> {
         let mut stored = scan(table, &changes.group, from, None, false)?;
         let peeked = stored.next()?;

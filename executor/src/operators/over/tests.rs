@@ -117,6 +117,7 @@ fn bench(calls: &[WindowCall]) -> Bench {
         checked: Vec::new(),
         calls: calls.to_vec(),
         window: None,
+        due: None,
     };
     Bench::new(op, 1, fields, false)
 }

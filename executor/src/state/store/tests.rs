@@ -211,3 +211,44 @@ fn usage_counts_memory_and_tables() {
     assert!(store.table_bytes(TABLE.0, TABLE.1).unwrap() > 200_000);
     assert_eq!(store.table_bytes(TABLE.0, TableId(6)).unwrap(), 0);
 }
+
+#[test]
+fn keys_near_one_another_are_found_as_single_ones_are() {
+    let directory = tempfile::tempdir().unwrap();
+    let store = Store::open(&options(directory.path())).unwrap();
+    // The neighbours have keys right before and behind the table's.
+    for id in [TABLE.1.0 - 1, TABLE.1.0, TABLE.1.0 + 1].map(TableId) {
+        let cache = CacheHandle::new(1 << 20);
+        let mut table = StateTable::new(id, TABLE.0, store.clone(), cache);
+        for n in 0u32..20_000 {
+            let is_there = n % 10 != 3 && !(5000..6000).contains(&n);
+            if is_there {
+                table.put(
+                    &n.to_be_bytes(),
+                    &[n.to_le_bytes(), id.0.to_le_bytes()].concat(),
+                );
+            }
+        }
+        let mut writes = WriteSet::new();
+        table.drain_into(&mut writes);
+        store.commit(&writes, false).unwrap();
+        table.committed();
+    }
+    let snapshot = store.snapshot();
+    let wanted: [Vec<u32>; 7] = [
+        (100..400).collect(),
+        (4900..6100).collect(),
+        (0..20_100).step_by(7).collect(),
+        (0..20_100).step_by(97).collect(),
+        (0..300).map(|n| n * 7919 % 20_011).collect(),
+        (0..500).map(|n| 19_000 + n / 3 * 9).collect(),
+        (30_000..30_100).collect(),
+    ];
+    for wanted in wanted {
+        let keys: Vec<[u8; 4]> = wanted.iter().map(|n| n.to_be_bytes()).collect();
+        let keys: Keys = keys.iter().map(|key| &key[..]).collect();
+        let near = snapshot.get_near(TABLE.0, TABLE.1, &keys).unwrap();
+        let single = snapshot.get_many(TABLE.0, TABLE.1, &keys).unwrap();
+        assert!(near.iter().eq(single.iter()), "{:?} …", &wanted[..3]);
+    }
+}

@@ -2,9 +2,10 @@
 
 use std::sync::Arc;
 
-use arrow::datatypes::IntervalMonthDayNano;
-use datafusion::common::{Result, exec_datafusion_err, exec_err};
-use datafusion::logical_expr::ScalarUDF;
+use arrow::array::{Array, ArrayRef, AsArray, TimestampMicrosecondArray};
+use arrow::datatypes::{IntervalMonthDayNano, TimestampMicrosecondType};
+use datafusion::common::{Result, ScalarValue, exec_datafusion_err, exec_err};
+use datafusion::logical_expr::{ColumnarValue, ScalarUDF};
 
 use super::fields::field_name;
 use super::make::named_zone;
@@ -16,6 +17,9 @@ use crate::pg_text::calendar::{civil_from_days, days_from_civil, iso_weekday};
 use crate::pg_text::output::MICROS_PER_DAY;
 use crate::types::SqlType;
 
+const WITH_ZONE: &str = "timestamp with time zone";
+const WITHOUT_ZONE: &str = "timestamp without time zone";
+
 pub fn functions() -> Vec<Arc<ScalarUDF>> {
     fn trunc(a: &Row, type_name: &str) -> Result<Value> {
         Ok(truncated(a.text(0), a.int(1), type_name)?.into())
@@ -26,18 +30,20 @@ pub fn functions() -> Vec<Arc<ScalarUDF>> {
     vec![
         function("date_trunc")
             .strict(&[Text, Timestamptz], SqlType::Timestamptz, |a| {
-                trunc(a, "timestamp with time zone")
+                trunc(a, WITH_ZONE)
             })
+            .at_once(|arguments| trunc_column(arguments, WITH_ZONE))
             .strict(&[Text, Timestamp], SqlType::Timestamp, |a| {
-                trunc(a, "timestamp without time zone")
+                trunc(a, WITHOUT_ZONE)
             })
+            .at_once(|arguments| trunc_column(arguments, WITHOUT_ZONE))
             .strict(&[Text, Interval], SqlType::Interval, |a| {
                 Ok(truncated_interval(a.text(0), a.interval(1))?.into())
             })
             .strict(&[Text, Timestamptz, Text], SqlType::Timestamptz, |a| {
                 let zone = named_zone(a.text(2))?;
                 let local = a.int(1) + i64::from(zone.offset_at(a.int(1))) * 1_000_000;
-                let cut = truncated(a.text(0), local, "timestamp with time zone")?;
+                let cut = truncated(a.text(0), local, WITH_ZONE)?;
                 Ok(zone.local_to_utc(cut).into())
             })
             .udf(),
@@ -65,32 +71,90 @@ fn from_a_monday(a: &Row) -> Result<Value> {
 }
 
 fn truncated(field: &str, us: i64, type_name: &str) -> Result<i64> {
-    let (days, _) = split_day(us);
-    let (year, month, _) = civil_from_days(days);
-    let cut_to = |unit: i64| Ok(us - us.rem_euclid(unit));
-    let first_of_year = |year: i64| days_from_civil(year, 1, 1);
-    // centuries and millennia begin with the year 1
-    let start = |length: i64| (year - 1).div_euclid(length) * length + 1;
-    let day = match field_name(field).as_str() {
-        "microseconds" => return Ok(us),
-        "milliseconds" => return cut_to(1000),
-        "second" => return cut_to(1_000_000),
-        "minute" => return cut_to(60_000_000),
-        "hour" => return cut_to(3_600_000_000),
-        "day" => days,
-        "week" => days - iso_weekday(days) + 1,
-        "month" => days_from_civil(year, month, 1),
-        "quarter" => days_from_civil(year, (month - 1) / 3 * 3 + 1, 1),
-        "year" => first_of_year(year),
-        "decade" => first_of_year(year.div_euclid(10) * 10),
-        "century" => first_of_year(start(100)),
-        "millennium" => first_of_year(start(1000)),
-        "dow" | "isodow" | "doy" | "epoch" | "julian" | "isoyear" | "timezone" => {
-            return exec_err!("unit \"{field}\" not supported for type {type_name}");
-        }
-        _ => return exec_err!("unit \"{field}\" not recognized for type {type_name}"),
+    Ok(Unit::parse(field, type_name)?.cut(us))
+}
+
+/// A column cut to one unit, as a dashboard does with every row it reads.
+fn trunc_column(arguments: &[ColumnarValue], type_name: &str) -> Result<Option<ArrayRef>> {
+    let [
+        ColumnarValue::Scalar(ScalarValue::Utf8(Some(field))),
+        ColumnarValue::Array(times),
+    ] = arguments
+    else {
+        return Ok(None);
     };
-    Ok(day * MICROS_PER_DAY)
+    let Some(column) = times.as_primitive_opt::<TimestampMicrosecondType>() else {
+        return Ok(None);
+    };
+    if column.null_count() == column.len() {
+        // Only a row that has a time says that the unit is wrong.
+        return Ok(Some(times.clone()));
+    }
+    let cut: TimestampMicrosecondArray = match Unit::parse(field, type_name)? {
+        Unit::Span(us) => column.unary(|time| time.wrapping_sub(time.rem_euclid(us))),
+        unit => column.iter().map(|time| Some(unit.cut(time?))).collect(),
+    };
+    Ok(Some(Arc::new(
+        cut.with_data_type(times.data_type().clone()),
+    )))
+}
+
+/// What a time is cut to.
+enum Unit {
+    /// So many microseconds.
+    Span(i64),
+    Week,
+    /// So many months, within a year.
+    Months(u32),
+    /// So many years, which begin with the year 0.
+    Years(i64),
+    /// So many years, which begin with the year 1.
+    YearsFromOne(i64),
+}
+
+impl Unit {
+    fn parse(field: &str, type_name: &str) -> Result<Unit> {
+        Ok(match field_name(field).as_str() {
+            "microseconds" => Unit::Span(1),
+            "milliseconds" => Unit::Span(1000),
+            "second" => Unit::Span(1_000_000),
+            "minute" => Unit::Span(60_000_000),
+            "hour" => Unit::Span(3_600_000_000),
+            "day" => Unit::Span(MICROS_PER_DAY),
+            "week" => Unit::Week,
+            "month" => Unit::Months(1),
+            "quarter" => Unit::Months(3),
+            "year" => Unit::Years(1),
+            "decade" => Unit::Years(10),
+            "century" => Unit::YearsFromOne(100),
+            "millennium" => Unit::YearsFromOne(1000),
+            "dow" | "isodow" | "doy" | "epoch" | "julian" | "isoyear" | "timezone" => {
+                return exec_err!("unit \"{field}\" not supported for type {type_name}");
+            }
+            _ => return exec_err!("unit \"{field}\" not recognized for type {type_name}"),
+        })
+    }
+
+    fn cut(&self, us: i64) -> i64 {
+        let (days, _) = split_day(us);
+        let day = match self {
+            Unit::Span(span) => return us - us.rem_euclid(*span),
+            Unit::Week => days - iso_weekday(days) + 1,
+            Unit::Months(length) => {
+                let (year, month, _) = civil_from_days(days);
+                days_from_civil(year, (month - 1) / length * length + 1, 1)
+            }
+            Unit::Years(length) => {
+                let (year, _, _) = civil_from_days(days);
+                days_from_civil(year.div_euclid(*length) * length, 1, 1)
+            }
+            Unit::YearsFromOne(length) => {
+                let (year, _, _) = civil_from_days(days);
+                days_from_civil((year - 1).div_euclid(*length) * length + 1, 1, 1)
+            }
+        };
+        day * MICROS_PER_DAY
+    }
 }
 
 fn truncated_interval(field: &str, span: IntervalMonthDayNano) -> Result<IntervalMonthDayNano> {
@@ -154,6 +218,40 @@ mod tests {
             assert_eq!(cut, at(expected), "{field}");
         }
         assert!(truncated("nope", 0, "t").is_err());
+    }
+
+    #[test]
+    fn columns_are_cut_as_single_times_are() {
+        let at = |text: &str| parse_timestamp(text).unwrap();
+        let times = [
+            Some(at("2001-02-16 20:38:40.123456")),
+            None,
+            Some(at("1969-12-31 23:59:59.999999")),
+            Some(at("0044-03-15 BC 12:00")),
+        ];
+        let column: ArrayRef =
+            Arc::new(TimestampMicrosecondArray::from(times.to_vec()).with_timezone("UTC"));
+        for field in [
+            "us", "MS", "minute", "day", "week", "quarter", "decade", "century",
+        ] {
+            let arguments = [
+                ColumnarValue::Scalar(ScalarValue::from(field)),
+                ColumnarValue::Array(column.clone()),
+            ];
+            let cut = trunc_column(&arguments, "t").unwrap().unwrap();
+            assert_eq!(cut.data_type(), column.data_type());
+            let cut: Vec<Option<i64>> = cut
+                .as_primitive::<TimestampMicrosecondType>()
+                .iter()
+                .collect();
+            let expected = times.map(|time| time.map(|us| truncated(field, us, "t").unwrap()));
+            assert_eq!(cut, expected, "{field}");
+        }
+        let wrong = [
+            ColumnarValue::Scalar(ScalarValue::from("nope")),
+            ColumnarValue::Array(column),
+        ];
+        assert!(trunc_column(&wrong, "t").is_err());
     }
 
     #[test]

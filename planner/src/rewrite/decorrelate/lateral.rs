@@ -28,7 +28,12 @@ impl Decorrelation {
             .into_iter()
             .filter(|(_, column)| left.schema().has_column(column))
             .collect();
+        let nearest = match (own.is_empty(), join.join_type) {
+            (false, JoinType::Inner | JoinType::Left) => self.nearest(&left, &right, &join)?,
+            _ => None,
+        };
         let plan = match (own.is_empty(), join.join_type) {
+            _ if nearest.is_some() => nearest.unwrap_or(right),
             (true, _) => {
                 let mut plain = join.clone();
                 (plain.left, plain.right) = (Arc::new(left), Arc::new(right));
@@ -141,7 +146,7 @@ impl Decorrelation {
 }
 
 /// All that a join demands.
-fn condition_of(join: &Join) -> Option<Expr> {
+pub fn condition_of(join: &Join) -> Option<Expr> {
     let equal = join
         .on
         .iter()

@@ -157,6 +157,7 @@ fn node(case: Case) -> PlanNode {
             keys,
             residual,
             window: None,
+            is_as_of_now: false,
         },
         inputs: vec![input(schema("l")), input(schema("r"))],
         schema: Arc::new(Schema::new(fields)),
