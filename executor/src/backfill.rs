@@ -7,6 +7,7 @@
 //! Sources: the view reads with offsets of its own up to where the shared reader is; when the rest is short, the
 //! shared reader is held at its position until the view has met it, and from then on feeds both.
 
+use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
@@ -210,14 +211,16 @@ impl Writer {
     /// Views that have become readable with the epoch just committed.
     pub fn newly_ready(&mut self) -> Vec<ObjectId> {
         let mut ready = Vec::new();
-        for view in self
-            .views
-            .values_mut()
-            .filter(|v| v.is_maintained() && !v.progress.is_ready)
-        {
+        let is_building = |view: &View| view.is_maintained() && !view.progress.is_ready;
+        let building = self.views.values().filter(|view| is_building(view));
+        let mut building: BTreeSet<ObjectId> = building.map(|view| view.id).collect();
+        // Those that a view reads come before it.
+        for view in self.views.values_mut().filter(|view| is_building(view)) {
             let is_caught_up = view.progress.is_initialized
                 && view.progress.scans.iter().all(|(object, scan)| match scan {
                     ScanProgress::Rows { .. } => false,
+                    // Built along with this one, it does not have all of its rows yet.
+                    ScanProgress::Live if building.contains(object) => false,
                     ScanProgress::Live => {
                         match (self.sources.get(object), view.progress.targets.get(object)) {
                             (Some(source), Some(target)) => {
@@ -236,6 +239,7 @@ impl Writer {
             if is_caught_up {
                 view.progress.is_ready = true;
                 view.is_dirty = true;
+                building.remove(&view.id);
                 ready.push(view.id);
             }
         }

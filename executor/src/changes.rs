@@ -86,8 +86,6 @@ pub enum Event {
 /// A subscriber's end of its queue.
 pub struct Subscription {
     queue: Arc<Queue>,
-    /// What it missed since it was connected before.
-    missed: VecDeque<Arc<EpochChange>>,
     /// The last epoch that it has heard of.
     heard: u64,
 }
@@ -106,10 +104,10 @@ impl Subscription {
 
     /// What comes next, if it is there.
     pub fn ready(&mut self) -> Result<Option<Event>> {
-        if let Some(change) = self.missed.pop_front() {
+        let mut waiting = self.queue.waiting.lock();
+        if let Some(change) = waiting.missed.pop_front() {
             return Ok(Some(Event::Change(change)));
         }
-        let mut waiting = self.queue.waiting.lock();
         if let Some(change) = waiting.changes.pop_front() {
             waiting.bytes -= change.memory();
             return Ok(Some(Event::Change(change)));
@@ -133,6 +131,8 @@ struct Queue {
 
 #[derive(Default)]
 struct Waiting {
+    /// What came while the subscriber was not connected. It may be more than a queue takes of what is new.
+    missed: VecDeque<Arc<EpochChange>>,
     changes: VecDeque<Arc<EpochChange>>,
     bytes: usize,
     /// The last published epoch.
@@ -146,6 +146,7 @@ impl Queue {
     fn end(&self, error: ExecutorError, is_cut_off: bool) {
         let mut waiting = self.waiting.lock();
         if is_cut_off {
+            waiting.missed.clear();
             waiting.changes.clear();
             waiting.bytes = 0;
         }
@@ -155,7 +156,10 @@ impl Queue {
     }
 
     fn bytes(&self) -> usize {
-        self.waiting.lock().bytes
+        let waiting = self.waiting.lock();
+        // The log and other subscribers may hold the same changes.
+        let share = |change: &Arc<EpochChange>| change.memory() / Arc::strong_count(change);
+        waiting.bytes + waiting.missed.iter().map(share).sum::<usize>()
     }
 
     fn has_ended(&self) -> bool {
@@ -229,6 +233,7 @@ impl Writer {
         };
         let queue = Arc::new(Queue {
             waiting: Mutex::new(Waiting {
+                missed,
                 epoch: snapshot.epoch,
                 ..Waiting::default()
             }),
@@ -245,7 +250,6 @@ impl Writer {
         followed.queues.push(queue.clone());
         let subscription = Subscription {
             queue,
-            missed,
             heard: as_of.unwrap_or(snapshot.epoch),
         };
         Ok((snapshot, subscription))

@@ -164,6 +164,11 @@ impl Dataflow {
         Ok(watermarks)
     }
 
+    /// The bounds of the output by those of the inputs, without any rows: what they were before a restart.
+    pub fn restore_watermarks(&mut self, inputs: &ViewInputs) -> Watermarks {
+        self.root.take_watermarks(inputs)
+    }
+
     /// From now on the dataflow, which is that of `view`, takes part in what views share.
     pub fn share(&mut self, view: ObjectId, prefixes: &mut SharedPrefixes) {
         self.root.share(view, None, prefixes);

@@ -15,6 +15,7 @@ use crate::error::{ExecutorError, Result};
 use crate::operator::Failure;
 use crate::source::{ColumnError, MalformedMessage};
 use crate::state::{KeyRange, Keys, StateTable, WriteSet};
+use crate::storage_retry;
 
 /// Table ids at the top of the id space belong to the engine itself.
 pub const LETTERS_TABLE: TableId = TableId(u32::MAX - 1);
@@ -181,9 +182,12 @@ impl DeadLetters {
     }
 
     fn read(&mut self, identity: &[u8]) -> Result<Option<Letter>> {
-        let found = self
-            .letters
-            .get_many(&std::iter::once(identity).collect::<Keys>())?;
+        let identity: Keys = std::iter::once(identity).collect();
+        let found =
+            storage_retry::read(
+                &mut self.letters,
+                |letters| Ok(letters.get_many(&identity)?),
+            )?;
         found.get(0).map(decode).transpose()
     }
 
@@ -209,9 +213,9 @@ impl DeadLetters {
         {
             let sequence = self.counters.oldest;
             self.counters.oldest += 1;
-            let found = self
-                .order
-                .get_many(&std::iter::once(&sequence.to_be_bytes()[..]).collect::<Keys>())?;
+            let sequence: Keys = std::iter::once(&sequence.to_be_bytes()[..]).collect();
+            let found =
+                storage_retry::read(&mut self.order, |order| Ok(order.get_many(&sequence)?))?;
             let Some(identity) = found.get(0).map(<[u8]>::to_vec) else {
                 continue;
             };

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rivermark_planner::catalog::ObjectId;
 use tokio::sync::oneshot;
-use tracing::{error, warn};
+use tracing::error;
 
 use crate::api::{CatalogChange, EpochStatus, TableWrite};
 use crate::command::Command;
@@ -20,6 +20,7 @@ use crate::rows::RowLayout;
 use crate::shared_prefix::EpochShares;
 use crate::source_input::DecodedBatch;
 use crate::spool::RelationChange;
+use crate::storage_retry;
 use crate::view::{EpochLimits, View};
 use crate::wall_clock::now_us;
 use crate::writer::{PositionWaiter, Writer};
@@ -388,22 +389,11 @@ impl Writer {
 
     /// Repeats `action` while it fails for the environment's fault (disk I/O), visibly and without end: giving up
     /// would turn a full disk into a failed view.
-    pub fn retry_storage<T>(
-        &mut self,
-        mut action: impl FnMut(&mut Writer) -> Result<T>,
-    ) -> Result<T> {
-        let mut delay = Duration::from_millis(10);
-        loop {
-            match action(self) {
-                Err(error @ ExecutorError::Storage(_)) => {
-                    warn!(%error, "storage error while computing an epoch; trying again");
-                    self.published.set_storage_error(Some(error.to_string()));
-                    std::thread::sleep(delay);
-                    delay = (delay * 2).min(Duration::from_secs(1));
-                }
-                other => return other,
-            }
-        }
+    pub fn retry_storage<T>(&mut self, action: impl FnMut(&mut Writer) -> Result<T>) -> Result<T> {
+        storage_retry::retry(self, action, |writer, error| {
+            let error = Some(error.to_string());
+            writer.published.set_storage_error(error);
+        })
     }
 
     fn fail_dependents(&mut self, failed: ObjectId, name: &str) {

@@ -14,6 +14,7 @@ use crate::api::LateRow;
 use crate::error::{ExecutorError, Result};
 use crate::lateness::{Floor, Late};
 use crate::state::{KeyRange, StateTable, WriteSet};
+use crate::storage_retry;
 
 /// Table ids at the top of the id space belong to the engine itself.
 pub const LATE_ROWS_TABLE: TableId = TableId(u32::MAX - 3);
@@ -92,12 +93,14 @@ impl LateRows {
             floor_key(source, partition, from),
             Some(floor_key(source, partition, to).to_vec()),
         );
-        let mut floors = Vec::new();
-        for entry in self.floors.scan(&range)? {
-            let (key, value) = entry?;
-            floors.push(read_floor(&key, &value)?.1);
-        }
-        Ok(floors)
+        storage_retry::read(&mut &self.floors, |table| {
+            let mut floors = Vec::new();
+            for entry in table.scan(&range)? {
+                let (key, value) = entry?;
+                floors.push(read_floor(&key, &value)?.1);
+            }
+            Ok(floors)
+        })
     }
 
     /// Forgets what was stored of a dropped object.

@@ -55,6 +55,7 @@ mod source_scan;
 mod source_secrets;
 mod spool;
 pub mod state;
+mod storage_retry;
 pub mod stored_rows;
 mod stored_scan;
 mod usage;

@@ -17,7 +17,7 @@ use crate::catalog_change::{table_format, view_format};
 use crate::changes::Followers;
 use crate::clock::TableTime;
 use crate::command::Command;
-use crate::dataflow::Dataflow;
+use crate::dataflow::{Dataflow, ScanInput};
 use crate::dead_letters::{DeadLetters, LETTERS_TABLE, ORDER_TABLE};
 use crate::error::{ExecutorError, Result};
 use crate::late_rows::{FLOORS_TABLE, LATE_ROWS_TABLE, LateRows};
@@ -25,7 +25,7 @@ use crate::lateness::EventTime;
 use crate::memory::{EpochMemory, MemoryShares};
 use crate::meta;
 use crate::prefetch::PrefetchBudget;
-use crate::progress::{SourceProgress, TableProgress, ViewProgress};
+use crate::progress::{ScanProgress, SourceProgress, TableProgress, ViewProgress};
 use crate::published::Published;
 use crate::reshape;
 use crate::snapshot::Snapshot;
@@ -207,9 +207,21 @@ impl Writer {
                 ))
             })?;
         let mut dataflow = self.replan(name, def, catalog)?;
-        let mut due_us = None;
+        let (mut due_us, mut watermarks) = (None, Watermarks::default());
         if let Some(dataflow) = &mut dataflow {
             due_us = dataflow.due_us()?;
+            let scans = dataflow.scan_columns().iter();
+            let complete =
+                scans.filter(|(object, _)| progress.scans.get(object) == Some(&ScanProgress::Live));
+            let inputs = complete.map(|(object, columns)| {
+                let input = ScanInput {
+                    parts: Vec::new(),
+                    is_live: true,
+                    watermarks: self.watermarks_of(*object).project(columns),
+                };
+                (*object, input)
+            });
+            watermarks = dataflow.restore_watermarks(&inputs.collect());
             dataflow.share(id, Arc::make_mut(&mut self.prefixes));
         }
         for object in progress.scans.keys() {
@@ -225,7 +237,7 @@ impl Writer {
             progress,
             emits_on_window_close: def.emit_on_window_close,
             retention: def.retention,
-            watermarks: Watermarks::default(),
+            watermarks,
             has_later_watermarks: false,
             readers: BTreeMap::new(),
             waiters: Vec::new(),

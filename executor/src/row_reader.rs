@@ -22,7 +22,7 @@ use crate::state::{
 /// Stored entries decoded at once.
 const BATCH_ENTRIES: usize = 8192;
 /// Bytes of stored entries decoded at once.
-const BATCH_BYTES: usize = 4 << 20;
+pub const BATCH_BYTES: usize = 4 << 20;
 /// Rows looked up one by one in the first batch, before their size is known.
 const FIRST_LOOKUPS: usize = 256;
 const LEAST_LOOKUPS: usize = 16;
@@ -316,6 +316,11 @@ impl RangeReader {
             Ok(())
         })?;
         Ok(locators)
+    }
+
+    /// Whether all entries have been read. Not known behind the last one until it was asked for more.
+    pub fn is_at_end(&self) -> bool {
+        self.current.is_none() && self.ranges.is_empty()
     }
 
     /// Hands `max_rows` entries to `take`, fewer after `max_bytes` bytes or at the end.

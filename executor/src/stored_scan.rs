@@ -18,7 +18,7 @@ use crate::access::{Access, KeyRanges, choose, constraints, split_or};
 use crate::error::{Result, external};
 use crate::index::IndexFormat;
 use crate::own_writes::OwnWrites;
-use crate::row_reader::{Part, RangeReader, RowSource};
+use crate::row_reader::{BATCH_BYTES, Part, RangeReader, RowSource};
 use crate::row_scan::RowScanExec;
 use crate::rows::{ROWS_FAMILY, RowFormat, RowLayout};
 use crate::state::{KeyRange, StoreSnapshot, end_ordinal, split, split_evenly};
@@ -217,8 +217,8 @@ impl StoredScan {
         }
         // Sizes on disk leave out what came in last, which is what is asked for most.
         let mut entries = RangeReader::new(&self.store, index.table, ranges.to_vec());
-        let first = entries.next_locators(FEW_ENTRIES, usize::MAX)?;
-        if first.len() < FEW_ENTRIES {
+        let first = entries.next_locators(FEW_ENTRIES, BATCH_BYTES)?;
+        if entries.is_at_end() {
             return Ok(vec![match self.format.layout {
                 RowLayout::Log => part(ranges.to_vec()),
                 RowLayout::Keyed(_) | RowLayout::Bag => Part::Points(first),

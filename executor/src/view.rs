@@ -108,9 +108,15 @@ impl View {
             .unwrap_or_default()
     }
 
-    /// Whether it must not begin yet to read an object: others come first.
+    /// What it has to have read before it begins to read an object.
+    pub fn read_before(&self, object: ObjectId) -> impl Iterator<Item = &ObjectId> {
+        let dataflow = self.dataflow.iter();
+        dataflow.flat_map(move |dataflow| dataflow.read_before(object))
+    }
+
+    /// Whether it must not begin yet to read an object: it has not read all that comes first.
     pub fn must_wait_for(&self, object: ObjectId) -> bool {
-        let before = self.dataflow.iter().flat_map(|d| d.read_before(object));
+        let before = self.read_before(object);
         let mut scans = before.filter_map(|first| self.progress.scans.get(first));
         scans.any(|scan| *scan != ScanProgress::Live)
     }
@@ -174,9 +180,17 @@ impl View {
                 return Err(error);
             }
         };
+        let mut failed = 0;
         for failure in context.failures {
-            self.progress.dead_letters += letters.failure(self.id, failure, now_us)?;
+            match letters.failure(self.id, failure, now_us) {
+                Ok(new) => failed += new,
+                Err(error) => {
+                    self.discard();
+                    return Err(error);
+                }
+            }
         }
+        self.progress.dead_letters += failed;
         self.has_later_watermarks = watermarks != self.watermarks;
         self.watermarks = watermarks;
         self.is_dirty = true;

@@ -12,8 +12,10 @@ use sqlparser::ast::{Expr, visit_expressions};
 use crate::bind::bind_scalar;
 use crate::catalog::SourceDef;
 use crate::error::{PlanError, Result};
+use crate::names::fold;
 use crate::parse::parse_expression;
 use crate::plan::BoundExpr;
+use crate::rewrite::expressions::rewrite_expressions;
 use crate::rewrite::volatile::is_clock;
 use crate::session::session_state;
 
@@ -36,12 +38,16 @@ pub fn computed_time(def: &SourceDef) -> Result<Option<BoundExpr>> {
 
 /// A replay must find the same rows late.
 fn refuse_unsteady(column: &str, text: &str, state: &SessionState) -> Result<()> {
-    let expr = parse_expression(text)?;
+    let mut expr = parse_expression(text)?;
+    rewrite_expressions(&mut expr);
     let found = visit_expressions(&expr, |part| {
         let Expr::Function(function) = part else {
             return ControlFlow::Continue(());
         };
-        let name = function.name.to_string().to_lowercase();
+        let Some(name) = function.name.0.last().and_then(|part| part.as_ident()) else {
+            return ControlFlow::Continue(());
+        };
+        let name = fold(name);
         let known = state.scalar_functions().get(&name);
         let is_volatile = known.is_some_and(|f| f.signature().volatility == Volatility::Volatile);
         match is_volatile || is_clock(&name) {

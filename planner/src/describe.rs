@@ -6,7 +6,7 @@ use datafusion::common::ScalarValue;
 use datafusion::logical_expr::expr::Sort;
 use datafusion::logical_expr::{Expr, Operator};
 
-use crate::functions::CheckedArithmetic;
+use crate::functions::{CheckedArithmetic, NearestFloat};
 use crate::types::SqlType;
 
 /// `expr` as text.
@@ -29,6 +29,12 @@ pub fn describe(expr: &Expr) -> String {
                 function.args.as_slice(),
             ) {
                 return format!("{} {symbol} {}", operand(left), operand(right));
+            }
+            if let (Some(target), [value]) = (
+                NearestFloat::target_of(function.name()),
+                function.args.as_slice(),
+            ) {
+                return format!("{}::{target}", operand(value));
             }
             format!("{}({})", function.name(), list(&function.args))
         }

@@ -354,13 +354,14 @@ pub fn of_as_of_join(
     left: &JoinSide<'_>,
     right: &JoinSide<'_>,
 ) -> (Properties, Lineage) {
-    let (properties, lineage) = of_join(kind, left, right, false, None);
+    let (_, lineage) = of_join(kind, left, right, false, None);
     let properties = Properties {
         append_only: left.properties.append_only,
+        // A row of the right can meet several of the left one after the other, also if each has a key of its own.
+        stream_key: pair_key(JoinKind::Left, left, right),
         watermark_columns: left.properties.watermark_columns.clone(),
         // Of the left nothing is kept.
         grows: right.grows().into_iter().collect(),
-        ..properties
     };
     (properties, lineage)
 }

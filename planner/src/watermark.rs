@@ -9,6 +9,9 @@ use crate::error::{PlanError, Result};
 /// A row may lie so far ahead of the time at which Kafka got it, if nothing else is said: an hour.
 const MAX_FUTURE_US: i64 = 3_600_000_000;
 
+/// The options' names.
+pub const NAMES: [&str; 4] = ["late", "idle_timeout", "watermark_on_idle", "max_future"];
+
 /// See the module text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WatermarkOptions {

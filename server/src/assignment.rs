@@ -17,6 +17,7 @@ use arrow::error::ArrowError;
 use bytes::BytesMut;
 use datafusion::scalar::ScalarValue;
 use rivermark_planner::catalog::ColumnDef;
+use rivermark_planner::functions::nearest_floats;
 use rivermark_planner::pg_text::column_input::parse_column;
 use rivermark_planner::types::SqlType;
 
@@ -232,6 +233,7 @@ fn converted(
                 .unary::<_, Float32Type>(f32::round_ties_even),
         ),
         decimal if decimal.is_decimal() && target.is_integer() => whole(values)?,
+        decimal if decimal.is_decimal() && target.is_floating() => nearest_floats(values, target)?,
         from if has_zone(from) && !has_zone(target) => shifted(values, |us| {
             us + i64::from(zone.offset_at(us)) * MICROS_PER_SECOND
         })?,

@@ -373,6 +373,9 @@ pub fn parse_size(name: &str, text: &str) -> Result<usize> {
     parsed.ok_or_else(|| anyhow!("{name}: \"{text}\" is not a size, such as 512MB or 2GB"))
 }
 
+/// The longest time that can be asked for: what PostgreSQL's settings hold in milliseconds.
+const LONGEST: Duration = Duration::from_millis(i32::MAX as u64);
+
 /// A time; a bare number is in milliseconds, as in PostgreSQL's configuration.
 pub fn parse_duration(name: &str, text: &str) -> Result<Duration> {
     let parsed = number_and_unit(text).and_then(|(number, unit)| {
@@ -385,9 +388,14 @@ pub fn parse_duration(name: &str, text: &str) -> Result<Duration> {
             "d" => 86_400_000.0,
             _ => return None,
         };
-        Some(Duration::from_secs_f64(number * ms / 1000.0))
+        Some(number * ms / 1000.0)
     });
-    parsed.ok_or_else(|| anyhow!("{name}: \"{text}\" is not a time, such as 10ms or 1s"))
+    let seconds =
+        parsed.ok_or_else(|| anyhow!("{name}: \"{text}\" is not a time, such as 10ms or 1s"))?;
+    Duration::try_from_secs_f64(seconds)
+        .ok()
+        .filter(|time| *time <= LONGEST)
+        .ok_or_else(|| anyhow!("{name}: {text} is longer than 24 days"))
 }
 
 /// Bytes of memory that this process may use: the machine's, or its control group's if that is less.

@@ -199,7 +199,16 @@ impl RowChange {
         }
         let old = read.old_rows(target)?;
         let new = match self.verb {
-            Verb::Update => Some(read.new_rows(&self.rows, planner, target, zone)?),
+            Verb::Update => {
+                let new = read.new_rows(&self.rows, planner, target, zone);
+                Some(new.map_err(|error| match self.rows.are_rows_hidden {
+                    true => PgError {
+                        detail: None,
+                        ..error
+                    },
+                    false => error,
+                })?)
+            }
             _ => None,
         };
         let width = target.table.columns.len() + self.rows.columns.len();
@@ -261,8 +270,8 @@ impl Session {
                 let body = &change.body;
                 let (name, alias) = changed_table(&body.table)?;
                 let target = self.target(&name, alias, Verb::Update)?;
-                let rows = update::update_query(change, &target, &self.planner(""))?;
-                self.authorize_reading(&rows, &target)?;
+                let mut rows = update::update_query(change, &target, &self.planner(""))?;
+                self.authorize_reading(&mut rows, &target)?;
                 let change_of = RowChange::new(target, Verb::Update, rows);
                 let from = update::update_from(body);
                 self.returning(change_of, &body.returning, &change.with, from)
@@ -271,8 +280,8 @@ impl Session {
                 let body = &change.body;
                 let (name, alias) = update::delete_table(body)?;
                 let target = self.target(&name, alias, Verb::Delete)?;
-                let rows = update::delete_query(change, &target, &self.planner(""))?;
-                self.authorize_reading(&rows, &target)?;
+                let mut rows = update::delete_query(change, &target, &self.planner(""))?;
+                self.authorize_reading(&mut rows, &target)?;
                 let change_of = RowChange::new(target, Verb::Delete, rows);
                 let from = body.using.as_deref().unwrap_or_default();
                 self.returning(change_of, &body.returning, &change.with, from)
@@ -295,13 +304,14 @@ impl Session {
     }
 
     /// Whoever finds rows by what is in them, or computes with it, reads them.
-    fn authorize_reading(&mut self, rows: &RowQuery, target: &Target) -> Result<(), PgError> {
+    fn authorize_reading(&mut self, rows: &mut RowQuery, target: &Target) -> Result<(), PgError> {
+        let may_read = self
+            .namespace()
+            .authorize(&target.object, Privilege::Select);
+        rows.are_rows_hidden = may_read.is_err();
         match rows.is_blind {
             true => Ok(()),
-            false => {
-                let names = self.namespace();
-                names.authorize(&target.object, Privilege::Select)
-            }
+            false => may_read,
         }
     }
 

@@ -12,6 +12,7 @@ use datafusion::logical_expr::LogicalPlan;
 use datafusion::scalar::ScalarValue;
 use datafusion::sql::sqlparser::ast::{self, Expr, Value, Visit};
 use rivermark_planner::type_planner::sql_type;
+use rivermark_planner::types::SqlType;
 
 use crate::pg_error::PgError;
 use crate::sqlstate::SqlState;
@@ -82,15 +83,45 @@ pub fn fields(
             .copied()
             .flatten()
             .filter(|oid| *oid != 0 && *oid != UNKNOWN);
-        if let Some(oid) = declared {
-            return declared_field(oid).map(Arc::new);
-        }
         let inferred = found.get(&(i + 1)).cloned();
-        Ok(Arc::new(
-            inferred.unwrap_or_else(|| Field::new("", DataType::Utf8, true)),
-        ))
+        if let Some(oid) = declared {
+            let declared = declared_field(oid)?;
+            let is_numeric = |field: &Field| field.data_type().is_decimal();
+            // An oid does not tell how many digits.
+            let known = inferred.filter(|known| is_numeric(known) && is_numeric(&declared));
+            return Ok(Arc::new(with_digits(known.unwrap_or(declared))));
+        }
+        Ok(Arc::new(inferred.map_or_else(
+            || Field::new("", DataType::Utf8, true),
+            with_digits,
+        )))
     };
     (0..count.max(declared.len())).map(field).collect()
+}
+
+/// What a number is compared with, or assigned to in one of several places, does not say how many digits the number has:
+/// a numeric that has those of any other, and as many behind the point as the one it was found with.
+fn with_digits(field: Field) -> Field {
+    let SqlType::Numeric { precision, scale } = SqlType::of_field(&field) else {
+        return field;
+    };
+    let SqlType::Numeric {
+        precision: most,
+        scale: plain,
+    } = SqlType::PLAIN_NUMERIC
+    else {
+        return field;
+    };
+    let whole = i32::from(precision) - i32::from(scale);
+    let scale = scale.max(plain);
+    match whole + i32::from(scale) <= i32::from(most) {
+        true => SqlType::Numeric {
+            precision: most,
+            scale,
+        }
+        .field("", true),
+        false => field,
+    }
 }
 
 /// PostgreSQL's oid of the type `unknown`.

@@ -11,6 +11,7 @@ use rivermark_planner::security::Privilege;
 
 use crate::catalog::Namespace;
 use crate::pg_error::PgError;
+use crate::serve::ServerState;
 use crate::session::Session;
 use crate::sessions::SessionRow;
 use crate::sqlstate::SqlState;
@@ -57,6 +58,11 @@ impl Namespace {
             true => Ok(()),
             false => authorize_in(&self.snapshot.catalog, &role, object.id, privilege),
         }
+    }
+
+    /// The role that the session's statements run as now.
+    pub fn role(&self) -> String {
+        self.session.role(&self.newest_catalog())
     }
 
     /// An error unless the session may read a relation of the server itself.
@@ -161,6 +167,12 @@ impl Session {
         ids.iter()
             .try_for_each(|id| authorize_in(catalog, &role, *id, Privilege::Select))
     }
+}
+
+/// An error unless the role may still read a relation, by the newest catalog.
+pub fn authorize_still(server: &ServerState, role: &str, id: ObjectId) -> Result<(), PgError> {
+    let newest = server.engine.snapshot();
+    authorize_in(&newest.catalog, role, id, Privilege::Select)
 }
 
 /// An error unless the role may do this to a relation. One that is not in this catalog is judged by another.

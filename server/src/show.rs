@@ -4,12 +4,13 @@ use arrow::array::RecordBatch;
 use datafusion::execution::SendableRecordBatchStream;
 use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use rivermark_planner::catalog::{Catalog, Object, ObjectKind, QualifiedName};
+use rivermark_planner::definition::{create_statement, is_secret_option};
 use rivermark_planner::statement::{ObjectName, Show};
 
 use crate::catalog::{DATABASE_NAME, SYSTEM_SCHEMAS, no_rows_of_index, undefined_relation};
 use crate::pg_catalog::indexes::{index, indexes};
 use crate::pg_catalog::oids;
-use crate::pg_catalog::relations::{attributes, shown_option};
+use crate::pg_catalog::relations::attributes;
 use crate::pg_error::PgError;
 use crate::rows::ColumnType::{Bool, Int4, Text, Timestamptz};
 use crate::rows::{Cell, Column, Rows};
@@ -258,15 +259,12 @@ fn shown_sql(catalog: &Catalog, object: &Object) -> String {
     if let Some(sql) = as_it_is {
         return sql;
     }
-    let mut sql = object.sql.clone();
     if let ObjectKind::Source(source) = &object.kind {
-        for (name, value) in source.options.iter().chain(&source.encode_options) {
-            let shown = shown_option(name, value);
-            if shown != value.as_str() {
-                let literal = |text: &str| format!("'{}'", text.replace('\'', "''"));
-                sql = sql.replace(&literal(value), &literal(shown));
-            }
+        let mut options = source.options.keys().chain(source.encode_options.keys());
+        if options.any(|option| is_secret_option(option)) {
+            // However they are written.
+            return create_statement(object);
         }
     }
-    sql
+    object.sql.clone()
 }

@@ -17,13 +17,15 @@ use datafusion::physical_plan::stream::RecordBatchStreamAdapter;
 use futures::StreamExt;
 use rivermark_executor::Delta;
 use rivermark_executor::changes::{EpochChange, Event, Subscription};
-use rivermark_planner::catalog::{Object, ObjectKind};
+use rivermark_planner::catalog::{Object, ObjectId, ObjectKind};
 use rivermark_planner::security::Privilege;
 use rivermark_planner::statement::{CopyOptions, Subscribe};
 use tokio::sync::{mpsc, watch};
 
 use crate::catalog::{SYSTEM_SCHEMAS, undefined_relation};
 use crate::pg_error::PgError;
+use crate::privileges::authorize_still;
+use crate::serve::ServerState;
 use crate::session::Session;
 use crate::session_api::{Execution, RowTag};
 use crate::sqlstate::SqlState;
@@ -92,12 +94,16 @@ impl Session {
             None
         };
         let (idle, is_idle) = watch::channel(false);
+        let role = self.newest_names().role();
         let follower = Follower {
             epoch: subscribe.as_of.unwrap_or(snapshot.epoch),
             rows,
             is_behind_snapshot: subscribe.as_of.is_none(),
             pieces: None,
             subscription,
+            relation: object.id,
+            role,
+            server: self.server.clone(),
             schema: schema.clone(),
             has_progress: subscribe.has_progress,
             idle,
@@ -176,6 +182,10 @@ struct Follower {
     /// The rest of a change that is read from the disk.
     pieces: Option<mpsc::Receiver<DfResult<Delta>>>,
     subscription: Subscription,
+    relation: ObjectId,
+    /// Whose right to read counts, which can end while the subscription goes on.
+    role: String,
+    server: Arc<ServerState>,
     schema: SchemaRef,
     has_progress: bool,
     idle: watch::Sender<bool>,
@@ -234,6 +244,8 @@ impl Follower {
             }
         };
         if let Event::Change(change) = &event {
+            let may_read = authorize_still(&self.server, &self.role, self.relation);
+            may_read.map_err(|error| DataFusionError::External(Box::new(error)))?;
             self.epoch = change.epoch;
         }
         Ok(event)

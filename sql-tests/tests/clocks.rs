@@ -432,3 +432,25 @@ fn produce_while(kafka: &Kafka, topic: &str, begin: i64, stop: &AtomicBool) -> V
     producer.flush(PATIENCE).expect("the broker takes all");
     all
 }
+
+#[test]
+fn a_view_knows_its_watermark_after_a_restart() {
+    let mut server = Server::options().start().expect("the server starts");
+    let session = server.connect();
+    for sql in [
+        "CREATE TABLE t (k TEXT, ts TIMESTAMP, WATERMARK FOR ts AS ts) WITH (append_only = 'true')",
+        "CREATE MATERIALIZED VIEW copy AS SELECT k, ts FROM t",
+        "INSERT INTO t VALUES ('a', '2024-01-01 00:00:10'), ('b', '2024-01-01 00:02:00')",
+    ] {
+        session.must(sql);
+    }
+    server.restart().expect("the server restarts");
+    // Nothing comes any more; what is over is known all the same.
+    let session = server.connect();
+    session.must(
+        "CREATE MATERIALIZED VIEW closed AS SELECT window_end, count(*) AS n FROM TUMBLE(copy, ts, INTERVAL '1 minute') \
+         GROUP BY window_end EMIT ON WINDOW CLOSE",
+    );
+    assert_eq!(session.integer("SELECT n FROM closed"), 1);
+    server.stop().expect("the server stops cleanly");
+}

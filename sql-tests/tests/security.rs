@@ -445,3 +445,52 @@ fn a_server_without_passwords_stays_on_this_machine() {
         assert!(!output.stderr.is_empty(), "{arguments:?}");
     }
 }
+
+#[test]
+fn errors_do_not_show_rows_that_may_not_be_read() {
+    let mut server = Server::options().start().expect("the server starts");
+    let session = server.connect();
+    for sql in [
+        "CREATE TABLE t (id INT PRIMARY KEY, secret TEXT, v TEXT NOT NULL CHECK (v <> 'wrong'))",
+        "INSERT INTO t VALUES (1, 'hunter2', 'a')",
+        "CREATE TABLE keyed (a TEXT, b INT, PRIMARY KEY (a, b))",
+        "INSERT INTO keyed VALUES ('hunter2', 1), ('hunter2', 2)",
+        "CREATE ROLE writer",
+        "GRANT UPDATE ON t, keyed TO writer",
+    ] {
+        session.must(sql);
+    }
+    let shown = session.must_fail("UPDATE t SET v = NULL");
+    assert!(shown.detail.contains("(1, hunter2, null)"), "{shown:?}");
+    session.must("SET ROLE writer");
+    session.must("UPDATE t SET v = 'b'");
+    for (sql, code) in [
+        ("UPDATE t SET v = NULL", "23502"),
+        ("UPDATE t SET v = 'wrong'", "23514"),
+        ("UPDATE keyed SET b = 3", "42501"),
+    ] {
+        let error = session.must_fail(sql);
+        assert_eq!(error.code, code, "{sql}: {error:?}");
+        assert!(!format!("{error:?}").contains("hunter2"), "{error:?}");
+    }
+    server.stop().expect("the server stops cleanly");
+}
+
+#[test]
+fn a_subscription_ends_with_the_right_to_it() {
+    let mut server = Server::options().start().expect("the server starts");
+    let session = server.connect();
+    session.must("CREATE TABLE t (id INT PRIMARY KEY)");
+    session.must("CREATE ROLE reader LOGIN");
+    session.must("GRANT SELECT ON t TO reader");
+    let reader = login(&server, "reader", "").expect("trusted");
+    reader.must("BEGIN");
+    reader.must("DECLARE c CURSOR FOR SUBSCRIBE t");
+    session.must("INSERT INTO t VALUES (1)");
+    let fetch = "FETCH 1 FROM c WITH (timeout = '10s')";
+    assert_eq!(reader.rows(fetch).len(), 1);
+    session.must("REVOKE SELECT ON t FROM reader");
+    session.must("INSERT INTO t VALUES (2)");
+    assert_eq!(reader.must_fail(fetch).code, "42501");
+    server.stop().expect("the server stops cleanly");
+}

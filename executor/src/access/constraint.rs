@@ -8,6 +8,7 @@ use datafusion::logical_expr::expr::{Between, InList};
 use datafusion::logical_expr::physical_planning_context::PhysicalPlanningContext;
 use datafusion::logical_expr::{BinaryExpr, Cast, ColumnarValue, Expr, Operator};
 use datafusion::physical_expr::create_physical_expr;
+use rivermark_planner::functions::NearestFloat;
 use rivermark_planner::types::PG_TYPE_KEY;
 
 use super::place::{Place, is_followed, is_ordered, place};
@@ -132,7 +133,10 @@ fn column_of(expr: &Expr, schema: &SchemaRef) -> Option<usize> {
 fn constant(expr: &Expr) -> Option<ScalarValue> {
     match expr {
         Expr::Literal(value, _) => Some(value.clone()),
-        Expr::Cast(_) | Expr::Negative(_) => {
+        Expr::ScalarFunction(function) if NearestFloat::target_of(function.name()).is_none() => {
+            None
+        }
+        Expr::Cast(_) | Expr::Negative(_) | Expr::ScalarFunction(_) => {
             if expr.any_column_refs() || expr.contains_outer() || has_parameter(expr) {
                 return None;
             }

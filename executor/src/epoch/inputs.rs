@@ -13,12 +13,26 @@ use crate::watermark::Watermarks;
 use crate::writer::Writer;
 
 impl Writer {
-    /// What a view gets in this epoch, from each object it scans.
+    /// What a view gets in this epoch, from each object it scans. On an error it has read nothing.
     pub(super) fn view_inputs(
         &mut self,
         view: &mut View,
         work: &mut EpochWork,
     ) -> Result<ViewInputs> {
+        if !view.is_backfilling() {
+            return self.take_inputs(view, work);
+        }
+        let scans = view.progress.scans.clone();
+        let inputs = self.take_inputs(view, work);
+        if inputs.is_err() {
+            // What readers have handed over is read again.
+            view.readers.clear();
+            view.progress.scans = scans;
+        }
+        inputs
+    }
+
+    fn take_inputs(&mut self, view: &mut View, work: &mut EpochWork) -> Result<ViewInputs> {
         let mut inputs = ViewInputs::new();
         let objects: Vec<ObjectId> = view.progress.scans.keys().copied().collect();
         for object in objects {
@@ -27,7 +41,7 @@ impl Writer {
             let is_live = scan == ScanProgress::Live;
             let parts = match scan {
                 ScanProgress::Live => live_input(object, &columns, work)?,
-                _ if view.must_wait_for(object) => Vec::new(),
+                _ if self.must_wait(view, object) => Vec::new(),
                 ScanProgress::Rows { cursor } => {
                     self.backfill_rows(view, object, cursor, &columns, work)?
                 }
@@ -59,6 +73,18 @@ impl Writer {
             self.backfilling.remove(&view.id);
         }
         Ok(inputs)
+    }
+}
+
+impl Writer {
+    /// Whether a view must not begin yet to read an object: others come first, and those have to be complete themselves,
+    /// which they are not while they are being rebuilt along with the view.
+    fn must_wait(&self, view: &View, object: ObjectId) -> bool {
+        view.must_wait_for(object)
+            || view
+                .read_before(object)
+                .filter_map(|first| self.views.get(first))
+                .any(|first| first.is_maintained() && !first.progress.is_ready)
     }
 }
 

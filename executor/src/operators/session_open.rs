@@ -1,11 +1,12 @@
 //! Which sessions are open, so that those that are over are found in the order of their ends, and their rows forgotten.
 //!
-//! A row that comes for a session that is over is left out and counted. That is decided by the time up to which sessions
-//! are known to be over, never by what is there.
+//! A row that comes for a session that is over is left out and counted: one whose own session would be over, and one that
+//! would have been part of a session that is. So the bounds of a session that is over are remembered for as long as a row
+//! near it is not over by itself, which is one gap longer.
 //!
 //! ```text
 //! open:  | partition (KeyCodec) |  ->  | first, 8 bytes BE | last, 8 bytes BE | …, by time
-//! due:   | end, 8 bytes in the order of times | partition |  ->  nothing
+//! due:   | end, 8 bytes in the order of times | partition |  ->  nothing; of one that is over: end and gap
 //! ```
 
 use super::ordered_rows::{
@@ -51,18 +52,36 @@ impl OpenSessions {
         pushed: &[Pushed],
         rows: &mut StateTable,
     ) -> Result<Vec<GroupChanges>> {
-        let (passed, gap_us) = (self.passed.get()?, self.gap_us);
-        let mut dropped = 0;
-        let groups = changes(pushed, rows, |_, rest, order_len| {
+        let passed = self.passed.get()?;
+        let (mut dropped, mut result) = (0, Ok(()));
+        let groups = changes(pushed, rows, |partition, rest, order_len| {
             let Some(time) = time_of_order(&rest[..order_len]) else {
                 return false;
             };
-            let is_over = passed.is_some_and(|passed| time.saturating_add(gap_us) < passed);
+            let is_over = match passed {
+                Some(passed) if time < passed => self.is_over(partition, time, passed),
+                _ => Ok(false),
+            };
+            let is_over = is_over.unwrap_or_else(|error| {
+                result = Err(error);
+                true
+            });
             dropped += u64::from(is_over);
             !is_over
         })?;
+        result?;
         self.dropped += dropped;
         Ok(groups)
+    }
+
+    /// Whether a row of this time comes for a session that ended before `passed`.
+    fn is_over(&mut self, partition: &[u8], time: i64, passed: i64) -> Result<bool> {
+        if time.saturating_add(self.gap_us) < passed {
+            return Ok(true);
+        }
+        let sessions = spans_of(self.open.get(partition)?.as_deref())?;
+        let mut over = sessions.iter().filter(|span| self.end_of(**span) < passed);
+        Ok(over.any(|span| is_near(span, time, self.gap_us)))
     }
 
     /// Takes note of new rows.
@@ -99,11 +118,15 @@ impl OpenSessions {
         for end in new.iter().filter(|end| !old.contains(end)) {
             self.due.put(&due_key(*end, partition), &[]);
         }
-        if after.is_empty() {
+        self.put(partition, after);
+    }
+
+    fn put(&mut self, partition: &[u8], spans: &[Span]) {
+        if spans.is_empty() {
             self.open.delete(partition);
             return;
         }
-        let times = after.iter().flat_map(|(first, last)| [*first, *last]);
+        let times = spans.iter().flat_map(|(first, last)| [*first, *last]);
         let value: Vec<u8> = times.flat_map(i64::to_be_bytes).collect();
         self.open.put(partition, &value);
     }
@@ -132,24 +155,36 @@ impl OpenSessions {
                 break;
             }
             from = [due.get(due.len() - 1), &[0]].concat();
-            take(self.take_due(&due)?)?;
+            take(self.take_due(&due, bound)?)?;
         }
         self.passed.set(bound);
         Ok(())
     }
 
-    /// The sessions of entries in `due`.
-    fn take_due(&mut self, due: &Keys) -> Result<Vec<Ended>> {
+    /// The sessions of entries in `due`. Those that were over before are forgotten.
+    fn take_due(&mut self, due: &Keys, bound: i64) -> Result<Vec<Ended>> {
         let mut ended = Vec::new();
         for key in due.iter() {
             let partition = &key[8..];
+            self.due.delete(key);
             // A partition may be there more than once.
             let open = spans_of(self.open.get(partition)?.as_deref())?;
-            let end = time_of_due(key)?;
-            let (over, left): (Vec<Span>, Vec<Span>) =
-                open.iter().partition(|span| self.end_of(**span) == end);
-            self.write(partition, &open, &left);
-            ended.extend(over.into_iter().map(|span| (partition.to_vec(), span)));
+            let now = time_of_due(key)?;
+            let mut left = Vec::with_capacity(open.len());
+            for span in open {
+                let end = self.end_of(span);
+                let forgotten = end.saturating_add(self.gap_us);
+                if end == now {
+                    ended.push((partition.to_vec(), span));
+                    if forgotten >= bound {
+                        self.due.put(&due_key(forgotten, partition), &[]);
+                        left.push(span);
+                    }
+                } else if forgotten > now {
+                    left.push(span);
+                }
+            }
+            self.put(partition, &left);
         }
         Ok(ended)
     }
@@ -194,12 +229,9 @@ pub(super) fn take_rows(
 
 /// Adds a row of this time to the sessions of its partition, which are in order.
 fn join(sessions: &mut Vec<Span>, time: i64, gap_us: i64) {
-    let is_near = |(first, last): &Span| {
-        time < last.saturating_add(gap_us) && *first < time.saturating_add(gap_us)
-    };
     let mut span = (time, time);
     sessions.retain(|session| {
-        let is_joined = is_near(session);
+        let is_joined = is_near(session, time, gap_us);
         if is_joined {
             span = (span.0.min(session.0), span.1.max(session.1));
         }
@@ -207,6 +239,11 @@ fn join(sessions: &mut Vec<Span>, time: i64, gap_us: i64) {
     });
     let place = sessions.partition_point(|session| *session < span);
     sessions.insert(place, span);
+}
+
+/// Whether a row of this time is part of a session.
+fn is_near((first, last): &Span, time: i64, gap_us: i64) -> bool {
+    time < last.saturating_add(gap_us) && *first < time.saturating_add(gap_us)
 }
 
 fn spans_of(value: Option<&[u8]>) -> Result<Vec<Span>> {

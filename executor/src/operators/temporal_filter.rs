@@ -327,6 +327,10 @@ impl Operator for TemporalFilter {
             return Ok(due);
         }
         let due = self.first_time()?;
+        if self.table.overlay_bytes() == 0 {
+            // Nothing of it is going to be committed soon.
+            self.table.release();
+        }
         self.due = Due::At(due);
         Ok(due)
     }

@@ -32,6 +32,7 @@ impl RowStore {
             };
             entries.push((key, value));
         }
+        self.state.release();
         let batch = self
             .format
             .decode(entries.iter().map(|(k, v)| (k.as_slice(), v.as_slice())))?;

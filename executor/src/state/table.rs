@@ -327,6 +327,13 @@ impl StateTable {
         self.scan_in(range, false)
     }
 
+    /// Gives back what scans keep for the next one, and with it the files that it reads. Whoever scans a table that may not
+    /// be committed for long has to.
+    pub fn release(&self) {
+        self.pool.database.take();
+        self.pool.spilled.take();
+    }
+
     /// Reads a range from its last key to its first.
     pub fn scan_reverse(&self, range: &KeyRange) -> Result<TableScan<'_>, StateError> {
         self.scan_in(range, true)

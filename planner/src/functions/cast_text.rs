@@ -11,6 +11,7 @@ use datafusion::logical_expr::{
     Volatility,
 };
 
+use super::nearest_float::nearest_floats;
 use super::text_form::text_column;
 use crate::json;
 use crate::pg_text::input::{parse, parse_numeric};
@@ -226,6 +227,9 @@ impl CastArray {
                     .as_primitive::<Float32Type>()
                     .unary::<_, Float32Type>(f32::round_ties_even),
             ),
+            decimal if decimal.is_decimal() && wanted.is_floating() => {
+                return Ok(nearest_floats(values, &wanted)?);
+            }
             DataType::Decimal128(..) if wanted.is_integer() => {
                 cast(values, &DataType::Decimal128(38, 0))?
             }

@@ -76,11 +76,17 @@ fn is_padded(node: &PlanNode, column: usize) -> bool {
             let input = node.inputs.get(side);
             return is_padded_here || input.is_some_and(|input| is_padded(input, column));
         }
-        PlanOp::Nearest { .. } => {
-            let left = node.inputs.first();
-            return left.is_none_or(|left| {
-                column >= left.schema.fields().len() || is_padded(left, column)
-            });
+        PlanOp::Nearest {
+            keeps_unmatched, ..
+        } => {
+            let [left, right] = &node.inputs[..] else {
+                return true;
+            };
+            let width = left.schema.fields().len();
+            return match column < width {
+                true => is_padded(left, column),
+                false => *keeps_unmatched || is_padded(right, column - width),
+            };
         }
         PlanOp::UnionAll => return node.inputs.iter().any(|input| is_padded(input, column)),
         PlanOp::Filter { .. }

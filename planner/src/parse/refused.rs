@@ -111,6 +111,12 @@ pub(super) fn clause(piece: &Piece) -> Option<PlanError> {
                 "write FOR SYSTEM_TIME AS OF PROCTIME(): what a relation held in the past is not kept",
             ));
         }
+        if at(i, &["FOR", "SYSTEM_TIME"]) && system_time::is_behind_subquery(tokens, i) {
+            return Some(PlanError::unsupported(
+                "FOR SYSTEM_TIME AS OF PROCTIME() of a subquery",
+                "name a table, a materialized view or a query of WITH",
+            ));
+        }
         if ["CURRENT", "GROUP", "TIES"]
             .iter()
             .any(|what| at(i, &["EXCLUDE", what]))

@@ -12,6 +12,7 @@ use crate::catalog::{ColumnDef, Encode, Format, Include, Positions, SourceDef};
 use crate::error::{PlanError, Result};
 use crate::statement::Statement;
 use crate::types::SqlType;
+use crate::watermark::NAMES;
 
 /// What stands behind CREATE SOURCE.
 pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
@@ -31,6 +32,11 @@ pub(super) fn create_source(input: &mut Input) -> Result<Statement> {
         columns.push(column);
     }
     let (source_options, secrets) = with_options_and_secrets(input)?;
+    if let Some(option) = NAMES.iter().find(|name| secrets.contains_key(**name)) {
+        return Err(PlanError::invalid_option(format!(
+            "option \"{option}\" takes no SECRET: everybody who reads the source sees what it does; write the value in quotes"
+        )));
+    }
     let (format, encode, encode_options) = format_encode(input)?;
     if format != Format::Plain {
         return Err(PlanError::unsupported(

@@ -58,19 +58,54 @@ pub(super) fn clause_end(tokens: &[TokenWithSpan], at: usize) -> Option<usize> {
     is_clause.then_some(behind + 2)
 }
 
-/// The place behind the alias that may stand at `at`, and its columns.
-fn alias_end(tokens: &[TokenWithSpan], at: usize) -> usize {
-    let is_name = |at: usize| match tokens.get(at).map(|token| &token.token) {
+/// Whether the clause at `at` stands behind a subquery or a join in parentheses, and its alias if it has one.
+pub(super) fn is_behind_subquery(tokens: &[TokenWithSpan], at: usize) -> bool {
+    let mut end = at;
+    if let Some(open) = opened(tokens, end) {
+        // The columns of an alias follow a name.
+        if open == 0 || !is_name(tokens, open - 1) || is_word(&tokens[open - 1].token, "FROM") {
+            return true;
+        }
+        end = open;
+    }
+    let alias = match end >= 2 && is_word(&tokens[end - 2].token, "AS") {
+        true => end - 2,
+        false => end.saturating_sub(1),
+    };
+    opened(tokens, alias).is_some()
+}
+
+/// Where the parenthesis opens that closes before `end`.
+fn opened(tokens: &[TokenWithSpan], end: usize) -> Option<usize> {
+    let mut depth = 0usize;
+    for at in (0..end).rev() {
+        match tokens[at].token {
+            Token::RParen => depth += 1,
+            Token::LParen if depth == 1 => return Some(at),
+            Token::LParen => depth = depth.checked_sub(1)?,
+            _ if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+fn is_name(tokens: &[TokenWithSpan], at: usize) -> bool {
+    match tokens.get(at).map(|token| &token.token) {
         Some(Token::Word(word)) => {
             word.quote_style.is_some() || !RESERVED_FOR_TABLE_ALIAS.contains(&word.keyword)
         }
         _ => false,
-    };
+    }
+}
+
+/// The place behind the alias that may stand at `at`, and its columns.
+fn alias_end(tokens: &[TokenWithSpan], at: usize) -> usize {
     let says_as = tokens
         .get(at)
         .is_some_and(|token| is_word(&token.token, "AS"));
     let name = if says_as { at + 1 } else { at };
-    if !is_name(name) {
+    if !is_name(tokens, name) {
         return at;
     }
     let behind = name + 1;

@@ -11,7 +11,7 @@ use datafusion::logical_expr::{Cast, Expr, ExprSchemable, LogicalPlan, ScalarUDF
 use datafusion::optimizer::AnalyzerRule;
 use std::sync::Arc;
 
-use crate::functions::{CastArray, Read, Written, named};
+use crate::functions::{CastArray, NearestFloat, Read, Written, named, nearest_float};
 use crate::rewrite::pg_types::input_schema;
 use crate::types::SqlType;
 
@@ -57,6 +57,13 @@ pub fn cast_expr(expr: Expr, schema: &DFSchema, zone: &str) -> Result<Transforme
     expr.transform_up(|expr| match expr {
         Expr::Cast(Cast { expr, field }) => {
             let source = expr.to_field(schema)?.1;
+            if let Expr::Literal(value, _) = expr.as_ref()
+                && source.data_type().is_decimal()
+                && field.data_type().is_floating()
+            {
+                let value = nearest_float(value, field.data_type())?;
+                return Ok(Transformed::yes(Expr::Literal(value, None)));
+            }
             match replacement(&source, &field, zone)? {
                 Some(Replacement::Call(function)) => Ok(Transformed::yes(Expr::ScalarFunction(
                     ScalarFunction::new_udf(function, vec![*expr]),
@@ -119,6 +126,10 @@ fn replacement(source: &FieldRef, target: &FieldRef, zone: &str) -> Result<Optio
                 (DataType::List(_), true) => call(CastArray::udf(to, zone)),
                 _ => Ok(None),
             }
+        }
+        (SqlType::Numeric { .. }, SqlType::Real | SqlType::Double) => {
+            let function = NearestFloat::instead_of_cast(source.data_type(), target.data_type());
+            Ok(function.map(Replacement::Call))
         }
         (SqlType::Interval, SqlType::Time) => call(named("rm_interval_time")?),
         (SqlType::Time, SqlType::Interval) => call(named("rm_time_interval")?),

@@ -283,6 +283,8 @@ const TOTAL_FUNCTIONS: &[&str] = &[
     "rm_cumulate_ends",
     "rm_date_subtract",
     "rm_date_time",
+    "rm_float4",
+    "rm_float8",
     "rm_interval_eq",
     "rm_interval_ge",
     "rm_interval_gt",

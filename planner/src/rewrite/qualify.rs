@@ -362,11 +362,8 @@ impl Qualifier<'_> {
         if written.schema.is_none()
             && let Some(columns) = ctes.get(&written.name)
         {
-            let alias_or_name = alias.clone().unwrap_or_else(|| table_alias(&written.name));
-            return scope_of(
-                alias.as_mut().or(Some(&mut alias_or_name.clone())),
-                columns.clone(),
-            );
+            let alias = alias.get_or_insert_with(|| table_alias(&written.name));
+            return scope_of(Some(alias), columns.clone());
         }
         let Some(relation) = self.relations.relation(&written) else {
             return Err(PlanError::Undefined {

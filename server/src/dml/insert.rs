@@ -3,9 +3,8 @@
 use arrow::array::{ArrayRef, RecordBatch};
 use datafusion::sql::sqlparser::ast::{self, SetExpr, TableObject};
 use rivermark_planner::names::fold;
-use rivermark_planner::parse::{parse_expression, parse_query};
+use rivermark_planner::parse::parse_query;
 use rivermark_planner::statement::{Change, ObjectName};
-use rivermark_planner::types::SqlType;
 
 use crate::assignment::{assign, row_schema};
 use crate::constraints::bind_rules;
@@ -86,6 +85,7 @@ pub fn insert_query(change: &Change<ast::Insert>, target: &Target) -> Result<Row
         is_width_open: false,
         assigned: Vec::new(),
         is_blind: false,
+        are_rows_hidden: false,
         is_join: false,
         joined: Vec::new(),
     };
@@ -158,11 +158,11 @@ fn prepare_values(
     for row in &mut values.rows {
         for ((cell, column), has_default) in row.content.iter_mut().zip(columns).zip(&has_default) {
             if is_default(cell) {
-                *cell = cast(default_of(target, *column)?, target, *column)?;
+                *cell = typed(default_of(target, *column)?, target, *column)?;
                 continue;
             }
             if *has_default && is_text(cell) {
-                *cell = cast(cell.clone(), target, *column)?;
+                *cell = typed(cell.clone(), target, *column)?;
             }
             refuse_generated(target, &[*column])?;
             if let Some(number) = parameters::number(cell) {
@@ -174,14 +174,6 @@ fn prepare_values(
     literals_as_texts(&mut values.rows, columns, target);
     literals_as_tagged(&mut values.rows, columns, target)?;
     Ok(width)
-}
-
-/// The value in the column's type; texts keep their length, which assignment checks.
-fn cast(value: ast::Expr, target: &Target, column: usize) -> Result<ast::Expr, PgError> {
-    match &target.table.columns[column].data_type {
-        SqlType::Text { .. } => Ok(parse_expression(&format!("CAST({value} AS TEXT)"))?),
-        _ => typed(value, target, column),
-    }
 }
 
 fn is_text(value: &ast::Expr) -> bool {

@@ -8,6 +8,7 @@ use datafusion::sql::sqlparser::ast::{
 };
 use rivermark_planner::names::fold;
 use rivermark_planner::parse::{parse_expression, parse_query};
+use rivermark_planner::types::SqlType;
 
 use crate::dml::target::Target;
 use crate::parameters;
@@ -132,12 +133,13 @@ pub fn default_of(target: &Target, column: usize) -> Result<Expr, PgError> {
     Ok(parse_expression(text)?)
 }
 
-/// A parameter cast to the type of the column that takes it.
-pub fn typed(parameter: Expr, target: &Target, column: usize) -> Result<Expr, PgError> {
-    let data_type = &target.table.columns[column].data_type;
-    Ok(parse_expression(&format!(
-        "CAST({parameter} AS {data_type})"
-    ))?)
+/// A value cast to the type of the column that takes it; texts keep their length, which assignment checks.
+pub fn typed(value: Expr, target: &Target, column: usize) -> Result<Expr, PgError> {
+    let text = match &target.table.columns[column].data_type {
+        SqlType::Text { .. } => format!("CAST({value} AS TEXT)"),
+        data_type => format!("CAST({value} AS {data_type})"),
+    };
+    Ok(parse_expression(&text)?)
 }
 
 fn wrong_width() -> PgError {

@@ -118,6 +118,12 @@ fn is_constant(expr: &Expr) -> bool {
     found.is_continue() && relation.is_continue()
 }
 
+/// Whether two rows can get the same key, so that an error tells those of its columns that are as they were.
+fn shows_keys(set: &SetList, target: &Target) -> bool {
+    let key = &target.table.primary_key;
+    key.len() > 1 && set.columns.iter().any(|column| key.contains(column))
+}
+
 /// What a statement reads to find its rows.
 struct Reads<'a> {
     with: &'a Option<ast::With>,
@@ -143,6 +149,7 @@ impl Reads<'_> {
         let is_blind = self.with.is_none()
             && self.from.is_empty()
             && !self.has_returning
+            && !shows_keys(&set, self.target)
             && self.selection.iter().chain(&set.values).all(is_constant);
         let mut query = *parse_query("SELECT 1")?;
         query.with.clone_from(self.with);
@@ -168,6 +175,7 @@ impl Reads<'_> {
             is_width_open: false,
             assigned: set.assigned,
             is_blind,
+            are_rows_hidden: false,
             is_join: !self.from.is_empty(),
             joined,
         })
