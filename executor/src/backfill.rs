@@ -151,7 +151,7 @@ impl Writer {
         };
         let mut deltas = Vec::new();
         while let Some(batch) = (budget > 0).then(|| own.reader.take(budget)).flatten() {
-            budget = budget.saturating_sub(batch.rows.num_rows().max(1));
+            budget = budget.saturating_sub(batch.cost());
             work.rows_in += batch.rows.num_rows() as u64;
             let from = positions.insert(batch.partition, batch.next_offset);
             // Malformed messages are known already from the shared reader; a column it does not decode is not.

@@ -107,6 +107,7 @@ impl Writer {
                 is_ready: false,
                 failed: None,
                 is_paused: false,
+                missed_changes: false,
                 rows: 0,
                 scans,
                 targets,

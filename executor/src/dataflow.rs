@@ -316,6 +316,11 @@ impl Node {
                 emit(delta, context)?;
             }
         }
+        // What is due comes before what the inputs take back of it: the next operator may be finished in between.
+        if operator.due_us()?.is_some_and(|due| due <= context.now_us) {
+            *is_dirty = true;
+            finish(operator.as_mut(), stats, context, emit)?;
+        }
         let count = inputs.len();
         let is_reversed = operator.takes_last_input_first();
         for turn in 0..count {

@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, RecordBatch};
+use arrow::array::{Array, ArrayRef, RecordBatch, new_empty_array};
 use arrow::compute::concat;
 use arrow::datatypes::{DataType, Fields};
 use arrow::util::display::{ArrayFormatter, FormatOptions};
@@ -135,10 +135,18 @@ pub fn reason(error: &str) -> String {
 
 /// One column per expression.
 pub fn evaluate_all(exprs: &[Arc<dyn PhysicalExpr>], batch: &RecordBatch) -> Result<Vec<ArrayRef>> {
-    exprs
-        .iter()
-        .map(|expr| Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?))
-        .collect()
+    let evaluate = |expr: &Arc<dyn PhysicalExpr>| -> Result<ArrayRef> {
+        Ok(expr.evaluate(batch)?.into_array(batch.num_rows())?)
+    };
+    let columns = exprs.iter().map(evaluate).collect();
+    match columns {
+        // A constant part fails without any row, too.
+        Err(ExecutorError::Evaluation(_)) if batch.num_rows() == 0 => exprs
+            .iter()
+            .map(|expr| Ok(new_empty_array(&expr.data_type(batch.schema_ref())?)))
+            .collect(),
+        columns => columns,
+    }
 }
 
 fn join(whole: &Delta, pieces: Vec<Piece>) -> Result<(Delta, Vec<ArrayRef>)> {

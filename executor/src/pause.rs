@@ -9,6 +9,7 @@ use rivermark_planner::catalog::ObjectId;
 
 use crate::error::{ExecutorError, Result};
 use crate::progress::ScanProgress;
+use crate::view::View;
 use crate::writer::Writer;
 
 impl Writer {
@@ -19,7 +20,9 @@ impl Writer {
             let Some(view) = self.views.get(id) else {
                 continue;
             };
-            if self.successor_of(*id).is_some() || (view.is_maintained() && view.is_backfilling()) {
+            let is_unfinished =
+                view.is_maintained() && (view.is_backfilling() || !view.progress.is_ready);
+            if self.successor_of(*id).is_some() || is_unfinished {
                 return Err(ExecutorError::NotReadable {
                     message: format!(
                         "materialized view \"{}\" is still being built; it can be paused when that is done",
@@ -28,6 +31,7 @@ impl Writer {
                 });
             }
         }
+        let paused = group.clone();
         for id in group {
             self.detach(id);
             let Some(view) = self.views.get_mut(&id).filter(|v| v.is_maintained()) else {
@@ -41,6 +45,9 @@ impl Writer {
                     };
                 }
             }
+            let mut scanned = view.progress.scans.keys();
+            view.progress.missed_changes =
+                !scanned.all(|object| self.sources.contains_key(object) || paused.contains(object));
             view.progress.is_paused = true;
             view.readers.clear();
             view.is_dirty = true;
@@ -54,8 +61,10 @@ impl Writer {
         let group = self.group(id);
         let goes_on =
             |object: &ObjectId| self.sources.contains_key(object) || group.contains(object);
-        let scans = || group.iter().filter_map(|id| self.views.get(id));
-        if !scans().all(|view| view.progress.scans.keys().all(goes_on)) {
+        let mut views = group.iter().filter_map(|id| self.views.get(id));
+        let missed_nothing =
+            |view: &View| !view.progress.missed_changes && view.progress.scans.keys().all(goes_on);
+        if !views.all(missed_nothing) {
             return Err(ExecutorError::NotReadable {
                 message: "changes of what the view reads were not kept; rebuild it".into(),
             });

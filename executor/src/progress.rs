@@ -38,6 +38,9 @@ pub struct ViewProgress {
     /// Stopped by a statement: nothing runs until another lets it go on.
     #[serde(default)]
     pub is_paused: bool,
+    /// It was paused while something that it reads went on: to go on it has to be built anew.
+    #[serde(default)]
+    pub missed_changes: bool,
     pub rows: u64,
     pub scans: BTreeMap<ObjectId, ScanProgress>,
     /// Ends of the scanned sources when the view was created: reaching them makes it ready.

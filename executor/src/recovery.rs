@@ -176,10 +176,13 @@ impl Writer {
                     self.restore_view(object.id, &object.name, def, &catalog)?
                 }
                 ObjectKind::View(_) => {}
-                // An object comes behind what it depends on.
-                ObjectKind::Index(def) => {
-                    self.attach_index(object.id, &object.name.name, def)?;
-                }
+                ObjectKind::Index(_) => {}
+            }
+        }
+        // A relation that was replaced has a later id than its indexes.
+        for object in &objects {
+            if let ObjectKind::Index(def) = &object.kind {
+                self.attach_index(object.id, &object.name.name, def)?;
             }
         }
         for replacement in self.catalog.replacements().to_vec() {

@@ -91,6 +91,31 @@ pub struct SourceBatch {
     pub bytes: u64,
 }
 
+impl SourceBatch {
+    /// Bytes of the messages and values that are no rows.
+    pub fn failed_bytes(&self) -> usize {
+        let key = |key: &Option<Vec<u8>>| key.as_ref().map_or(0, Vec::len);
+        let size = |own: usize, payload: &[u8], error: &str| own + payload.len() + error.len();
+        let malformed = self
+            .malformed
+            .iter()
+            .map(|m| size(size_of::<MalformedMessage>(), &m.payload, &m.error) + key(&m.key));
+        let errors = self
+            .column_errors
+            .iter()
+            .map(|e| size(size_of::<ColumnError>(), &e.payload, &e.error) + key(&e.key));
+        malformed.chain(errors).sum()
+    }
+
+    /// What it takes of the rows that an epoch may read: what failed is stored one by one, so it takes more than a row.
+    pub fn cost(&self) -> usize {
+        (self.rows.num_rows() + self.failed_bytes() / FAILED_BYTES_PER_ROW).max(1)
+    }
+}
+
+/// So much that failed counts as a row.
+const FAILED_BYTES_PER_ROW: usize = 64;
+
 #[derive(Debug, Clone, PartialEq)]
 pub struct ColumnError {
     /// Row in the batch.

@@ -193,7 +193,7 @@ impl SourceInput {
             let Some(batch) = self.reader.as_mut().and_then(|r| r.take(max_rows - rows)) else {
                 break;
             };
-            rows += batch.rows.num_rows().max(1);
+            rows += batch.cost();
             self.is_dirty = true;
             let from = self
                 .progress

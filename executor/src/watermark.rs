@@ -17,6 +17,8 @@ mod determinism_tests;
 #[cfg(test)]
 mod panes_tests;
 #[cfg(test)]
+mod temporal_tests;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -152,8 +152,10 @@ pub enum Statement {
     Reset {
         name: Option<String>,
     },
-    /// Isolation level and READ ONLY are accepted and not kept: every transaction reads one epoch.
-    Begin,
+    /// What the transaction is to be, as settings and their values.
+    Begin {
+        modes: Vec<(&'static str, String)>,
+    },
     Commit,
     Rollback,
     Savepoint {
@@ -230,8 +232,7 @@ pub enum Statement {
     CloseCursor {
         name: Option<String>,
     },
-    /// `DISCARD ALL` and its kin.
-    Discard,
+    Discard(Discarded),
 }
 
 /// What CREATE or ALTER ROLE says of a role; `None`: nothing.
@@ -439,4 +440,15 @@ pub enum CopyFormat {
     Text,
     Csv,
     Binary,
+}
+
+/// What DISCARD drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Discarded {
+    /// Everything that belongs to the session.
+    All,
+    /// How statements were planned.
+    Plans,
+    Sequences,
+    Temporary,
 }

@@ -1,7 +1,7 @@
 //! From a statement to what runs it: the one place that knows every kind of statement.
 
 use datafusion::scalar::ScalarValue;
-use rivermark_planner::statement::{GrantOn, SetValue, Statement};
+use rivermark_planner::statement::{Discarded, GrantOn, SetValue, Statement};
 
 use crate::pg_error::{Notice, PgError};
 use crate::session::{Session, SessionStatement};
@@ -51,7 +51,7 @@ impl Session {
                 name,
                 parameters: values,
             } => Box::pin(self.execute_prepared(name, values)).await,
-            Statement::Begin
+            Statement::Begin { .. }
             | Statement::Commit
             | Statement::Rollback
             | Statement::Savepoint { .. }
@@ -65,6 +65,8 @@ impl Session {
                 Ok(done("FLUSH"))
             }
             Statement::Vacuum => {
+                // It rewrites what belongs to everybody.
+                self.require_superuser("permission denied to vacuum")?;
                 self.server.engine.compact().await?;
                 Ok(done("VACUUM"))
             }
@@ -76,7 +78,7 @@ impl Session {
             | Statement::Prepare { .. }
             | Statement::Deallocate { .. }
             | Statement::CloseCursor { .. }
-            | Statement::Discard => self.change_session(statement).await,
+            | Statement::Discard(_) => self.change_session(statement).await,
             Statement::CreateSource { .. }
             | Statement::CreateTable { .. }
             | Statement::CreateView { .. }
@@ -167,7 +169,7 @@ impl Session {
             }
             Statement::Deallocate { name } => self.deallocate(name.as_deref()),
             Statement::CloseCursor { name } => self.close_cursor(name.as_deref()),
-            Statement::Discard => self.discard(),
+            Statement::Discard(what) => self.discard(*what),
             other => Err(misplaced("statement about the session", other)),
         }
     }
@@ -368,7 +370,7 @@ impl Session {
             | Statement::Vacuum
             | Statement::Set { .. }
             | Statement::Reset { .. }
-            | Statement::Begin
+            | Statement::Begin { .. }
             | Statement::Commit
             | Statement::Rollback
             | Statement::Savepoint { .. }
@@ -383,7 +385,7 @@ impl Session {
             | Statement::Deallocate { .. }
             | Statement::DeclareCursor { .. }
             | Statement::CloseCursor { .. }
-            | Statement::Discard => Ok(StatementShape {
+            | Statement::Discard(_) => Ok(StatementShape {
                 parameters: Vec::new(),
                 result: None,
             }),
@@ -430,7 +432,17 @@ impl Session {
         Ok(done("DEALLOCATE"))
     }
 
-    fn discard(&mut self) -> Result<Execution, PgError> {
+    fn discard(&mut self, what: Discarded) -> Result<Execution, PgError> {
+        match what {
+            Discarded::All => {}
+            Discarded::Plans => {
+                self.plans.clear();
+                return Ok(done("DISCARD PLANS"));
+            }
+            // There are none.
+            Discarded::Sequences => return Ok(done("DISCARD SEQUENCES")),
+            Discarded::Temporary => return Ok(done("DISCARD TEMP")),
+        }
         self.prepared.clear();
         self.deallocated.push(Deallocated::All);
         self.cursors.clear();

@@ -81,22 +81,29 @@ impl Session {
 
     /// Runs ALTER MATERIALIZED VIEW ... RESUME: by the sources' offsets where that is possible, else by a rebuild.
     pub async fn resume(&mut self, name: &ObjectName, if_exists: bool) -> Result<(), PgError> {
-        let mut must_rebuild = false;
-        self.change_catalog(|session, catalog| {
-            let kind = RelationKind::MaterializedView;
-            let target = session.alter_target(catalog, kind, name, if_exists, false)?;
-            let Some(object) = target else {
-                must_rebuild = false;
-                return Ok(None);
-            };
-            session.refuse_unpaused(&object)?;
-            must_rebuild = !reads_only_sources(catalog, object.id);
-            Ok((!must_rebuild).then_some(CatalogChange::Resume { view: object.id }))
-        })
-        .await?;
-        match must_rebuild {
-            true => self.rebuild(name, if_exists, false).await,
-            false => Ok(()),
+        let (mut must_rebuild, mut is_asked) = (false, false);
+        let resumed = self
+            .change_catalog(|session, catalog| {
+                let kind = RelationKind::MaterializedView;
+                let target = session.alter_target(catalog, kind, name, if_exists, false)?;
+                let Some(object) = target else {
+                    must_rebuild = false;
+                    return Ok(None);
+                };
+                session.refuse_unpaused(&object)?;
+                must_rebuild = !reads_only_sources(catalog, object.id);
+                is_asked = !must_rebuild;
+                Ok(is_asked.then_some(CatalogChange::Resume { view: object.id }))
+            })
+            .await;
+        match resumed {
+            // One of those that read it was paused before it was.
+            Err(error) if is_asked && error.state == SqlState::ObjectNotInPrerequisiteState => {
+                self.rebuild(name, if_exists, false).await
+            }
+            Err(error) => Err(error),
+            Ok(_) if must_rebuild => self.rebuild(name, if_exists, false).await,
+            Ok(_) => Ok(()),
         }
     }
 

@@ -126,7 +126,7 @@ pub const PARAMETERS: &[Parameter] = &[
         "default_transaction_isolation",
         "repeatable read",
         Domain::OneOf(ISOLATION),
-        "Isolation of transactions",
+        "Accepted for clients; every transaction reads one epoch",
     ),
     reported(
         "default_transaction_read_only",
@@ -138,7 +138,7 @@ pub const PARAMETERS: &[Parameter] = &[
         "extra_float_digits",
         "1",
         Domain::Int { min: -15, max: 3 },
-        "Digits of floating-point output",
+        "Accepted for clients; floats have the digits that they need",
     ),
     parameter(
         "idle_in_transaction_session_timeout",
@@ -162,7 +162,7 @@ pub const PARAMETERS: &[Parameter] = &[
         "IntervalStyle",
         "postgres",
         Domain::OneOf(INTERVAL_STYLES),
-        "Output format of intervals",
+        "Accepted for clients; intervals are shown as postgres shows them",
     ),
     reported(
         "is_superuser",
@@ -271,7 +271,7 @@ pub const PARAMETERS: &[Parameter] = &[
         "transaction_isolation",
         "repeatable read",
         Domain::OneOf(ISOLATION),
-        "Isolation of this transaction",
+        "Accepted for clients; every transaction reads one epoch",
     ),
     parameter(
         "transaction_read_only",

@@ -1,6 +1,6 @@
 //! BEGIN, COMMIT and ROLLBACK, and what a transaction makes of other statements.
 
-use rivermark_planner::statement::Statement;
+use rivermark_planner::statement::{Discarded, Statement};
 
 use crate::pg_error::{Notice, PgError};
 use crate::session::Session;
@@ -31,7 +31,7 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         Statement::DropOwned { .. } => Some("DROP OWNED"),
         Statement::Flush => Some("FLUSH"),
         Statement::Vacuum => Some("VACUUM"),
-        Statement::Discard => Some("DISCARD ALL"),
+        Statement::Discard(Discarded::All) => Some("DISCARD ALL"),
         Statement::Insert(_)
         | Statement::Update(_)
         | Statement::Delete(_)
@@ -45,7 +45,8 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
         | Statement::Describe { .. }
         | Statement::Set { .. }
         | Statement::Reset { .. }
-        | Statement::Begin
+        | Statement::Begin { .. }
+        | Statement::Discard(_)
         | Statement::Commit
         | Statement::Rollback
         | Statement::Savepoint { .. }
@@ -66,9 +67,36 @@ fn stands_alone(statement: &Statement) -> Option<&'static str> {
     }
 }
 
+/// What a read-only transaction does not do.
+fn written_by(statement: &Statement) -> Option<&'static str> {
+    match statement {
+        Statement::Insert(_) => Some("INSERT"),
+        Statement::Update(_) => Some("UPDATE"),
+        Statement::Delete(_) => Some("DELETE"),
+        Statement::Truncate { .. } => Some("TRUNCATE TABLE"),
+        Statement::CopyIn(_) => Some("COPY FROM"),
+        Statement::Flush | Statement::Vacuum | Statement::Discard(_) => None,
+        other => stands_alone(other),
+    }
+}
+
 impl Session {
+    fn is_read_only(&self) -> bool {
+        let settings = self.shared.settings.lock();
+        match self.transaction.is_block() {
+            true => settings.is_on("transaction_read_only"),
+            false => settings.is_on("default_transaction_read_only"),
+        }
+    }
+
     /// A block refuses a statement that can not be undone; an implicit transaction ends before it.
     pub async fn prepare_transaction(&mut self, statement: &Statement) -> Result<(), PgError> {
+        if let Some(verb) = written_by(statement)
+            && self.is_read_only()
+        {
+            let message = format!("cannot execute {verb} in a read-only transaction");
+            return Err(PgError::new(SqlState::ReadOnlySqlTransaction, message));
+        }
         if let Some(name) = stands_alone(statement) {
             if self.transaction.is_block() {
                 return Err(refused_in_block(name));
@@ -98,7 +126,7 @@ impl Session {
         statement: &Statement,
     ) -> Result<&'static str, PgError> {
         match statement {
-            Statement::Begin => Ok(self.begin()),
+            Statement::Begin { modes } => self.begin(modes),
             Statement::Commit => self.commit().await,
             Statement::Rollback => Ok(self.rollback()),
             Statement::Savepoint { name } => self.savepoint(name),
@@ -111,7 +139,7 @@ impl Session {
         }
     }
 
-    fn begin(&mut self) -> &'static str {
+    fn begin(&mut self, modes: &[(&'static str, String)]) -> Result<&'static str, PgError> {
         self.transaction = match std::mem::take(&mut self.transaction) {
             Transaction::None => {
                 self.shared.settings.lock().begin();
@@ -128,7 +156,15 @@ impl Session {
                 open
             }
         };
-        "BEGIN"
+        let mut settings = self.shared.settings.lock();
+        for name in ["transaction_read_only", "transaction_isolation"] {
+            let default = settings.get(&format!("default_{name}"))?;
+            settings.set(name, Some(&default), true)?;
+        }
+        for (name, value) in modes {
+            settings.set(name, Some(value), true)?;
+        }
+        Ok("BEGIN")
     }
 
     fn warn_without_block(&mut self) {

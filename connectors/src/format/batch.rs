@@ -170,7 +170,7 @@ fn malformed_message(message: &impl Message, error: String) -> MalformedMessage 
     MalformedMessage {
         offset: message.offset(),
         timestamp_ms: message.timestamp_ms(),
-        key: message.key().map(<[u8]>::to_vec),
+        key: message.key().map(kept),
         payload: message.payload().map(kept).unwrap_or_default(),
         error,
     }
@@ -181,7 +181,7 @@ fn column_error(row: usize, column: usize, message: &impl Message, error: String
         row,
         column,
         error,
-        key: message.key().map(<[u8]>::to_vec),
+        key: message.key().map(kept),
         payload: message.payload().map(kept).unwrap_or_default(),
     }
 }

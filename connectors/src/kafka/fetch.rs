@@ -218,11 +218,16 @@ impl Fetcher {
                         .as_ref()
                         .map(|s| s.get(&partition).copied().unwrap_or(start));
                     let cursor = Cursor::new(start, stop);
-                    self.cursors.insert(partition, cursor);
                     self.lanes.open(partition, start, cursor.is_done);
-                    if cursor.is_done {
-                        self.lanes.set_done(partition);
-                    }
+                    // Nothing else says where a partition is of which all messages are gone.
+                    let position = stop.map_or(start, |stop| stop.min(start));
+                    self.runs.push(OpenRun {
+                        run: Run::new(partition, position, self.client.clone()),
+                        cursor: Cursor { position, ..cursor },
+                        start: 0,
+                        reached_end: None,
+                    });
+                    self.close_run(self.runs.len() - 1)?;
                     self.start(partition)?;
                 }
                 Command::Recreated => {

@@ -106,7 +106,8 @@ impl Lanes {
 
     /// Fills a reserved place.
     pub fn complete(&self, place: u64, batch: SourceBatch) {
-        let bytes = batch.rows.get_array_memory_size() + 16 * batch.rows.num_rows();
+        let bytes =
+            batch.rows.get_array_memory_size() + 16 * batch.rows.num_rows() + batch.failed_bytes();
         let mut state = self.state.lock();
         let lane = state.lane(batch.partition);
         let index = (place - lane.first) as usize;

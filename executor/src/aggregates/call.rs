@@ -220,8 +220,13 @@ impl Call {
             args = call.args.iter().take(1).collect();
         }
         let is_extreme = matches!(name, "min" | "max");
+        // Intervals that are equal ('30 days', '1 month') are not the same in arithmetic: one of those that came is shown.
+        let is_interval = |arg: &&BoundExpr| matches!(arg.data_type, DataType::Interval(_));
         let rules = EntryRules {
-            is_canonical: is_extreme || call.distinct,
+            is_canonical: match is_extreme {
+                true => !args.iter().any(is_interval),
+                false => call.distinct,
+            },
             skips_nulls: is_extreme
                 || name == "any_value"
                 || (call.ignore_nulls && args.len() == 1),

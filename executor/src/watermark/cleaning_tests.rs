@@ -229,6 +229,7 @@ pub(super) struct Bench {
     epoch: u64,
     /// Bytes of an epoch's input that an operator may hold.
     pub(super) held_limit: usize,
+    pub(super) now_us: i64,
 }
 
 impl Bench {
@@ -246,6 +247,7 @@ impl Bench {
             next_table: TableId(100),
             epoch: 0,
             held_limit: usize::MAX,
+            now_us: 0,
         }
     }
 
@@ -289,7 +291,7 @@ impl Bench {
             epoch: self.epoch,
             shards: 1,
             held_limit: self.held_limit,
-            now_us: 0,
+            now_us: self.now_us,
             failures: Vec::new(),
         };
         let mut shares = EpochShares::default();

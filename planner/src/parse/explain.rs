@@ -43,7 +43,7 @@ pub(super) fn explain(input: &mut Input) -> Result<Statement> {
         _ => {
             return Err(PlanError::unsupported(
                 "EXPLAIN of this statement",
-                "queries, INSERT, UPDATE, DELETE and CREATE MATERIALIZED VIEW have plans",
+                "queries and CREATE MATERIALIZED VIEW have plans",
             ));
         }
     }

@@ -5,7 +5,7 @@ use sqlparser::tokenizer::Token;
 use super::input::Input;
 use super::show::setting_name;
 use crate::error::{PlanError, Result};
-use crate::statement::{SetValue, Statement};
+use crate::statement::{Discarded, SetValue, Statement};
 
 /// What stands behind SET.
 pub(super) fn set(input: &mut Input) -> Result<Statement> {
@@ -144,13 +144,14 @@ pub(super) fn reset(input: &mut Input) -> Result<Statement> {
     })
 }
 
-/// What stands behind BEGIN and START TRANSACTION. The modes change nothing: every transaction reads one epoch.
+/// What stands behind BEGIN and START TRANSACTION.
 pub(super) fn begin(input: &mut Input) -> Result<Statement> {
+    let mut modes = Vec::new();
     while !input.is_at_end() {
-        mode(input)?;
+        modes.push(mode(input)?);
         input.accept_token(&Token::Comma);
     }
-    Ok(Statement::Begin)
+    Ok(Statement::Begin { modes })
 }
 
 /// One transaction mode as a setting and its value.
@@ -247,10 +248,15 @@ pub(super) fn release(input: &mut Input) -> Result<Statement> {
 
 /// What stands behind DISCARD.
 pub(super) fn discard(input: &mut Input) -> Result<Statement> {
-    for what in ["ALL", "PLANS", "SEQUENCES", "TEMPORARY", "TEMP"] {
-        if input.accept(&[what]) {
-            return Ok(Statement::Discard);
-        }
+    let kinds = [
+        ("ALL", Discarded::All),
+        ("PLANS", Discarded::Plans),
+        ("SEQUENCES", Discarded::Sequences),
+        ("TEMPORARY", Discarded::Temporary),
+        ("TEMP", Discarded::Temporary),
+    ];
+    if let Some((_, what)) = kinds.iter().find(|(word, _)| input.accept(&[word])) {
+        return Ok(Statement::Discard(*what));
     }
     Err(input.expected("ALL, PLANS, SEQUENCES or TEMP"))
 }

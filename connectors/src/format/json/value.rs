@@ -146,7 +146,8 @@ impl Column {
         if peek != Peek::Object {
             return Err(unsuitable(jiter, peek, "struct"));
         }
-        let mut failure = None;
+        // Of a repeated key the last value counts, so does its failure.
+        let mut failures: Vec<(usize, String)> = Vec::new();
         let mut position = 0;
         let mut key = jiter.known_object()?;
         while let Some(name) = key {
@@ -155,8 +156,9 @@ impl Column {
             match target {
                 Some(index) => {
                     fields[index].truncate(row);
+                    failures.retain(|(failed, _)| *failed != index);
                     if let Err(error) = fields[index].read(jiter, peek, unit) {
-                        failure = Some(conversion(error)?);
+                        failures.push((index, conversion(error)?));
                         fields[index].truncate(row);
                         fields[index].push_null();
                     }
@@ -170,7 +172,10 @@ impl Column {
             .iter_mut()
             .filter(|f| f.len() == row)
             .for_each(Column::push_null);
-        failure.map_or(Ok(()), |error| Err(ValueError::Conversion(error)))
+        match failures.pop() {
+            Some((_, error)) => Err(ValueError::Conversion(error)),
+            None => Ok(()),
+        }
     }
 }
 
