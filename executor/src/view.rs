@@ -114,13 +114,6 @@ impl View {
         dataflow.flat_map(move |dataflow| dataflow.read_before(object))
     }
 
-    /// Whether it must not begin yet to read an object: it has not read all that comes first.
-    pub fn must_wait_for(&self, object: ObjectId) -> bool {
-        let before = self.read_before(object);
-        let mut scans = before.filter_map(|first| self.progress.scans.get(first));
-        scans.any(|scan| *scan != ScanProgress::Live)
-    }
-
     /// Runs the operators over an epoch's input and stores the result. A panic is an internal error. On an error
     /// nothing of the epoch is left in the view; the caller decides whether it has failed. `now_us`: the epoch's time.
     pub fn run(

@@ -395,7 +395,7 @@ pub fn parse_duration(name: &str, text: &str) -> Result<Duration> {
     Duration::try_from_secs_f64(seconds)
         .ok()
         .filter(|time| *time <= LONGEST)
-        .ok_or_else(|| anyhow!("{name}: {text} is longer than 24 days"))
+        .ok_or_else(|| anyhow!("{name}: {text} is too long, the most is 24 days"))
 }
 
 /// Bytes of memory that this process may use: the machine's, or its control group's if that is less.

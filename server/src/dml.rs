@@ -54,6 +54,8 @@ pub struct RowChange {
     target: Target,
     verb: Verb,
     rows: RowQuery,
+    /// Whoever changes the rows may not read them: errors do not show them.
+    are_rows_hidden: bool,
     on_conflict: Option<OnConflict>,
     returning: Option<Returning>,
 }
@@ -152,6 +154,7 @@ impl RowChange {
             target,
             verb,
             rows,
+            are_rows_hidden: false,
             on_conflict: None,
             returning: None,
         }
@@ -201,7 +204,7 @@ impl RowChange {
         let new = match self.verb {
             Verb::Update => {
                 let new = read.new_rows(&self.rows, planner, target, zone);
-                Some(new.map_err(|error| match self.rows.are_rows_hidden {
+                Some(new.map_err(|error| match self.are_rows_hidden {
                     true => PgError {
                         detail: None,
                         ..error
@@ -270,9 +273,12 @@ impl Session {
                 let body = &change.body;
                 let (name, alias) = changed_table(&body.table)?;
                 let target = self.target(&name, alias, Verb::Update)?;
-                let mut rows = update::update_query(change, &target, &self.planner(""))?;
-                self.authorize_reading(&mut rows, &target)?;
-                let change_of = RowChange::new(target, Verb::Update, rows);
+                let rows = update::update_query(change, &target, &self.planner(""))?;
+                let may_read = self.authorize_reading(&rows, &target)?;
+                let change_of = RowChange {
+                    are_rows_hidden: !may_read,
+                    ..RowChange::new(target, Verb::Update, rows)
+                };
                 let from = update::update_from(body);
                 self.returning(change_of, &body.returning, &change.with, from)
             }
@@ -280,8 +286,8 @@ impl Session {
                 let body = &change.body;
                 let (name, alias) = update::delete_table(body)?;
                 let target = self.target(&name, alias, Verb::Delete)?;
-                let mut rows = update::delete_query(change, &target, &self.planner(""))?;
-                self.authorize_reading(&mut rows, &target)?;
+                let rows = update::delete_query(change, &target, &self.planner(""))?;
+                self.authorize_reading(&rows, &target)?;
                 let change_of = RowChange::new(target, Verb::Delete, rows);
                 let from = body.using.as_deref().unwrap_or_default();
                 self.returning(change_of, &body.returning, &change.with, from)
@@ -303,15 +309,12 @@ impl Session {
         }
     }
 
-    /// Whoever finds rows by what is in them, or computes with it, reads them.
-    fn authorize_reading(&mut self, rows: &mut RowQuery, target: &Target) -> Result<(), PgError> {
-        let may_read = self
-            .namespace()
-            .authorize(&target.object, Privilege::Select);
-        rows.are_rows_hidden = may_read.is_err();
-        match rows.is_blind {
-            true => Ok(()),
-            false => may_read,
+    /// Whoever finds rows by what is in them, or computes with it, reads them. Gives whether the session may.
+    fn authorize_reading(&mut self, rows: &RowQuery, target: &Target) -> Result<bool, PgError> {
+        let names = self.namespace();
+        match names.authorize(&target.object, Privilege::Select) {
+            Err(_) if rows.is_blind => Ok(false),
+            other => other.map(|()| true),
         }
     }
 

@@ -275,7 +275,7 @@ impl Parameter {
             Domain::Time => match parse_duration(self.name, trimmed) {
                 Ok(time) => Ok(shown_duration(time)),
                 Err(_) => Err(invalid(Some(
-                    "Valid units for this parameter are us, ms, s, min, h, d.".into(),
+                    "It takes a number and a unit (us, ms, s, min, h, d), at most 24 days.".into(),
                 ))),
             },
             Domain::OneOf(allowed) => {

@@ -268,3 +268,40 @@ fn shown_sql(catalog: &Catalog, object: &Object) -> String {
     }
     object.sql.clone()
 }
+
+#[cfg(test)]
+mod tests {
+    use rivermark_planner::catalog::ObjectId;
+    use rivermark_planner::parse::parse;
+    use rivermark_planner::statement::Statement;
+
+    use super::*;
+
+    #[test]
+    fn passwords_are_masked_however_they_are_written() {
+        for password in ["'hunter2'", "$$hunter2$$", "E'hunter2'", "hunter2"] {
+            let sql = format!(
+                "CREATE SOURCE s (v INT) WITH (connector = 'kafka', topic = 't', \
+                 properties.sasl.password = {password}) FORMAT PLAIN ENCODE JSON"
+            );
+            let parsed = parse(&sql).unwrap().remove(0);
+            let Statement::CreateSource { def, .. } = parsed.statement else {
+                panic!("{sql}");
+            };
+            let object = Object {
+                id: ObjectId(1),
+                name: QualifiedName {
+                    schema: "public".into(),
+                    name: "s".into(),
+                },
+                sql: parsed.text,
+                comment: None,
+                depends_on: Vec::new(),
+                kind: ObjectKind::Source(def),
+            };
+            let shown = shown_sql(&Catalog::new(), &object);
+            assert!(shown.contains("'***'"), "{shown}");
+            assert!(!shown.contains("hunter2"), "{shown}");
+        }
+    }
+}

@@ -151,9 +151,10 @@ impl Session {
                 Transaction::Block(open)
             }
             open @ (Transaction::Block(_) | Transaction::Failed(_)) => {
+                self.transaction = open;
                 let message = "there is already a transaction in progress";
                 self.notify(Notice::warning(SqlState::ActiveSqlTransaction, message));
-                open
+                return Ok("BEGIN");
             }
         };
         let mut settings = self.shared.settings.lock();

@@ -74,17 +74,16 @@ impl Writer {
         }
         Ok(inputs)
     }
-}
 
-impl Writer {
-    /// Whether a view must not begin yet to read an object: others come first, and those have to be complete themselves,
-    /// which they are not while they are being rebuilt along with the view.
+    /// Whether a view must not begin yet to read an object: it has not read all that comes first, or that is not complete
+    /// itself, as while it is rebuilt along with the view.
     fn must_wait(&self, view: &View, object: ObjectId) -> bool {
-        view.must_wait_for(object)
-            || view
-                .read_before(object)
-                .filter_map(|first| self.views.get(first))
-                .any(|first| first.is_maintained() && !first.progress.is_ready)
+        view.read_before(object).any(|first| {
+            let scan = view.progress.scans.get(first);
+            let is_building = |first: &View| first.is_maintained() && !first.progress.is_ready;
+            scan.is_some_and(|scan| *scan != ScanProgress::Live)
+                || self.views.get(first).is_some_and(is_building)
+        })
     }
 }
 

@@ -85,7 +85,6 @@ pub fn insert_query(change: &Change<ast::Insert>, target: &Target) -> Result<Row
         is_width_open: false,
         assigned: Vec::new(),
         is_blind: false,
-        are_rows_hidden: false,
         is_join: false,
         joined: Vec::new(),
     };

@@ -253,7 +253,6 @@ mod tests {
             is_width_open: false,
             assigned: assigned.collect(),
             is_blind: false,
-            are_rows_hidden: false,
             is_join: false,
             joined: Vec::new(),
         };

@@ -22,8 +22,6 @@ pub struct RowQuery {
     pub assigned: Vec<(usize, usize)>,
     /// Whether an UPDATE or DELETE depends on nothing that is in its table: it takes no right to read it.
     pub is_blind: bool,
-    /// Whether who changes the rows may not read them; errors do not show them then.
-    pub are_rows_hidden: bool,
     /// Whether a row of the table may come several times, with different rows of other relations.
     pub is_join: bool,
     /// What RETURNING may read besides the table.

@@ -175,7 +175,6 @@ impl Reads<'_> {
             is_width_open: false,
             assigned: set.assigned,
             is_blind,
-            are_rows_hidden: false,
             is_join: !self.from.is_empty(),
             joined,
         })
